@@ -1,0 +1,112 @@
+"""The promises an algorithm makes, without code. Read this first.
+
+Every class here is abstract; an algorithm is one final class in `roles/` that keeps these promises. Letters in shapes:
+`B` batch, `H` rows of a plan or window, `K` observations an agent looks at, `E` actions it returns, `O` and `A` sizes
+of observation and action.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.data.episodes import Episodes
+
+Metrics = dict[str, Tensor]  # scalars, left on the device
+Given = Mapping[str, Tensor]  # what an agent is asked for: name -> (B, size)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a task asks of an agent, in numbers."""
+
+    obs: int  # size of an observation
+    act: int  # size of an action
+    horizon: int = 32  # environment steps that a plan should reach over
+    given: Mapping[str, int] = field(default_factory=dict)  # what the agent may be asked for, and its size
+    tracked: bool = False  # the world can follow a plan of observations by itself
+    agents: int = 1
+
+
+class View(Protocol):
+    """A way of looking at data: anything that can draw a batch."""
+
+    def batch(self, n: int) -> NamedTuple: ...
+
+
+class Stage(NamedTuple):
+    """One phase of learning: `update` eats `view.batch(batch)`, `steps` times."""
+
+    name: str
+    view: View
+    update: Callable[[Any], Metrics]  # one step; no host read
+    steps: int
+    batch: int
+
+
+class Plan(NamedTuple):
+    """What a planner intends, row by row; rows are `stride` environment steps apart."""
+
+    obs: Tensor  # (B, H, O)
+    act: Tensor | None  # (B, H, A), or None where the world tracks observations
+    value: Tensor  # (B,) what the planner thinks it is worth; zeros if it has no opinion
+    stride: int = 1
+
+    def at(self, step: int) -> Tensor:
+        """The intended observation (B, O) `step` environment steps after the plan was made: linear between rows, the
+        last row for ever after."""
+        row, part = divmod(step, self.stride)
+        last = self.obs.shape[1] - 1
+        here, there = self.obs[:, min(row, last)], self.obs[:, min(row + 1, last)]
+        return here + (there - here) * (part / self.stride)
+
+
+class Learner(nn.Module, ABC):
+    """Anything that learns from episodes. Its weights, averages and normalisers are in `state_dict()`."""
+
+    spec: Spec
+    cfg: Any
+
+    @property
+    @abstractmethod
+    def stages(self) -> list[tuple[str, int]]:
+        """(name, steps) of every stage that `fit` will yield, known beforehand."""
+
+    @abstractmethod
+    def fit(self, data: Episodes) -> Iterator[Stage]:
+        """The stages of learning, one after another; a later one may use what an earlier one learned."""
+
+
+class Agent(Learner, ABC):
+    """Acts. It has no memory: history and what is left of a chunk or plan belong to the rollout."""
+
+    history: int = 1  # K
+    execute: int = 1  # E
+    candidates: int = 1  # samples drawn for one observation
+
+    @abstractmethod
+    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+        """Actions (B, E, A) for observations (B, K, O)."""
+
+
+class Planner(Agent, ABC):
+    """Acts by planning."""
+
+    replan: int = 1  # environment steps between two plans; 0 plans once
+
+    @abstractmethod
+    def plan(
+        self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None
+    ) -> Plan:
+        """A plan for each observation (B, O). `watch` is shown the planned observations (B, H, O), in the world's
+        units, before every denoising step and once at the end."""
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+        plan = self.plan(obs[:, -1], given)
+        if plan.act is None:
+            raise NotImplementedError("this planner plans observations only: let the world track them, or plan actions")
+        return plan.act[:, : self.execute]

@@ -1,0 +1,26 @@
+"""Inpainting by replacement: the entries of a sample that are known."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Pin(NamedTuple):
+    """Known entries. `mask` is bool and true where `value` is known; both broadcast to (B, *event).
+
+    A model trained with its pins (clean values in the noised input, no loss there) is a conditional model, which is what
+    makes replacement right when sampling (Diffuser, arXiv:2205.09991, section 3.3).
+    """
+
+    mask: Tensor
+    value: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (B, *event) with its known entries overwritten."""
+        return torch.where(self.mask, self.value.to(x.dtype), x)
+
+
+def identity(x: Tensor) -> Tensor:
+    """Nothing is known."""
+    return x

@@ -1,0 +1,112 @@
+"""PointMaze worlds: a point mass of gymnasium-robotics, driven by forces through a maze, and the controller that
+follows a plan of states. Observations are (x, y, vx, vy) in metres and metres a second, actions forces in [-1, 1]."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.contract import Plan
+from ornstein.envs.maze import Known, Maze
+from ornstein.envs.vector import Start, Step, World, check_copies, generator, simulators
+
+SPEED_LIMIT = 5.0  # the environment clips each component of the velocity to it before every step
+SECONDS = 0.01  # of a step
+
+
+def point_model(maze: Maze) -> Any:
+    """MuJoCo's model of the point in this maze, as gymnasium-robotics builds it."""
+    simulators()
+    from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv
+
+    env = PointMazeEnv(maze_map=maze.rows)
+    Path(env.tmp_xml_file_path).unlink(missing_ok=True)  # the environment leaves it behind
+    return env.point_env.model
+
+
+class Points:
+    """Points in one maze, one simulation each, all with the same model. It makes the very steps of the environment
+    (clip the velocity, apply the force, integrate) without its wrapping, which takes three quarters of the time."""
+
+    def __init__(self, maze: Maze, n: int) -> None:
+        simulators()
+        import mujoco
+
+        self.mujoco, self.model = mujoco, point_model(maze)
+        self.sims = [mujoco.MjData(self.model) for _ in range(n)]
+
+    def place(self, states: np.ndarray) -> None:
+        """Put the first points into `states` (B, 4) and forget what was before."""
+        for sim, state in zip(self.sims, states, strict=False):
+            self.mujoco.mj_resetData(self.model, sim)
+            sim.qpos[:], sim.qvel[:] = state[:2], state[2:]
+            self.mujoco.mj_forward(self.model, sim)
+
+    def push(self, acts: list[list[float]]) -> list[list[float]]:
+        """Apply forces (B, 2) in [-1, 1] for one step; the new states (B, 4)."""
+        states = []
+        for sim, (x, y) in zip(self.sims, acts, strict=False):
+            velocity = sim.qvel
+            vx, vy = velocity.tolist()
+            if not (-SPEED_LIMIT <= vx <= SPEED_LIMIT and -SPEED_LIMIT <= vy <= SPEED_LIMIT):
+                np.clip(velocity, -SPEED_LIMIT, SPEED_LIMIT, out=velocity)
+            sim.ctrl[0], sim.ctrl[1] = x, y
+            self.mujoco.mj_step(self.model, sim)
+            states.append(sim.qpos.tolist() + velocity.tolist())
+        return states
+
+
+class MazeWorld(World):
+    """Points that have a place to go to.
+
+    Protocol `goals`: start and goal in different connected cells, each off the centre by up to 0.25 m, at rest. The
+    agent is given the state to end in, (x, y, 0, 0). Reward 1 within 0.45 m, which is success. Never done.
+
+    Protocol `d4rl` (needs a known maze): the goal is the centre of D4RL's cell; the start is in any free cell, off by
+    up to 0.1 m, its velocity N(0, 0.1^2). Reward 1 within 0.5 m after the action, or exp(-distance) if `dense`. Never
+    done.
+    """
+
+    def __init__(self, maze: Maze, n: int, limit: int, row: Known | None = None, dense: bool = False) -> None:
+        """Protocol `d4rl` of the known maze `row`, or `goals` without one."""
+        self.maze, self.n, self.limit, self.row, self.dense = maze, n, limit, row, dense
+        self.radius = 0.45 if self.row is None else 0.5
+        self.points = Points(maze, n)
+
+    def reset(self, episodes: Sequence[int], seed: int) -> Start:
+        check_copies(episodes, self.n)
+        drawn = [self._draw(generator(seed, number)) for number in episodes]
+        states = np.array([state for state, _ in drawn])  # (B, 4)
+        self.goal = torch.tensor(np.array([goal for _, goal in drawn]), dtype=torch.float32)  # (B, 2)
+        self.points.place(states)
+        given = None if self.dense else {"goal": torch.cat([self.goal, torch.zeros_like(self.goal)], -1)}
+        return Start(torch.tensor(states, dtype=torch.float32), given)
+
+    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A start (4,) and a goal (2,)."""
+        if self.row is not None:
+            start = self.maze.centres[rng.integers(len(self.maze.cells))] + rng.uniform(-0.1, 0.1, 2)
+            return np.concatenate([start, rng.normal(0, 0.1, 2)]), np.array(self.maze.xy(*self.row.goal))
+        pair = self.maze.pairs[rng.integers(len(self.maze.pairs))]
+        start, goal = self.maze.centres[pair] + rng.uniform(-0.25, 0.25, (2, 2))
+        return np.concatenate([start, np.zeros(2)]), goal
+
+    def step(self, act: Tensor) -> Step:
+        states = self.points.push(act.detach().cpu().clamp(-1, 1).tolist())
+        obs = torch.tensor(states, dtype=torch.float32)  # (B, 4)
+        distance = (obs[:, :2] - self.goal).norm(dim=-1)
+        near = distance <= self.radius
+        rew = torch.exp(-distance) if self.dense else near.float()
+        return Step(obs, rew, torch.zeros_like(near), near if self.row is None else None)
+
+    def track(self, obs: Tensor, plan: Plan, step: int) -> Tensor:
+        """a = clip((p_w - p) + (v_w - v), -1, 1), w the plan's next state; after its last row, that row at rest (the
+        controller of Diffuser's authors)."""
+        target = plan.at(step + 1).to(obs)
+        if step + 1 > (plan.obs.shape[1] - 1) * plan.stride:
+            target = torch.cat([target[:, :2], torch.zeros_like(target[:, 2:])], -1)
+        error = target - obs
+        return (error[:, :2] + error[:, 2:]).clamp(-1, 1)

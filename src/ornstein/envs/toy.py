@@ -1,0 +1,80 @@
+"""A first world, in torch and without a download: a point in the square [-1, 1]^2 that likes to be near a goal.
+
+The observation is the point (x, y), the action a step, clipped to 0.1 a coordinate; the walls stop it. The reward after
+each of the 64 steps is exp(-4 |p - g|^2), with the goal g always at (0.5, 0.5). Episodes start anywhere.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.data.episodes import Episodes
+from ornstein.envs.vector import Start, Step, World, check_copies, generator
+
+GOAL = (0.5, 0.5)
+REACH = 0.1  # of one step, in each coordinate
+LIMIT = 64
+
+
+def bump(point: Tensor) -> Tensor:
+    """The reward (...) of being at `point` (..., 2)."""
+    return torch.exp(-4 * (point - point.new_tensor(GOAL)).square().sum(-1))
+
+
+def move(point: Tensor, act: Tensor) -> Tensor:
+    """Where a step from `point` leads; both (..., 2)."""
+    return (point + act.clamp(-REACH, REACH)).clamp(-1, 1)
+
+
+def best_return(start: Tensor) -> Tensor:
+    """The highest possible return (B,) of an episode from `start` (B, 2): straight at the goal, then stay. Each
+    coordinate is as near as it can be at every step, so nothing can be better."""
+    steps = torch.arange(1, LIMIT + 1, dtype=start.dtype)[:, None]  # (64, 1)
+    gap = (start - start.new_tensor(GOAL)).abs()[:, None]  # (B, 1, 2)
+    return torch.exp(-4 * (gap - REACH * steps).clamp(min=0).square().sum(-1)).sum(-1)
+
+
+class ToyPoint(World):
+    """`n` points in the square. Never done before the limit."""
+
+    limit = LIMIT
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def reset(self, episodes: Sequence[int], seed: int) -> Start:
+        check_copies(episodes, self.n)
+        starts = np.array([generator(seed, number).uniform(-1, 1, 2) for number in episodes])
+        self.point = torch.tensor(starts, dtype=torch.float32)
+        return Start(self.point.clone(), None)
+
+    def step(self, act: Tensor) -> Step:
+        self.point = move(self.point, act.detach().cpu().float())
+        never = torch.zeros(len(self.point), dtype=torch.bool)
+        return Step(self.point.clone(), bump(self.point), never, None)
+
+
+def random_walk(episodes: int = 320, seed: int = 0) -> Episodes:
+    """Behaviour to learn from: `episodes` whole episodes of a walk that keeps four fifths of its last step and adds
+    noise. 320 episodes, 20,480 steps, take a few milliseconds."""
+    rng = torch.Generator().manual_seed(seed)
+    point = 2 * torch.rand(episodes, 2, generator=rng) - 1
+    act = torch.zeros(episodes, 2)
+    points, acts = [point], []
+    for _ in range(LIMIT):
+        act = (0.8 * act + 0.05 * torch.randn(episodes, 2, generator=rng)).clamp(-REACH, REACH)
+        point = move(point, act)
+        acts.append(act)
+        points.append(point)
+    path = torch.stack(points, 1)  # (episodes, 65, 2)
+    cut = torch.zeros(episodes, LIMIT, dtype=torch.bool)
+    cut[:, -1] = True
+    return Episodes.from_arrays(
+        path[:, :-1].flatten(0, 1),
+        torch.stack(acts, 1).flatten(0, 1),
+        bump(path[:, 1:]).flatten(),
+        truncations=cut.flatten(),
+        final_obs=path[:, -1],
+    )

@@ -1,0 +1,157 @@
+"""Worlds in lock-step: many copies of one world, one episode each, no automatic reset. Torch in, torch out."""
+
+import contextlib
+import copy
+import ctypes.util
+import io
+import json
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.contract import Plan
+from ornstein.errors import InputError
+
+
+class Start(NamedTuple):
+    """Where episodes begin, and what is asked of the agent."""
+
+    obs: Tensor  # (B, O)
+    given: dict[str, Tensor] | None  # name -> (B, size)
+
+
+class Step(NamedTuple):
+    """What one step brought to each world."""
+
+    obs: Tensor  # (B, O)
+    rew: Tensor  # (B,)
+    done: Tensor  # (B,) bool: the task has ended; what comes after does not count
+    success: Tensor | None  # (B,) bool: the goal is reached in this step; None where the world has no such notion
+
+
+class World(ABC):
+    """Up to `n` copies of a world. All tensors are float32 on the CPU."""
+
+    limit: int  # steps of an episode
+
+    @abstractmethod
+    def reset(self, episodes: Sequence[int], seed: int) -> Start:
+        """Begin one episode a copy. All randomness of an episode follows from (seed, its number), whatever the others
+        are, so that a long evaluation may be cut into chunks."""
+
+    @abstractmethod
+    def step(self, act: Tensor) -> Step:
+        """Act (B, A) in the worlds of the last `reset`."""
+
+    def track(self, obs: Tensor, plan: Plan, step: int) -> Tensor:
+        """Actions (B, A) that follow `plan` from observations (B, O), `step` steps after it was made."""
+        raise NotImplementedError("this world cannot follow a plan of observations: plan actions")
+
+
+def generator(seed: int, number: int) -> np.random.Generator:
+    """The randomness of episode `number` under `seed`."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
+
+
+def check_copies(episodes: Sequence[int], n: int) -> None:
+    """Refuse to reset to more episodes than there are copies of the world, or to none."""
+    if not 1 <= len(episodes) <= n:
+        raise InputError(f"reset to {len(episodes)} episodes: expected 1 to {n}, the copies this world was made with")
+
+
+@cache
+def simulators() -> Any:
+    """The gymnasium package with the environments of gymnasium-robotics, prepared for machines without a display."""
+    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY") and ctypes.util.find_library("EGL"):
+        os.environ.setdefault("MUJOCO_GL", "egl")  # must be set before mujoco is imported
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # it prints news of environments that are not used here
+            import gymnasium
+            import gymnasium_robotics  # noqa: F401  (registers its environments)
+    except ImportError as error:
+        raise InputError(f'package {error.name} is missing: run `pip install "ornstein[envs]"`') from error
+    return gymnasium
+
+
+def env_spec(env: str | dict) -> Any:
+    """Gymnasium's EnvSpec of an id, or of the JSON that a dataset carries. `InputError` if there is no such one."""
+    gym = simulators()
+    try:
+        if isinstance(env, dict):
+            return gym.envs.registration.EnvSpec.from_json(json.dumps({"additional_wrappers": [], **env}))
+        return gym.spec(env)
+    except (gym.error.Error, ValueError, TypeError, ImportError) as error:
+        label = env.get("id") if isinstance(env, dict) else env
+        reason = " ".join(str(error).split())
+        raise InputError(f"unknown environment '{label}': expected a registered Gymnasium id ({reason})") from error
+
+
+class GymWorld(World):
+    """Copies of a Gymnasium environment with Box actions (clipped to their bounds) and Box observations, or a
+    dictionary of which "observation" is taken. A copy that has ended is left alone: no reward any more, and its last
+    observation and success. `InputError` for an environment that is unknown, of another kind, or without a limit."""
+
+    def __init__(self, env: str | dict, n: int) -> None:
+        spec = env_spec(env)
+        if not spec.max_episode_steps:
+            raise InputError(f"environment '{spec.id}' has no step limit: expected max_episode_steps in its spec")
+        self.limit = int(spec.max_episode_steps)
+        self.envs = [_make(spec) for _ in range(n)]
+        self.obs_size, self.act_size = _sizes(self.envs[0], spec.id)
+        self.low, self.high = self.envs[0].action_space.low, self.envs[0].action_space.high
+
+    def reset(self, episodes: Sequence[int], seed: int) -> Start:
+        check_copies(episodes, len(self.envs))
+        seeds = [int(generator(seed, number).integers(2**31)) for number in episodes]
+        first = [_flat(env.reset(seed=s)[0]) for env, s in zip(self.envs, seeds, strict=False)]
+        self.obs = np.stack(first)  # (B, O)
+        self.done = np.zeros(len(first), bool)
+        self.success: list[bool | None] = [None] * len(first)
+        return Start(torch.from_numpy(self.obs.copy()), None)
+
+    def step(self, act: Tensor) -> Step:
+        bounded = act.detach().cpu().numpy().astype(np.float64).clip(self.low, self.high)
+        rew = np.zeros(len(self.done), np.float32)
+        for i in np.flatnonzero(~self.done):
+            obs, rew[i], ended, cut, info = self.envs[i].step(bounded[i].astype(self.low.dtype))
+            self.obs[i], self.done[i] = _flat(obs), ended or cut
+            self.success[i] = info.get("success", info.get("is_success"))
+        told = any(one is not None for one in self.success)
+        return Step(
+            torch.from_numpy(self.obs.copy()),
+            torch.from_numpy(rew),
+            torch.from_numpy(self.done.copy()),
+            torch.tensor([bool(one) for one in self.success]) if told else None,
+        )
+
+
+def _make(spec: Any) -> Any:
+    endless = copy.deepcopy(spec)
+    endless.max_episode_steps = None  # the rollout holds the limit
+    try:
+        return simulators().make(endless, disable_env_checker=True)
+    except Exception as error:  # whatever a third party's constructor throws
+        reason = " ".join(str(error).split())
+        raise InputError(f"environment '{spec.id}' cannot be made ({reason}): expected one that runs here") from error
+
+
+def _sizes(env: Any, name: str) -> tuple[int, int]:
+    """(O, A) of an environment with flat Box spaces, else an `InputError`."""
+    spaces, space = simulators().spaces, env.observation_space
+    if isinstance(space, spaces.Dict):
+        space = space.get("observation", space)
+    for kind, box in (("observation", space), ("action", env.action_space)):
+        if not isinstance(box, spaces.Box) or len(box.shape) != 1:
+            raise InputError(f"environment '{name}' has {kind} space {box}: expected a Box with one axis")
+    return space.shape[0], env.action_space.shape[0]
+
+
+def _flat(obs: Any) -> np.ndarray:
+    return np.asarray(obs["observation"] if isinstance(obs, dict) else obs, np.float32)

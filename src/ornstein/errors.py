@@ -1,0 +1,31 @@
+"""The errors a caller can meet. Every message names the value, what was expected, and how to mend it, in one line."""
+
+
+class OrnsteinError(Exception):
+    """Anything this library refuses or gives up on. The command line ends with `code`."""
+
+    code = 1
+
+
+class InputError(OrnsteinError, ValueError):
+    """Input that is refused before anything is written: a name, a file, a shape, a count, a run folder."""
+
+    code = 2
+
+
+class TrainingError(OrnsteinError):
+    """Training that cannot go on, such as a loss that is no longer finite. The last checkpoint is kept."""
+
+
+def choose(kind: str, name: str, known) -> str:
+    """`name` if it is one of `known`, else an `InputError` that lists them."""
+    if name not in known:
+        raise InputError(f"unknown {kind} '{name}': expected one of {', '.join(sorted(known))}")
+    return name
+
+
+def positive(name: str, value: int) -> int:
+    """`value` if it is a count of at least one, else an `InputError`."""
+    if value < 1:
+        raise InputError(f"{name} is {value}: expected a whole number of at least 1")
+    return value

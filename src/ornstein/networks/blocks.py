@@ -1,0 +1,64 @@
+"""What networks are made of: noise embeddings, conditioning, residual blocks over time."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Sinusoidal(nn.Module):
+    """Sines then cosines of n at `dim`/2 frequencies from 1 to 1e-4 (Vaswani et al. 2017, as in Diffuser)."""
+
+    frequencies: Tensor
+
+    def __init__(self, dim: int):
+        super().__init__()
+        exponents = torch.arange(dim // 2) / (dim // 2 - 1)
+        self.register_buffer("frequencies", torch.exp(-math.log(1e4) * exponents), persistent=False)
+
+    def forward(self, n: Tensor) -> Tensor:
+        angles = n.float()[:, None] * self.frequencies
+        return torch.cat([angles.sin(), angles.cos()], -1)  # (B, dim)
+
+
+def noise_embedding(dim: int) -> nn.Sequential:
+    """Noise level (B,) -> (B, dim): sinusoids, then a small MLP."""
+    return nn.Sequential(Sinusoidal(dim), nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, dim))
+
+
+class Condition(nn.Module):
+    """A condition (B, size) -> (B, dim). A row that holds NaN was not given and becomes a learned token, so zero stays
+    a legal condition; in training each row is withheld with probability `drop`."""
+
+    def __init__(self, size: int, dim: int, drop: float):
+        super().__init__()
+        self.drop = drop
+        self.net = nn.Sequential(nn.Linear(size, dim), nn.Mish(), nn.Linear(dim, dim))
+        self.null = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, cond: Tensor) -> Tensor:
+        absent = cond.isnan().any(-1, keepdim=True)  # (B, 1)
+        if self.training and self.drop > 0:
+            absent = absent | (torch.rand_like(absent, dtype=cond.dtype) < self.drop)
+        return torch.where(absent, self.null, self.net(cond.nan_to_num()))
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution of width `kernel`, group norm of 8, Mish: (B, c_in, H) -> (B, c_out, H)."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int):
+        super().__init__(nn.Conv1d(c_in, c_out, kernel, padding=kernel // 2), nn.GroupNorm(8, c_out), nn.Mish())
+
+
+class ResidualBlock(nn.Module):
+    """Two convolution blocks with the noise embedding added between them, and a skip."""
+
+    def __init__(self, c_in: int, c_out: int, dim: int, kernel: int = 5):
+        super().__init__()
+        self.first, self.second = ConvBlock(c_in, c_out, kernel), ConvBlock(c_out, c_out, kernel)
+        self.noise = nn.Sequential(nn.Mish(), nn.Linear(dim, c_out))
+        self.skip = nn.Conv1d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        h = self.first(x) + self.noise(noise)[:, :, None]
+        return self.second(h) + self.skip(x)

@@ -1,0 +1,108 @@
+"""The temporal U-Net of Diffuser and its half that ends in a value (Janner et al. 2022, arXiv:2205.09991)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ornstein.errors import InputError
+from ornstein.networks.blocks import Condition, ConvBlock, ResidualBlock, noise_embedding
+
+
+def _check(width: int, mults: Sequence[int]) -> None:
+    if width % 8 or width < 8 or not mults or min(mults) < 1:
+        raise InputError(
+            f"a temporal U-Net of width {width} and multipliers {tuple(mults)}: expected a width that is a multiple of 8 "
+            "and at least one multiplier of 1 or more, such as 32 and (1, 2, 4)"
+        )
+
+
+class _Level(nn.Module):
+    """Two residual blocks, then a change of resolution."""
+
+    def __init__(self, c_in: int, c_out: int, dim: int, resample: nn.Module):
+        super().__init__()
+        self.first, self.second = ResidualBlock(c_in, c_out, dim), ResidualBlock(c_out, c_out, dim)
+        self.resample = resample
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.second(self.first(x, noise), noise)
+        return self.resample(h), h
+
+
+def _halve(channels: int) -> nn.Conv1d:
+    return nn.Conv1d(channels, channels, 3, stride=2, padding=1)
+
+
+class TemporalUNet(nn.Module):
+    """(B, H, features), noise (B,), cond (B, cond) | None -> (B, H, features), for any H: rows are added at the end so
+    that every level halves evenly, and taken off again.
+
+    As in the authors' code, every upward level doubles the resolution and the skip of the first level is not used.
+    """
+
+    def __init__(
+        self, features: int, width: int = 32, mults: Sequence[int] = (1, 2, 4, 8), cond: int = 0, drop: float = 0.0
+    ):
+        super().__init__()
+        _check(width, mults)
+        sizes = [features, *(width * m for m in mults)]
+        self.multiple = 2 ** (len(mults) - 1)
+        self.noise = noise_embedding(width)
+        self.cond = Condition(cond, width, drop) if cond else None
+        last = sizes[-1]
+        self.down = nn.ModuleList(
+            _Level(a, b, width, nn.Identity() if b == last and i == len(mults) - 1 else _halve(b))
+            for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+        )
+        self.middle = nn.ModuleList(ResidualBlock(last, last, width) for _ in range(2))
+        self.up = nn.ModuleList(
+            _Level(2 * b, a, width, nn.ConvTranspose1d(a, a, 4, stride=2, padding=1))
+            for a, b in reversed(list(zip(sizes[1:-1], sizes[2:], strict=True)))
+        )
+        self.head = nn.Sequential(ConvBlock(sizes[1], width, 5), nn.Conv1d(width, features, 1))
+
+    def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
+        rows = x.shape[1]
+        h = F.pad(x.transpose(1, 2), (0, -rows % self.multiple), mode="replicate")  # (B, features, H')
+        emb = self.noise(noise)
+        if self.cond is not None and cond is not None:
+            emb = emb + self.cond(cond)
+        skips = []
+        for level in self.down:
+            h, skip = level(h, emb)
+            skips.append(skip)
+        for block in self.middle:
+            h = block(h, emb)
+        for level in self.up:
+            h, _ = level(torch.cat([h, skips.pop()], 1), emb)
+        return self.head(h).transpose(1, 2)[:, :rows]
+
+
+class ValueUNet(nn.Module):
+    """The U-Net's downward half ending in one number: (B, H, features), noise (B,) -> (B,), for the one `horizon` H that
+    it was made for. Every level halves, the last too, and so do two more blocks; the true final length is flattened."""
+
+    def __init__(self, features: int, horizon: int, width: int = 32, mults: Sequence[int] = (1, 2, 4, 8)):
+        super().__init__()
+        _check(width, mults)
+        sizes = [features, *(width * m for m in mults)]
+        last, length = sizes[-1], horizon
+        self.noise = noise_embedding(width)
+        self.down = nn.ModuleList(_Level(a, b, width, _halve(b)) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        tail = [(last, last // 2), (last // 2, last // 4)]
+        self.tail = nn.ModuleList(ResidualBlock(a, b, width) for a, b in tail)
+        self.shrink = nn.ModuleList(_halve(b) for _, b in tail)
+        for _ in range(len(mults) + len(tail)):
+            length = (length + 1) // 2
+        flat = last // 4 * length
+        self.value = nn.Sequential(nn.Linear(flat + width, flat // 2), nn.Mish(), nn.Linear(flat // 2, 1))
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        h, emb = x.transpose(1, 2), self.noise(noise)
+        for level in self.down:
+            h, _ = level(h, emb)
+        for block, shrink in zip(self.tail, self.shrink, strict=True):
+            h = shrink(block(h, emb))
+        return self.value(torch.cat([h.flatten(1), emb], -1))[:, 0]

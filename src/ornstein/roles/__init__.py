@@ -1,0 +1,45 @@
+"""The table of algorithms, by name. One row each: class, settings, the setting it learns in, one sentence."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from ornstein.contract import Learner
+from ornstein.errors import choose
+from ornstein.roles.planners import diffuser
+
+
+class Row(NamedTuple):
+    role: str
+    make: type[Learner]
+    config: Any
+    presets: dict[str, dict[str, Any]]  # task or world -> what differs from `config`
+    setting: str
+    sentence: str
+
+
+ALGORITHMS: dict[str, Row] = {
+    "diffuser": Row(
+        "planners", diffuser.Diffuser, diffuser.Config(), diffuser.PRESETS["diffuser"], "offline",
+        "plan by denoising, between here and a goal or guided by value",
+    ),
+    "diffuser_paper": Row(
+        "planners", diffuser.Diffuser, diffuser.PAPER, diffuser.PRESETS["diffuser_paper"], "offline",
+        "diffuser with the paper's settings, made for days on a GPU",
+    ),
+}  # fmt: skip
+
+
+def preset(name: str, keys: Iterable[str] = ()) -> Any:
+    """The settings of algorithm `name`, with its preset for the first of `keys` (task names, world names) that has one.
+
+    Raises InputError for an unknown name.
+    """
+    row = ALGORITHMS[choose("algorithm", name, ALGORITHMS)]
+    found = next((row.presets[key] for key in keys if key in row.presets), {})
+    return replace(row.config, **found)
+
+
+def name_of(learner: Learner) -> str:
+    """The first row whose class is the learner's."""
+    return next(name for name, row in ALGORITHMS.items() if row.make is type(learner))

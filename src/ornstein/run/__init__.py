@@ -1,0 +1,1 @@
+"""Train, evaluate, save and show any algorithm, by the contract alone."""

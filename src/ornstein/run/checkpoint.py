@@ -1,0 +1,256 @@
+"""A run folder and back.
+
+    config.json          what was trained: algorithm, spec, settings, seed, task, versions (`format` 1)
+    weights.safetensors  alone enough to load the agent
+    train.safetensors    alone enough to go on training: weights, moments, random states, stage, step, and the weights
+                         and random states at the boundary before each stage
+    log.jsonl            one line of metrics per log interval
+    report.json          scores; report.html shows them
+
+Each file is written beside its place, synced, and renamed, so that one killed at any moment leaves the last complete one.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+import ornstein
+from ornstein.contract import Agent, Learner, Spec
+from ornstein.errors import InputError, TrainingError
+from ornstein.roles import ALGORITHMS, name_of
+
+FORMAT = 1
+CONFIG, WEIGHTS, TRAIN, LOG, REPORT = "config.json", "weights.safetensors", "train.safetensors", "log.jsonl", "report.json"
+IDENTITY = ("algorithm", "spec", "config", "seed", "task")  # what must agree for a run to be resumed
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file so that `path` is at every moment the old one or the new one, whole.
+
+    Raises TrainingError if the disk refuses; the old file is then still there.
+    """
+    beside = path.with_name(path.name + ".part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise TrainingError(
+            f"could not write {path}: {error.strerror}; what was saved before is still there: make room and go on with --resume"
+        ) from error
+
+
+def merge(default: Any, changes: Mapping[str, Any], where: str = "") -> Any:
+    """A dataclass with fields changed by a nested mapping. Raises InputError for a field that it does not have."""
+    known = {field.name for field in fields(default)}
+    found = {}
+    for name, value in changes.items():
+        if name not in known:
+            raise InputError(f"unknown setting '{where}{name}': expected one of {', '.join(sorted(known))}")
+        now = getattr(default, name)
+        if is_dataclass(now) and isinstance(value, Mapping):
+            value = merge(now, value, f"{where}{name}.")
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return replace(default, **found)
+
+
+def describe(learner: Learner, *, seed: int, task: dict[str, Any] | None = None, algorithm: str = "") -> dict[str, Any]:
+    """The content of config.json."""
+    return {
+        "format": FORMAT,
+        "algorithm": algorithm or name_of(learner),
+        "spec": asdict(learner.spec),
+        "config": asdict(learner.cfg),
+        "seed": seed,
+        "task": task,
+        "versions": {"ornstein": ornstein.__version__, "torch": torch.__version__},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    run = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return run.stdout.strip() or None if (here.parents[2] / ".git").exists() else None
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """config.json of a run folder. Raises InputError if it is no run folder or was written by another format."""
+    if not run.is_dir():
+        raise InputError(f"no run folder at {run}: expected a folder that `ornstein train` wrote")
+    if not (run / CONFIG).is_file():
+        raise InputError(f"{run} holds no {CONFIG}: expected a run folder that `ornstein train` wrote")
+    try:
+        config = json.loads((run / CONFIG).read_text())
+        found = config["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{run / CONFIG} cannot be read ({error}): expected the JSON that `ornstein train` wrote") from error
+    if found != FORMAT:
+        raise InputError(f"{run / CONFIG} has format {found!r}: expected {FORMAT}; load it with the version that wrote it")
+    return config
+
+
+def make(config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Learner:
+    """The untrained learner that a config.json describes, its settings changed by `overrides`."""
+    try:
+        row, spec = ALGORITHMS[config["algorithm"]], Spec(**config["spec"])
+        cfg = merge(row.config, config["config"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{CONFIG} names no algorithm this version knows ({error}): expected one of {list(ALGORITHMS)}") from error
+    return row.make(spec, merge(cfg, overrides or {}))  # type: ignore[call-arg]
+
+
+def load(path: str | Path, **overrides: Any) -> Agent:
+    """The trained agent of a run folder, its settings changed by `overrides`, such as model=dict(solver="dpmpp", steps=10).
+
+    Raises InputError for a folder that is incomplete, of another format, or whose weights do not fit.
+    """
+    run = Path(path)
+    agent = make(read_config(run), overrides)
+    if not (run / WEIGHTS).is_file():
+        raise InputError(f"{run} holds no {WEIGHTS}: expected a run that saved a checkpoint; train it again or --resume it")
+    _fill(agent, _read(run / WEIGHTS)[0], run / WEIGHTS)
+    return cast(Agent, agent.eval())
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error}): expected a whole safetensors file; restore it or train again") from error
+
+
+def _fill(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    mine = module.state_dict()
+    for name in sorted(mine.keys() ^ weights.keys()):
+        raise InputError(f"{path} does not fit: '{name}' is in only one of file and agent; expected the settings it was trained with")
+    for name, value in weights.items():
+        if value.shape != mine[name].shape:
+            raise InputError(
+                f"{path} does not fit: '{name}' has shape {tuple(value.shape)}, expected {tuple(mine[name].shape)}; "
+                "leave the network's settings as they were trained"
+            )
+    module.load_state_dict(weights)
+
+
+def _weights(learner: Learner) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone().contiguous() for name, value in learner.state_dict().items()}
+
+
+def _random() -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _set_random(states: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+class Moment(NamedTuple):
+    """Weights and random states at one point of training."""
+
+    weights: dict[str, Tensor]
+    random: dict[str, Tensor]
+
+    @classmethod
+    def now(cls, learner: Learner) -> "Moment":
+        return cls(_weights(learner), _random())
+
+    def restore(self, learner: Learner, path: Path) -> None:
+        _fill(learner, self.weights, path)
+        _set_random(self.random)
+
+    def flat(self, prefix: str) -> dict[str, Tensor]:
+        named = {f"{prefix}/weights/{k}": v for k, v in self.weights.items()}
+        return named | {f"{prefix}/random/{k}": v for k, v in self.random.items()}
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _moment(tensors: Mapping[str, Tensor], prefix: str) -> Moment:
+    return Moment(_under(tensors, f"{prefix}/weights/"), _under(tensors, f"{prefix}/random/"))
+
+
+def _keepers(learner: Learner) -> dict[str, Any]:
+    """Whatever on the learner has a state beside its weights: optimisers, found by walking it."""
+    return {k: v for k, v in vars(learner).items() if hasattr(v, "state_dict") and not isinstance(v, nn.Module)}
+
+
+@dataclass
+class Progress:
+    """Where training stands: the stage, its steps done, and the boundaries before each stage begun."""
+
+    boundaries: list[Moment]
+    stage: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+
+
+def save_checkpoint(run: Path, learner: Learner, progress: Progress) -> None:
+    """Write weights.safetensors and train.safetensors. Raises TrainingError if the weights are not finite (what was
+    saved stays) or the disk refuses."""
+    now = Moment.now(learner)
+    for name, value in now.weights.items():
+        if not value.isfinite().all():
+            raise TrainingError(f"'{name}' is no longer finite after step {progress.step}: lower the learning rate or clip the gradient")
+    tensors = now.flat("now")
+    for i, boundary in enumerate(progress.boundaries):
+        tensors |= boundary.flat(f"boundary/{i}")
+    for name, keeper in _keepers(learner).items():
+        tensors |= {f"state/{name}/{k}": v.detach().cpu().contiguous() for k, v in keeper.state_dict().items()}
+    where = {k: json.dumps(v) for k, v in vars(progress).items() if k != "boundaries"}
+    write(run / TRAIN, save(tensors, where))
+    write(run / WEIGHTS, save(now.weights))
+
+
+def read_checkpoint(run: Path) -> tuple[Progress, dict[str, Tensor]]:
+    """Where a run stands, and its tensors for `restore`."""
+    tensors, where = _read(run / TRAIN)
+    try:
+        state = {k: json.loads(v) for k, v in where.items()}
+        boundaries = [_moment(tensors, f"boundary/{i}") for i in range(state["stage"] + 1)]
+        return Progress(boundaries, **state), tensors
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{run / TRAIN} does not say where training stood ({error}): train again into another folder") from error
+
+
+def restore(run: Path, learner: Learner, tensors: Mapping[str, Tensor]) -> None:
+    """Put weights, optimisers and random states back as `save_checkpoint` found them."""
+    _moment(tensors, "now").restore(learner, run / TRAIN)
+    for name, keeper in _keepers(learner).items():
+        keeper.load_state_dict(_under(tensors, f"state/{name}/"))
+
+
+def differing(run: Path, config: Mapping[str, Any]) -> str | None:
+    """The first setting in which `config` differs from the run's config.json, as `field is a, expected b`; None if none."""
+    saved, new = _flat(read_config(run)), _flat(json.loads(json.dumps(config)))
+    for name in dict.fromkeys((*saved, *new)):
+        if name.split(".")[0] in IDENTITY and saved.get(name) != new.get(name):
+            return f"{name} is {new.get(name)!r}, expected {saved.get(name)!r}"
+    return None
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix[:-1]: value}
+    return {k: v for name, part in value.items() for k, v in _flat(part, f"{prefix}{name}.").items()}

@@ -1,0 +1,208 @@
+"""The command line. Settings of an algorithm (`--agent.…`) are generated from its dataclass."""
+
+import argparse
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+import ornstein
+from ornstein.data import sources
+from ornstein.envs.maze_data import make as make_maze
+from ornstein.envs.tasks import TASKS, Task, task
+from ornstein.errors import InputError, OrnsteinError, choose, positive
+from ornstein.roles import ALGORITHMS
+from ornstein.run import checkpoint, jobs, listing, settings
+from ornstein.run.train import Interrupted
+from ornstein.run.view import show
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose complaints are InputErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text.replace("_", ""))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is too few: expected a whole number of at least 1")
+    return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is no seed: expected a whole number of at least 0")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    top = _Parser(prog="ornstein", description="Diffusion models for decision making.", allow_abbrev=False)
+    top.add_argument("--version", action="version", version=f"ornstein {ornstein.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    quick = commands.add_parser("quickstart", help="data, training, scores and a report in minutes", allow_abbrev=False)
+    quick.add_argument("--out", type=Path, default=Path("runs/quickstart"), metavar="DIR", help="run folder")
+    quick.add_argument("--seed", type=_seed, default=0, metavar="N")
+    quick.add_argument("--updates", type=_count, metavar="N", help="fewer are faster, and plan worse")
+
+    train = commands.add_parser(
+        "train", help="train an algorithm", allow_abbrev=False,
+        epilog="Settings: --agent.NAME VALUE; `ornstein train ALGORITHM --help` lists an algorithm's.",
+    )  # fmt: skip
+    train.add_argument("algorithm", metavar="ALGORITHM", help="one of `ornstein list`")
+    source = train.add_mutually_exclusive_group(required=True)
+    source.add_argument("--task", metavar="NAME", help="one of `ornstein list tasks`")
+    source.add_argument("--data", metavar="PATH-OR-MINARI-ID", help="your own: a Minari or D4RL dataset")
+    train.add_argument("--env", metavar="ENV_ID", help="Gymnasium environment of --data, if it does not say")
+    train.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/ALGORITHM/TASK/SEED)")
+    train.add_argument("--seed", type=_seed, default=0, metavar="N")
+    train.add_argument("--updates", type=_count, metavar="N", help="of the main stage; others keep their share")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out, or start it")
+    train.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1, ...")
+    train.add_argument("--threads", type=_count, metavar="N", help="of the processor (default: torch's choice)")
+    train.add_argument("--evaluate-every", type=_count, metavar="N", help="updates between two looks at 20 episodes")
+
+    evaluate = commands.add_parser("evaluate", help="score a trained agent", allow_abbrev=False)
+    evaluate.add_argument("run", type=Path, metavar="RUN")
+    evaluate.add_argument("--task", metavar="NAME", help="another task than it was trained for")
+    evaluate.add_argument("--env", metavar="ENV_ID", help="another environment")
+    evaluate.add_argument("--protocol", metavar="goals|d4rl", help="how a maze is judged")
+    evaluate.add_argument("--episodes", type=_count, default=100, metavar="N")
+    evaluate.add_argument("--seed", type=_seed, default=0, metavar="N")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the report here")
+
+    report = commands.add_parser("report", help="write a run's page", allow_abbrev=False)
+    report.add_argument("run", type=Path, metavar="RUN")
+    report.add_argument("--out", type=Path, metavar="FILE.html", help="default RUN/report.html")
+
+    data = commands.add_parser("data", help="datasets", allow_abbrev=False)
+    kinds = data.add_subparsers(dest="what", required=True, metavar="make|info|list", parser_class=_Parser)
+    make = kinds.add_parser("make", help="make a built-in dataset", allow_abbrev=False)
+    make.add_argument("task", metavar="TASK")
+    make.add_argument("--steps", type=_count, default=1_000_000, metavar="N")
+    make.add_argument("--seed", type=_seed, default=0, metavar="N")
+    make.add_argument("--out", type=Path, metavar="PATH", help="default: the data folder (ORNSTEIN_DATA)")
+    info = kinds.add_parser("info", help="what a dataset holds", allow_abbrev=False)
+    info.add_argument("where", metavar="PATH-OR-ID")
+    kinds.add_parser("list", help="built-in datasets", allow_abbrev=False)
+
+    lists = commands.add_parser("list", help="what there is, by name", allow_abbrev=False)
+    lists.add_argument("kind", nargs="?", metavar="KIND", help=" ".join(listing.KINDS))
+    return top
+
+
+def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    choose("algorithm", args.algorithm, ALGORITHMS)
+    if args.env and args.task:
+        raise InputError(f"--env {args.env} with --task {args.task}: expected --env only with --data; leave one out")
+    world = task(args.task) if args.task else task(data=args.data, env=args.env)
+    cfg = settings.parse(jobs.preset_for(args.algorithm, world), rest)
+    if args.updates:
+        cfg = checkpoint.merge(cfg, {"updates": args.updates})
+    try:
+        torch.zeros(1, device=args.device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device '{args.device}' cannot be used: expected cpu, or a CUDA device that is here") from error
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    out = args.out or Path("runs", args.algorithm, world.name, str(args.seed))
+    every = args.evaluate_every or 0
+    jobs.train_job(
+        args.algorithm, cfg, world, out, seed=args.seed, resume=args.resume, device=args.device, evaluate_every=every
+    )
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    if args.json is not None and not args.json.absolute().parent.is_dir():
+        raise InputError(f"--json {args.json}: expected a file in a folder that exists; make {args.json.parent} first")
+    world = jobs.task_of(args.run, args.task, args.env)
+    report = jobs.evaluate_job(args.run, world, protocol=args.protocol, episodes=args.episodes, seed=args.seed)
+    if args.json is not None:
+        checkpoint.write(args.json, report.json())
+    print(report)
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    if args.out is not None and not args.out.absolute().parent.is_dir():
+        raise InputError(f"--out {args.out}: expected a file in a folder that exists; make {args.out.parent} first")
+    print(show(args.run, jobs.task_of(args.run), args.out))
+    return 0
+
+
+def _data(args: argparse.Namespace) -> int:
+    if args.what == "make":
+        print(make_maze(args.task, args.steps, args.seed, args.out, progress=jobs.data_progress()))
+    elif args.what == "info":
+        listing.show(listing.describe(sources.read(args.where)), "dataset")
+    else:
+        listing.show(listing.datasets(), "datasets")
+    return 0
+
+
+def _run(argv: Sequence[str]) -> int:
+    args, rest = _parser().parse_known_args(argv)
+    if rest and args.command != "train":
+        raise InputError(f"unexpected argument '{rest[0]}'; see `ornstein {args.command} --help`")
+    if args.command == "quickstart":
+        jobs.quickstart(args.out, args.seed, args.updates)
+    elif args.command == "train":
+        return _train(args, rest)
+    elif args.command == "evaluate":
+        return _evaluate(args)
+    elif args.command == "report":
+        return _report(args)
+    elif args.command == "data":
+        return _data(args)
+    else:
+        listing.show_kinds(args.kind)
+    return 0
+
+
+def _warn(message: Warning | str, *rest: object, **more: object) -> None:
+    jobs.say(f"ornstein: warning: {message}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Exit codes: 0 done, 1 our fault, 2 refused input, 130 interrupted; the last line on stderr says
+    why. ORNSTEIN_TRACEBACK=1 shows where a fault of ours happened."""
+    warnings.showwarning = _warn  # type: ignore[assignment]
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(argv)
+    except Interrupted as stop:
+        again = " ".join(argv) if "--resume" in argv or argv[0] != "train" else " ".join([*argv, "--resume"])
+        jobs.say(f"interrupted; {stop} is saved. Go on with: ornstein {again}")
+        return 130
+    except KeyboardInterrupt:
+        jobs.say("interrupted")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OrnsteinError as error:
+        jobs.say(f"ornstein: error: {' '.join(str(error).split())}")
+        return error.code
+    except Exception as error:
+        if os.environ.get("ORNSTEIN_TRACEBACK"):
+            traceback.print_exc()
+        jobs.say(
+            f"ornstein: error: a fault of ours: {type(error).__name__}: {' '.join(str(error).split())}; please report it "
+            "with what ORNSTEIN_TRACEBACK=1 shows"
+        )
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Evaluation, once for all: worlds in lock-step, one episode each, any agent by its contract."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import ornstein
+from ornstein.contract import Agent, Given, Plan, Planner
+from ornstein.envs.tasks import Task
+from ornstein.envs.vector import World
+from ornstein.errors import InputError, choose, positive
+from ornstein.roles import name_of
+from ornstein.run.report import Report, bootstrap
+
+WORLDS = 128  # at once
+SAMPLES = 512  # worlds x candidates in one call of an agent
+
+
+@contextmanager
+def randomness(seed: int) -> Iterator[None]:
+    """Random numbers of our own, so that looking at an agent does not change how it goes on training."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+class Rollout(NamedTuple):
+    """What happened in B episodes of T steps."""
+
+    returns: Tensor  # (B,)
+    success: Tensor | None  # (B,) bool
+    obs: Tensor  # (B, T + 1, O)
+    plans: list[tuple[int, Plan]]  # (step, a plan for every world)
+
+
+def _join(plans: Sequence[Plan]) -> Plan:
+    act = [plan.act for plan in plans if plan.act is not None]
+    obs, value = torch.cat([plan.obs for plan in plans]), torch.cat([plan.value for plan in plans])
+    return Plan(obs, torch.cat(act) if act else None, value, plans[0].stride)
+
+
+class _Driver:
+    """An agent at work in many worlds: it holds the plan, or the history and what is left of a chunk of actions."""
+
+    def __init__(self, agent: Agent, world: World, given: Given | None):
+        self.agent, self.world, self.given = agent, world, given
+        self.device = next(agent.parameters()).device
+        self.plans: list[tuple[int, Plan]] = []
+        self.chunk: list[Tensor] = []
+        self.history: list[Tensor] = []
+
+    def act(self, obs: Tensor, step: int) -> Tensor:
+        """Actions (B, A) for observations (B, O) at a step of the episode."""
+        if isinstance(self.agent, Planner):
+            return self.follow(self.agent, obs, step)
+        self.history = [*(self.history or [obs] * self.agent.history), obs][-self.agent.history :]
+        if not self.chunk:
+            actions = torch.cat([self.agent.act(o, g) for o, g in self.slices(torch.stack(self.history, 1))])
+            self.chunk = list(actions.cpu().unbind(1))[: self.agent.execute]
+        return self.chunk.pop(0)
+
+    def follow(self, agent: Planner, obs: Tensor, step: int) -> Tensor:
+        """The action of the plan in force, made anew when it is due."""
+        if not self.plans or (agent.replan and step - self.plans[-1][0] >= agent.replan):
+            plan = _join([agent.plan(o, g) for o, g in self.slices(obs)])
+            act = None if plan.act is None else plan.act.cpu()
+            self.plans.append((step, plan._replace(obs=plan.obs.cpu(), act=act, value=plan.value.cpu())))
+        made, plan = self.plans[-1]
+        if agent.spec.tracked:
+            return self.world.track(obs, plan, step - made)
+        assert plan.act is not None, "a plan for a world that cannot track holds actions"
+        return plan.act[:, min(step - made, plan.act.shape[1] - 1)]
+
+    def slices(self, obs: Tensor) -> Iterator[tuple[Tensor, Given | None]]:
+        """Observations, and what is given with them, in slices that bound the samples of one call."""
+        size = max(1, SAMPLES // self.agent.candidates)
+        for i in range(0, len(obs), size):
+            given = self.given and {k: v[i : i + size].to(self.device) for k, v in self.given.items()}
+            yield obs[i : i + size].to(self.device), given
+
+
+@torch.no_grad()
+def rollout(agent: Agent, world: World, episodes: Sequence[int], seed: int) -> Rollout:
+    """One episode in each world, all in lock-step. What a world does after its first end does not count."""
+    obs, given = world.reset(episodes, seed)
+    driver, alive = _Driver(agent, world, given), torch.ones(len(obs), dtype=torch.bool)
+    returns, success, seen = torch.zeros(len(obs), dtype=torch.float64), None, [obs]
+    for step in range(world.limit):
+        obs, rew, done, reached = world.step(driver.act(obs, step))
+        returns += rew * alive
+        if reached is not None:
+            success = (reached & alive) | (torch.zeros_like(reached) if success is None else success)
+        alive = alive & ~done
+        seen.append(obs)
+        if not alive.any():
+            break
+    return Rollout(returns, success, torch.stack(seen, 1), driver.plans)
+
+
+def evaluate(
+    agent: Agent,
+    task: Task,
+    *,
+    protocol: str | None = None,
+    episodes: int = 100,
+    seed: int = 0,
+) -> Report:
+    """Score an agent. The same seed gives the same report but for `seconds`, and the agent is left as it was.
+
+    Args:
+        protocol: one of the task's; None is its first.
+        episodes: how many, each with a start of its own.
+
+    Raises:
+        InputError: an unknown protocol, a count below 1, or an agent made for other observations or actions.
+    """
+    protocol = choose("protocol", protocol or task.protocols[0], task.protocols)
+    if (agent.spec.obs, agent.spec.act) != (task.spec.obs, task.spec.act):
+        raise InputError(
+            f"an agent for {agent.spec.obs} observations and {agent.spec.act} actions in task '{task.name}': expected "
+            f"{task.spec.obs} and {task.spec.act}; choose a task like the one it was trained for"
+        )
+    start, world = time.monotonic(), task.worlds(min(positive("episodes", episodes), WORLDS), protocol)
+    with randomness(seed):
+        numbers = range(episodes)
+        done = [rollout(agent, world, numbers[i : i + WORLDS], seed) for i in range(0, episodes, WORLDS)]
+    returns = torch.cat([part.returns for part in done]).tolist()
+    wins = [part.success for part in done if part.success is not None]
+    reference, mean = task.reference(protocol), sum(returns) / episodes
+    return Report(
+        algorithm=name_of(agent),
+        task=task.name,
+        protocol=protocol,
+        episodes=episodes,
+        seed=seed,
+        return_mean=mean,
+        return_ci95=bootstrap(returns),
+        normalized_score=100 * (mean - reference.low) / (reference.high - reference.low) if reference else None,
+        reference=reference.name if reference else None,
+        success_rate=float(torch.cat(wins).double().mean()) if wins else None,
+        returns=returns,
+        seconds=round(time.monotonic() - start, 3),
+        version=ornstein.__version__,
+    )

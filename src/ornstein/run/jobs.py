@@ -1,0 +1,108 @@
+"""What the commands do: whole jobs from a name to files, with a word on what is going on."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ornstein.envs.maze_data import make as make_maze
+from ornstein.envs.tasks import Task, task
+from ornstein.errors import InputError
+from ornstein.roles import ALGORITHMS, preset
+from ornstein.run import checkpoint, report
+from ornstein.run.evaluate import evaluate
+from ornstein.run.report import Report
+from ornstein.run.train import finished, teach
+from ornstein.run.view import show
+
+QUICK_TASK, QUICK_STEPS = "pointmaze-umaze", 200_000
+
+
+def say(text: str) -> None:
+    """A word for the person at the terminal; what programs read goes to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def data_progress() -> Callable[[int, int], None]:
+    """Tells of each tenth of a dataset that is being made."""
+    told = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if done * 10 // total > told:
+            told = done * 10 // total
+            say(f"making data: {done:,} of {total:,} steps")
+
+    return tell
+
+
+def preset_for(algorithm: str, world: Task) -> Any:
+    """The algorithm's settings, with its preset for this task or this kind of world."""
+    return preset(algorithm, (world.name, world.env.split("-")[0].lower()))
+
+
+def train_job(
+    algorithm: str,
+    cfg: Any,
+    world: Task,
+    out: Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    device: str = "cpu",
+    evaluate_every: int = 0,
+) -> bool:
+    """Train into `out`; False if it held this run already, finished."""
+    torch.manual_seed(seed)
+    agent = ALGORITHMS[algorithm].make(world.spec, cfg).to(device)  # type: ignore[call-arg]
+    config = checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
+    if finished(out, config, resume):
+        say(f"{out} holds this run, finished")
+        return False
+    data = world.episodes(device, data_progress())
+    say(f"{algorithm} on {world.name}: {len(data):,} steps of data, {sum(p.numel() for p in agent.parameters()):,} weights")
+    say("updates: " + ", ".join(f"{steps:,} of {name}" for name, steps in agent.stages) + f"; writing {out}")
+
+    def look(learner: Any, done: int) -> None:
+        say(f"after {done:,} updates: {evaluate(learner, world, episodes=20, seed=seed)}")
+
+    teach(agent, data, out, config, look if evaluate_every else None, evaluate_every)
+    say(f"trained: {out}")
+    return True
+
+
+def task_of(run: Path, name: str | None = None, env: str | None = None) -> Task:
+    """The task a run was trained for, or another by name, or its data in another environment."""
+    if name is not None:
+        return task(name)
+    record = checkpoint.read_config(run)["task"]
+    if env is not None:
+        return task(env=env)
+    if record is None:
+        raise InputError(f"{run} names no task, because it was trained from Python: say --task NAME or --env ENV_ID")
+    return task(**record)
+
+
+def evaluate_job(run: Path, world: Task, *, protocol: str | None, episodes: int, seed: int) -> Report:
+    """Score a run folder's agent, and keep the report there."""
+    agent, name = checkpoint.load(run), checkpoint.read_config(run)["algorithm"]
+    scored = replace(evaluate(agent, world, protocol=protocol, episodes=episodes, seed=seed), algorithm=name)
+    report.keep(run, scored)
+    return scored
+
+
+def quickstart(out: Path, seed: int, updates: int | None) -> None:
+    """Make maze data, train Diffuser, score it under both protocols, and write report.html."""
+    finished(out, {}, resume=False)
+    where = make_maze(QUICK_TASK, QUICK_STEPS, seed=0, progress=data_progress())
+    world = task(QUICK_TASK, data=where)
+    cfg = preset_for("diffuser", world)
+    if updates is not None:
+        cfg = checkpoint.merge(cfg, {"updates": updates})
+    train_job("diffuser", cfg, world, out, seed=seed)
+    for protocol in world.protocols:
+        print(evaluate_job(out, world, protocol=protocol, episodes=100, seed=seed), flush=True)
+    print(f"report: {show(out, world)}")

@@ -1,0 +1,68 @@
+"""Telling how training goes: a bar on a terminal, a line every ten seconds elsewhere, and log.jsonl."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich import progress as bars
+from rich.console import Console
+
+
+class Teller:
+    """Shows the rate and the time left of the stages of a training, on stderr."""
+
+    def __init__(self, stages: list[tuple[str, int]], done: int = 0):
+        self.stages, self.total, self.done = stages, sum(n for _, n in stages), done
+        self.first, self.start, self.told = done, time.monotonic(), time.monotonic()
+        columns = [
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.fields[rate]}  loss {task.fields[loss]}"),
+            bars.TimeRemainingColumn(),
+        ]
+        console = Console(stderr=True)
+        self.bar = bars.Progress(*columns, console=console) if console.is_terminal else None
+        if self.bar is not None:
+            self.line = self.bar.add_task("training", total=self.total, completed=done, rate="", loss="")
+
+    def __enter__(self) -> "Teller":
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def tell(self, stage: str, done: int, metrics: dict[str, float]) -> None:
+        """`done` updates of all stages are behind us; `metrics` are means since the last call."""
+        self.done, now = done, time.monotonic()
+        rate = (done - self.first) / max(now - self.start, 1e-9)
+        loss = f"{next(iter(metrics.values()), float('nan')):.4g}"
+        if self.bar is not None:
+            self.bar.update(self.line, completed=done, description=stage, rate=f"{rate:.1f}/s", loss=loss)
+        elif now - self.told >= 10 or done == self.total:
+            self.told = now
+            left = time.strftime("%H:%M:%S", time.gmtime((self.total - done) / max(rate, 1e-9)))
+            print(f"{stage}: {done}/{self.total} updates, {rate:.1f}/s, loss {loss}, {left} left", file=sys.stderr, flush=True)
+
+
+def append(path: Path, line: dict[str, Any]) -> None:
+    """One JSON line at the end of a log."""
+    with open(path, "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log; a last line that a kill cut short is left out."""
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines

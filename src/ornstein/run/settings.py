@@ -1,0 +1,45 @@
+"""An algorithm's settings from the command line: `--agent.FIELD VALUE`, generated from its dataclass."""
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+
+from ornstein.errors import InputError
+
+PREFIX = "--agent."
+
+
+def parse(default: Any, args: Sequence[str]) -> Any:
+    """`default` with the fields that `args` name. Raises InputError for what is unknown or does not fit."""
+    for arg in args:
+        if arg.startswith("--") and not arg.startswith(PREFIX):
+            raise InputError(f"unknown option '{arg}': expected one that --help names; settings are {PREFIX}NAME VALUE")
+    if args and not args[0].startswith("--"):
+        raise InputError(f"unexpected argument '{args[0]}': expected options, as --help names them")
+    bare = ["--" + arg.removeprefix(PREFIX) if arg.startswith(PREFIX) else arg for arg in args]
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+            return tyro.cli(type(default), default=default, args=bare, prog="ornstein")
+    except SystemExit as stop:
+        raise InputError(_complaint(told.getvalue())) from stop
+
+
+def describe(default: Any) -> str:
+    """The help text of the settings."""
+    text = io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
+        tyro.cli(type(default), default=default, args=["--help"], prog="ornstein train ... [--agent...]", description="")
+    return text.getvalue().replace(" --", f" {PREFIX}")
+
+
+def _complaint(told: str) -> str:
+    """What tyro says is wrong, without its frame, in one line."""
+    rule = re.compile(r"^[\s\-─╭╮╰╯]*[\-─]{5,}[\s\-─╭╮╰╯]*$", re.MULTILINE)
+    parts = rule.split(told)
+    text = " ".join((parts[1] if len(parts) > 1 else told).replace("│", " ").split())
+    return re.sub(r"--(?=\w)", PREFIX, text).rstrip(".") + "; --help lists the settings"

@@ -1,0 +1,220 @@
+"""The training loop: for each stage, batch -> update. It knows no algorithm and no world."""
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ornstein.contract import Learner, Stage
+from ornstein.data.episodes import Episodes
+from ornstein.errors import InputError, TrainingError, positive
+from ornstein.run import checkpoint, log
+from ornstein.run.checkpoint import Moment, Progress
+
+L = TypeVar("L", bound=Learner)
+Look = Callable[[Learner, int], None]  # after so many updates of all stages
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT: what was learned is saved."""
+
+
+def train(
+    agent: L,
+    data: Episodes,
+    *,
+    out: str | Path | None = None,
+    seed: int = 0,
+    updates: int | None = None,
+    resume: bool = False,
+) -> L:
+    """Teach an agent, in place.
+
+    Args:
+        data: episodes on the agent's device.
+        out: the run folder to write; None keeps nothing.
+        updates: of the main stage, in place of the configuration's; other stages keep their share.
+        resume: go on with the run in `out`; afresh if there is none. On a CPU the weights are bit for bit those of an
+            uninterrupted run.
+
+    Raises:
+        InputError: a folder that holds a run (without `resume`) or another configuration (with it); a count below 1.
+        TrainingError: a loss that is no longer finite, or a disk that is full. The last checkpoint is kept.
+    """
+    if updates is not None:
+        agent.cfg = replace(agent.cfg, updates=positive("updates", updates))
+    config = checkpoint.describe(agent, seed=seed)
+    run = None if out is None else Path(out)
+    if run is not None and finished(run, config, resume):
+        return agent
+    torch.manual_seed(seed)
+    return teach(agent, data, run, config)
+
+
+def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
+    """Whether the run folder holds this very run, done. Raises InputError if it must not be written to; writes nothing."""
+    if run.exists() and not run.is_dir():
+        raise InputError(f"output {run} is a file: expected a folder; choose another --out")
+    holds = [name for name in (checkpoint.CONFIG, checkpoint.TRAIN, checkpoint.WEIGHTS) if (run / name).exists()]
+    if holds and not resume:
+        raise InputError(
+            f"output {run} already holds a run ({holds[0]}): expected a new folder; "
+            "choose another --out, or go on with --resume"
+        )
+    if checkpoint.TRAIN not in holds:
+        return False
+    if field := checkpoint.differing(run, config):
+        raise InputError(f"cannot resume {run}: {field}; use the same settings, or another --out")
+    return checkpoint.read_checkpoint(run)[0].finished
+
+
+def _open(run: Path, config: dict[str, Any], done: int) -> None:
+    """Make the run folder, or take up the one that has `done` updates behind it."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"output {run} cannot be made ({error.strerror}): expected a place that can be written; choose another --out"
+        ) from error
+    if not (run / checkpoint.TRAIN).exists():
+        checkpoint.write(run / checkpoint.CONFIG, json.dumps(config, indent=2))
+    lines = [json.dumps(line) + "\n" for line in log.read(run / checkpoint.LOG) if line["update"] <= done]
+    checkpoint.write(run / checkpoint.LOG, "".join(lines))  # without what came after the checkpoint we go on from
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that SIGINT sets, so that a step is never cut in two; a second SIGINT interrupts at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def teach(
+    agent: L, data: Episodes, run: Path | None, config: dict[str, Any], look: Look | None = None, every: int = 0
+) -> L:
+    """Train with the random state as it is, from where `run` stands if it holds a checkpoint. `look` is called after
+    each `every` updates, and must leave the random state alone. Nothing is written before the first stage is ready."""
+    agent.train()
+    progress, tensors = Progress([]), None
+    if run is not None and (run / checkpoint.TRAIN).exists():
+        progress, tensors = checkpoint.read_checkpoint(run)
+    done, base = sum(steps for _, steps in agent.stages[: progress.stage]) + progress.step, 0
+    with log.Teller(agent.stages, done) as teller, _interruptible() as asked:
+        loop = _Loop(agent, run, progress, teller, asked, look, every)
+        for number, stage in enumerate(_stages(agent, data, run, progress, tensors)):
+            if number == 0 and run is not None:
+                _open(run, config, done)
+            if number > progress.stage:
+                progress.stage, progress.step = number, 0
+            if number == progress.stage:
+                loop.go(stage, base)
+            base += stage.steps
+        progress.finished = True
+        loop.save()
+    return agent.eval()
+
+
+def _stages(
+    agent: Learner, data: Episodes, run: Path | None, progress: Progress, tensors: dict[str, Tensor] | None
+) -> Iterator[Stage]:
+    """The agent's stages. Between two stages an algorithm may draw random numbers and read its weights: the boundary
+    before each is kept, and put back when a run goes on, before the latest state is."""
+    known, stages, latest = len(progress.boundaries), agent.fit(data), progress.stage
+    for number in range(len(agent.stages)):
+        if number < known and run is not None:
+            progress.boundaries[number].restore(agent, run / checkpoint.TRAIN)
+        elif run is not None:
+            progress.boundaries.append(Moment.now(agent))
+        stage = next(stages)
+        if tensors is not None and run is not None and number == latest:
+            checkpoint.restore(run, agent, tensors)
+        yield stage
+    next(stages, None)  # what an algorithm does after its last stage
+
+
+class _Loop:
+    """The steps of a stage, with what happens between them."""
+
+    def __init__(
+        self,
+        agent: Learner,
+        run: Path | None,
+        progress: Progress,
+        teller: log.Teller,
+        asked: threading.Event,
+        look: Look | None,
+        every: int,
+    ):
+        self.agent, self.run, self.progress, self.teller = agent, run, progress, teller
+        self.asked, self.look, self.every = asked, look, every
+        self.start = self.saved = time.monotonic()
+        self.earlier = progress.seconds
+        self.sums: dict[str, Tensor] = {}
+        self.seen = 0
+
+    def go(self, stage: Stage, base: int) -> None:
+        interval = max(1, min(50, stage.steps // 50))
+        for step in range(self.progress.step + 1, stage.steps + 1):
+            metrics = stage.update(stage.view.batch(stage.batch))
+            self.seen += 1
+            for name, value in metrics.items():
+                self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.progress.step, done = step, base + step
+            due = self.asked.is_set() or self._due()
+            if step % interval == 0 or step == stage.steps or due:
+                self.record(stage.name, done)
+            if due:
+                self.save()
+            if self.asked.is_set():
+                raise Interrupted(str(self.run) if self.run else "")
+            if self.look is not None and done % self.every == 0:
+                self.look(self.agent.eval(), done)
+                self.agent.train()
+
+    def record(self, stage: str, done: int) -> None:
+        """Read the metrics, once per interval, and refuse to go on if one is not finite."""
+        means = {name: float(value) / self.seen for name, value in self.sums.items()}
+        self.sums, self.seen = {}, 0
+        for name, value in means.items():
+            if not math.isfinite(value):
+                kept = f"; the last checkpoint in {self.run} is kept" if self.run else ""
+                raise TrainingError(f"'{name}' of stage '{stage}' is {value} at update {done}: lower the learning rate or clip the gradient{kept}")
+        self.teller.tell(stage, done, means)
+        if self.run is not None:
+            log.append(self.run / checkpoint.LOG, {"stage": stage, "update": done, "seconds": round(self.seconds(), 2), **means})
+
+    def seconds(self) -> float:
+        return self.earlier + time.monotonic() - self.start
+
+    def _due(self) -> bool:
+        """Every ten seconds in the first minute, then every minute."""
+        now = time.monotonic()
+        return self.run is not None and now - self.saved >= (10 if now - self.start < 60 else 60)
+
+    def save(self) -> None:
+        if self.run is not None:
+            self.progress.seconds = self.seconds()
+            checkpoint.save_checkpoint(self.run, self.agent, self.progress)
+            self.saved = time.monotonic()

@@ -1,0 +1,86 @@
+"""What the report page shows, gathered from a run folder, its agent and its world."""
+
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ornstein.contract import Agent, Planner
+from ornstein.envs.tasks import Task
+from ornstein.run import log
+from ornstein.run.checkpoint import LOG, load, read_checkpoint, read_config
+from ornstein.run.evaluate import randomness, rollout
+from ornstein.run.report import kept
+
+SHOWN = 12  # episodes that are drawn
+
+
+def gather(run: Path, task: Task, seed: int = 1_000) -> dict[str, Any]:
+    """The page's data (see `page.render`). Plans are made anew, from starts of their own."""
+    config, agent = read_config(run), load(run)
+    data = {
+        "title": f"{config['algorithm']} on {task.name}",
+        "algorithm": config["algorithm"],
+        "task": task.name,
+        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "config": {k: config[k] for k in ("config", "spec", "seed", "task")},
+        "versions": {**config["versions"], "python": platform.python_version(), "commit": config["commit"] or "unknown"},
+        "timing": _timing(run),
+        "notes": [task.title],
+        "curves": _curves(run),
+        "scores": kept(run),
+        "scene": task.scene(),
+        "episodes": [],
+        "film": None,
+    }
+    if isinstance(agent, Planner) and task.scene() is not None:
+        data["episodes"] = _episodes(agent, task, seed)
+        data["film"] = _film(agent, task, seed)
+    return data
+
+
+def _timing(run: Path) -> dict[str, Any]:
+    timing: dict[str, Any] = {"training": f"{read_checkpoint(run)[0].seconds:.0f} s"}
+    timing |= {f"evaluation, {r['protocol']}": f"{r['seconds']:.1f} s" for r in kept(run)}
+    return timing | {"machine": f"{platform.machine()}, {torch.get_num_threads()} threads"}
+
+
+def _curves(run: Path) -> list[dict[str, Any]]:
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for line in log.read(run / LOG):
+        for name in line.keys() - {"stage", "update", "seconds"}:
+            curves.setdefault(f"{line['stage']}/{name}", []).append((line["update"], line[name]))
+    return [{"name": name, "points": points} for name, points in curves.items()]
+
+
+def _xy(rows: Tensor) -> list[list[float]]:
+    return rows[:, :2].tolist()
+
+
+def _episodes(agent: Agent, task: Task, seed: int) -> list[dict[str, Any]]:
+    start = task.reset(SHOWN, seed)
+    with randomness(seed):
+        done = rollout(agent, task.worlds(SHOWN), range(SHOWN), seed)
+    goals = start.given["goal"] if start.given and "goal" in start.given else None
+    return [
+        {
+            "plan": _xy(done.plans[0][1].obs[i]),
+            "path": _xy(done.obs[i]),
+            "start": _xy(start.obs)[i],
+            "goal": None if goals is None else _xy(goals)[i],
+            "success": None if done.success is None else bool(done.success[i]),
+            "return": float(done.returns[i]),
+        }
+        for i in range(SHOWN)
+    ]
+
+
+def _film(agent: Planner, task: Task, seed: int) -> list[list[list[float]]]:
+    """The first episode's plan as it is denoised."""
+    start, seen = task.reset(SHOWN, seed), []
+    with randomness(seed):
+        agent.plan(start.obs, start.given, watch=lambda obs: seen.append(_xy(obs[0])))
+    return seen

@@ -1,0 +1,99 @@
+"""From the numbers of a run to one self-contained HTML page: styles, scripts and data are all inside the file.
+
+The page draws itself in the browser from JSON that stands in it. Here that JSON is made small (rounded coordinates,
+thinned curves) and safe (no text of the user's can end the element it stands in).
+"""
+
+import html
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+SCRIPTS = ("base.js", "scores.js", "world.js", "film.js", "curves.js", "page.js")  # in the order in which they build up
+CURVE_POINTS = 1000  # more than a chart has pixels
+DECIMALS = 3  # of a coordinate: a thousandth of a maze's cell is far below a pixel
+
+
+def render(data: Mapping[str, Any]) -> str:
+    """The report page as the text of one HTML file, to be written as UTF-8.
+
+    `data` may hold `title`, `algorithm`, `task`, `created` (strings), `config` (nested), `versions` (name: string),
+    `timing` (name: seconds or a string), `notes` (strings), `curves` (`name`, `points` as (step, value) pairs), `scores`
+    (rows of an evaluation's JSON), `scene` (`map` with 1 for a wall and its top row first, `cell` in metres),
+    `episodes` (`plan` and `path` as (x, y) pairs in metres, `start`, `goal`, `success`, `return`) and `film` (the
+    frames of one plan from noise to plan, each as (x, y) pairs). What is missing or None is left out of the page.
+    Numbers may be numpy's or torch's; NaN and infinity are shown as a dash, and points that hold them are dropped.
+    """
+    shown = {
+        **_plain({key: value for key, value in data.items() if key not in ("curves", "episodes", "film")}),
+        "curves": [{"name": str(c["name"]), "points": _curve(c["points"])} for c in data.get("curves") or ()],
+        "episodes": [_episode(episode) for episode in data.get("episodes") or ()],
+        "film": [_points(frame) for frame in data.get("film") or ()],
+    }
+    parts = {
+        "title": html.escape(str(data.get("title") or "Run report")),
+        "style": _asset("page.css"),
+        "script": "\n".join(_asset(name) for name in SCRIPTS),
+        "data": _embedded(shown),
+    }
+    # One pass, so that a part which happens to contain the name of another is not filled in again.
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8").strip()
+
+
+def _embedded(value: object) -> str:
+    """JSON that can stand inside a script element: with no "<" left, nothing in it can close or open an element."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate, as in odd file names, cannot be written
+    return text.replace("<", "\\u003c")
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON's own types: arrays as lists, numbers that are not finite as None, other objects as their text."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+def _points(points: Any) -> list[list[float]]:
+    """The finite ones among (x, y, …) points, rounded."""
+    pairs = [[round(x, DECIMALS) for x in point[:2]] for point in _plain(points) or () if None not in point[:2]]
+    return pairs
+
+
+def _point(point: Any) -> list[float] | None:
+    return next(iter(_points([] if point is None else [point])), None)
+
+
+def _episode(episode: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "plan": _points(episode.get("plan")),
+        "path": _points(episode.get("path")),
+        "start": _point(episode.get("start")),
+        "goal": _point(episode.get("goal")),
+        "success": _plain(episode.get("success")),
+        "return": _plain(episode.get("return")),
+    }
+
+
+def _curve(points: Sequence[Any]) -> list[list[float]]:
+    """(step, value) pairs with finite values, to six digits, at most CURVE_POINTS of them and always the last."""
+    pairs = [pair for pair in _plain(points) if None not in pair]
+    if len(pairs) > CURVE_POINTS:
+        stretch = (len(pairs) - 1) / (CURVE_POINTS - 1)
+        pairs = [pairs[round(i * stretch)] for i in range(CURVE_POINTS)]
+    return [[step, float(f"{value:.6g}")] for step, value in pairs]
