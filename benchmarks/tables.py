@@ -1,0 +1,96 @@
+"""Put results/*.json into the README and results/README.md, between their markers. Tables are never typed.
+
+python benchmarks/tables.py [--check]     # --check: exit 1 if a table is not what the results say
+"""
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = {"umaze": 113.9, "medium": 121.5, "large": 123.0}  # Janner et al. 2022, table 1 (Maze2D)
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantiles for n - 1 degrees of freedom
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and half the width of Student's 95 % interval over seeds."""
+    mean, n = sum(values) / len(values), len(values)
+    if n not in STUDENT:
+        return f"{mean:.3g}"
+    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    digits = 1 if mean >= 10 else 3
+    return f"{mean:.{digits}f} ± {STUDENT[n] * spread / math.sqrt(n):.{digits}f}"
+
+
+def mazes() -> str:
+    """Scores of both rows on the three mazes, over seeds."""
+    lines = [
+        "| maze | row | seeds | updates | core minutes a seed | success, `goals` | score, `d4rl` | paper |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for maze, paper in PUBLISHED.items():
+        for row in ("diffuser", "diffuser_paper"):
+            runs = [json.loads(p.read_text()) for p in sorted((ROOT / "results/mazes").glob(f"{row}-{maze}-*.json"))]
+            if not runs:
+                continue
+            by = {p: [r for run in runs for r in run["reports"] if r["protocol"] == p] for p in ("goals", "d4rl")}
+            updates = sorted(run["config"]["updates"] for run in runs)
+            span = f"{updates[0]:,}" if updates[0] == updates[-1] else f"{updates[0]:,} to {updates[-1]:,}"
+            cells = (
+                maze,
+                f"`{row}`",
+                str(len(runs)),
+                span,
+                f"{max(run['core_seconds'] for run in runs) / 60:.0f}",
+                interval([r["success_rate"] for r in by["goals"]]),
+                interval([r["normalized_score"] for r in by["d4rl"]]),
+                f"{paper}",
+            )
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def own_maze() -> str:
+    """A maze that stands in no table, trained with defaults."""
+    lines = ["| maze | updates | core minutes | success on unseen goals | 95 % interval of the return |", "| --- | --- | --- | --- | --- |"]
+    for path in sorted((ROOT / "results/own_maze").glob("*.json")):
+        run = json.loads(path.read_text())
+        report = run["reports"][0]
+        low, high = report["return_ci95"]
+        cells = (run["maze"], f"{run['config']['updates']:,}", f"{run['core_seconds'] / 60:.0f}", f"{report['success_rate']:.2f}", f"{low:.0f} to {high:.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+TABLES = {"mazes": mazes, "own-maze": own_maze}
+
+
+def fill(text: str) -> str:
+    """A page with each table between its markers made anew."""
+    for name, table in TABLES.items():
+        pattern = re.compile(rf"(<!-- results:{name} -->\n).*?(<!-- /results:{name} -->)", re.DOTALL)
+        text = pattern.sub(lambda m, table=table: m[1] + table() + "\n" + m[2], text)
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check, stale = parser.parse_args().check, []
+    for path in (ROOT / "README.md", ROOT / "results" / "README.md"):
+        old = path.read_text()
+        if (new := fill(old)) != old:
+            stale.append(path.name)
+            if not check:
+                path.write_text(new)
+    if check and stale:
+        print(f"stale tables in {', '.join(stale)}: run python benchmarks/tables.py", file=sys.stderr)
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
