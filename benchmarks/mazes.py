@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from ornstein.envs.tasks import Task, task
+from ornstein.roles import ALGORITHMS, preset
 from ornstein.run import checkpoint, jobs
 from ornstein.run.evaluate import evaluate
 
@@ -36,7 +37,7 @@ def affordable(row: str, world: Task, cfg: Any, seconds: float) -> int:
     """How many updates fit into so much core time, measured on 20 of them."""
     torch.manual_seed(0)
     data = world.episodes()
-    agent = jobs.ALGORITHMS[row].make(world.spec, replace(cfg, updates=20))  # type: ignore[call-arg]
+    agent = ALGORITHMS[row].make(world.spec, replace(cfg, updates=20))  # type: ignore[call-arg]
     stage = next(agent.fit(data))
     for _ in range(5):
         stage.update(stage.view.batch(stage.batch))
@@ -49,7 +50,7 @@ def affordable(row: str, world: Task, cfg: Any, seconds: float) -> int:
 def study(row: str, name: str, seed: int, work: Path) -> dict[str, Any]:
     """Train and score one run; the content of its JSON."""
     world = task(f"pointmaze-{name}")
-    cfg = jobs.preset_for(row, world)
+    cfg = preset(row, world.kinds)
     if row != "diffuser":
         ours = json.loads((RESULTS / f"diffuser-{name}-{seed}.json").read_text())
         cfg = replace(cfg, updates=affordable(row, world, cfg, ours["train_core_seconds"]))

@@ -87,7 +87,7 @@ def absorb(digest: "hashlib._Hash", flat: Flat) -> None:
     for name in sorted(flat):
         array = np.ascontiguousarray(flat[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        if array.dtype.kind != "O":  # objects have no bytes of their own, and are refused later
+        if not array.dtype.hasobject:  # objects have no bytes of their own, and are refused later
             digest.update(array.reshape(-1).view(np.uint8).data)
 
 
@@ -168,7 +168,7 @@ def _end_to_end(episodes: list[Flat]) -> Episodes:
     known[ends] = [len(flat[key]) > n for flat, n in zip(episodes, steps, strict=True)]
     done, cut = column("terminations").astype(bool), column("truncations").astype(bool)
     cut[ends] = True
-    cut[_seams(obs, after, cut & ~done & known)] = False
+    cut[_seams(obs, after, cut & known)] = False  # where `done` holds the episode ends all the same
     data = Episodes.from_arrays(obs, column("actions"), column("rewards"), done, cut, next_obs=after)
     fields = per_step({name.removeprefix("observations/"): column(name) for name in more}, len(obs))
     return replace(data, final_valid=torch.from_numpy(known)[data.ends], more=fields)
@@ -182,4 +182,5 @@ def _after(obs: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
 def _seams(obs: np.ndarray, after: np.ndarray, cut: np.ndarray) -> np.ndarray:
     """The steps at which an episode was cut although the next one goes on from the very same observation."""
     at = np.flatnonzero(cut[:-1])
-    return at[(after[at] == obs[at + 1]).reshape(len(at), -1).all(1)]
+    same = after[at] == obs[at + 1]
+    return at[same.all(axis=tuple(range(1, same.ndim)))]

@@ -15,7 +15,7 @@ Energy = Callable[[Tensor, Tensor], Tensor]  # x (B, *event), t () -> log h (B,)
 
 def _rise(energy: Energy, x: Tensor, t: Tensor) -> Tensor:
     """The gradient of log h in x; none of it reaches a weight."""
-    return torch.func.grad(lambda y: energy(y, t).sum())(x)
+    return torch.func.grad(lambda y: energy(y, t).sum())(x).detach()
 
 
 class Guide:

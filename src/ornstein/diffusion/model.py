@@ -110,7 +110,11 @@ class Diffusion(nn.Module):
     ) -> Tensor:
         """Samples (B, *event) from standard normal noise (B, *event). Guidance acts before the clip."""
         guide, known = guide or Guide(), pin or identity
-        lean = guide.denoise(lambda x, t, c: self._clean(x, t, c, pin))
+
+        def clean(x: Tensor, t: Tensor, c: Tensor | None) -> Tensor:  # guides may ask for several batches end to end
+            return self._clean(x, t, c, pin and pin.repeat(len(x) // len(noise), noise))
+
+        lean = guide.denoise(clean)
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             return known(self._bounded(lean(x, t, cond)))

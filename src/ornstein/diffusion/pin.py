@@ -20,6 +20,10 @@ class Pin(NamedTuple):
         """x (B, *event) with its known entries overwritten."""
         return torch.where(self.mask, self.value.to(x.dtype), x)
 
+    def repeat(self, n: int, like: Tensor) -> "Pin":
+        """What is known of `n` batches end to end, if this is known of one batch, which has the shape of `like`."""
+        return self if n == 1 else Pin(*(torch.cat([part.expand_as(like)] * n) for part in self))
+
 
 def identity(x: Tensor) -> Tensor:
     """Nothing is known."""

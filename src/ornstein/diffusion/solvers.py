@@ -46,12 +46,17 @@ class Path(NamedTuple):
         return self.sigma[k + 1].square() * (1 - self.kept(k).square())
 
 
+def _even(high: float, low: float, n: int) -> Tensor:
+    """n even steps from `high` that would meet 0 after the last, or end at `low` where that would pass it."""
+    return torch.linspace(high, max(high / n, low), n, dtype=torch.float64)
+
+
 def _uniform(process: Process, n: int) -> Tensor:
-    return process.high * (1 - torch.arange(n, dtype=torch.float64) / n)
+    return _even(process.high, process.low, n)
 
 
 def _quadratic(process: Process, n: int) -> Tensor:
-    return process.high * (1 - torch.arange(n, dtype=torch.float64) / n) ** 2
+    return _even(process.high**0.5, process.low**0.5, n).square()
 
 
 def _ends(process: Process) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,12 @@ LOCOMOTION = {  # references of D4RL by the family of the environment; measured 
 
 Load = Callable[[Progress | None], Episodes]
 
+PROTOCOLS = {  # in words
+    "goals": "goals: start and goal in different cells, at rest; success is to come within 0.45 m of the goal",
+    "d4rl": "d4rl: one goal, any start; a point for each step within 0.5 m of it; 100 points of score are D4RL's expert",
+    "standard": "standard: the environment's own reward, to its end or its limit of steps",
+}
+
 
 @dataclass(frozen=True)
 class Task:
@@ -69,6 +75,11 @@ class Task:
     def reset(self, n: int, seed: int = 0, protocol: str | None = None) -> Start:
         """The starts of the first `n` episodes."""
         return self.worlds(n, protocol).reset(range(n), seed)
+
+    @property
+    def kinds(self) -> tuple[str, str]:
+        """What presets may be named after: this task, or its kind of world, such as `hopper`."""
+        return self.name, self.env.split("-")[0].lower()
 
     def scene(self) -> dict[str, Any] | None:
         """What a picture needs: rows of the map (1 is a wall) and the width of a cell in metres, for mazes."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ornstein.errors import InputError
+from ornstein.errors import InputError, positive
 from ornstein.networks.blocks import Condition, ConvBlock, ResidualBlock, noise_embedding
 
 
@@ -88,7 +88,12 @@ class ValueUNet(nn.Module):
         super().__init__()
         _check(width, mults)
         sizes = [features, *(width * m for m in mults)]
-        last, length = sizes[-1], horizon
+        last, length = sizes[-1], positive("horizon", horizon)
+        if last % 32:
+            raise InputError(
+                f"a value network whose last level has {last} channels: expected a multiple of 32, because two more "
+                "blocks halve them; choose a larger width or last multiplier"
+            )
         self.noise = noise_embedding(width)
         self.down = nn.ModuleList(_Level(a, b, width, _halve(b)) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         tail = [(last, last // 2), (last // 2, last // 4)]

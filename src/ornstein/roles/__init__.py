@@ -16,12 +16,13 @@ class Row(NamedTuple):
     presets: dict[str, dict[str, Any]]  # task or world -> what differs from `config`
     setting: str
     sentence: str
+    paper: str | None = None  # the row with the paper's own settings, where this one differs
 
 
 ALGORITHMS: dict[str, Row] = {
     "diffuser": Row(
         "planners", diffuser.Diffuser, diffuser.Config(), diffuser.PRESETS["diffuser"], "offline",
-        "plan by denoising, between here and a goal or guided by value",
+        "plan by denoising, between here and a goal or guided by value", paper="diffuser_paper",
     ),
     "diffuser_paper": Row(
         "planners", diffuser.Diffuser, diffuser.PAPER, diffuser.PRESETS["diffuser_paper"], "offline",

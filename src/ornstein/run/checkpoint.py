@@ -243,14 +243,15 @@ def restore(run: Path, learner: Learner, tensors: Mapping[str, Tensor]) -> None:
 
 def differing(run: Path, config: Mapping[str, Any]) -> str | None:
     """The first setting in which `config` differs from the run's config.json, as `field is a, expected b`; None if none."""
-    saved, new = _flat(read_config(run)), _flat(json.loads(json.dumps(config)))
+    saved, new = flat(read_config(run)), flat(json.loads(json.dumps(config)))
     for name in dict.fromkeys((*saved, *new)):
         if name.split(".")[0] in IDENTITY and saved.get(name) != new.get(name):
             return f"{name} is {new.get(name)!r}, expected {saved.get(name)!r}"
     return None
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested mapping as one of dotted names."""
     if not isinstance(value, dict):
         return {prefix[:-1]: value}
-    return {k: v for name, part in value.items() for k, v in _flat(part, f"{prefix}{name}.").items()}
+    return {k: v for name, part in value.items() for k, v in flat(part, f"{prefix}{name}.").items()}

@@ -16,7 +16,7 @@ from ornstein.data import sources
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.tasks import TASKS, Task, task
 from ornstein.errors import InputError, OrnsteinError, choose, positive
-from ornstein.roles import ALGORITHMS
+from ornstein.roles import ALGORITHMS, preset
 from ornstein.run import checkpoint, jobs, listing, settings
 from ornstein.run.train import Interrupted
 from ornstein.run.view import show
@@ -106,7 +106,7 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.env and args.task:
         raise InputError(f"--env {args.env} with --task {args.task}: expected --env only with --data; leave one out")
     world = task(args.task) if args.task else task(data=args.data, env=args.env)
-    cfg = settings.parse(jobs.preset_for(args.algorithm, world), rest)
+    cfg = settings.parse(preset(args.algorithm, world.kinds), rest)
     if args.updates:
         cfg = checkpoint.merge(cfg, {"updates": args.updates})
     try:

@@ -39,11 +39,6 @@ def data_progress() -> Callable[[int, int], None]:
     return tell
 
 
-def preset_for(algorithm: str, world: Task) -> Any:
-    """The algorithm's settings, with its preset for this task or this kind of world."""
-    return preset(algorithm, (world.name, world.env.split("-")[0].lower()))
-
-
 def train_job(
     algorithm: str,
     cfg: Any,
@@ -95,14 +90,17 @@ def evaluate_job(run: Path, world: Task, *, protocol: str | None, episodes: int,
 
 
 def quickstart(out: Path, seed: int, updates: int | None) -> None:
-    """Make maze data, train Diffuser, score it under both protocols, and write report.html."""
-    finished(out, {}, resume=False)
+    """Make maze data, train Diffuser, score it under both protocols, and write report.html. One that was interrupted
+    goes on when called again."""
+    begun = (out / checkpoint.TRAIN).exists() and not checkpoint.read_checkpoint(out)[0].finished
+    if not begun:
+        finished(out, {}, resume=False)
     where = make_maze(QUICK_TASK, QUICK_STEPS, seed=0, progress=data_progress())
     world = task(QUICK_TASK, data=where)
-    cfg = preset_for("diffuser", world)
+    cfg = preset("diffuser", world.kinds)
     if updates is not None:
         cfg = checkpoint.merge(cfg, {"updates": updates})
-    train_job("diffuser", cfg, world, out, seed=seed)
+    train_job("diffuser", cfg, world, out, seed=seed, resume=begun)
     for protocol in world.protocols:
         print(evaluate_job(out, world, protocol=protocol, episodes=100, seed=seed), flush=True)
     print(f"report: {show(out, world)}")

@@ -23,7 +23,7 @@ from ornstein.contract import Given, Metrics, Plan, Planner, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import MinMax, ZScore
 from ornstein.data.views import Window, Windows
-from ornstein.diffusion.guide import Climb, Guide
+from ornstein.diffusion.guide import Climb
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper, follow, slow
 from ornstein.diffusion.pin import Pin
@@ -61,135 +61,127 @@ class Config:
 
 
 def resolve(cfg: Config, spec: Spec) -> Config:
-    """`cfg` with every None filled in for `spec`."""
-    if spec.agents != 1:
-        raise InputError(f"Diffuser for {spec.agents} agents: expected a task with one agent")
-    goal, multiple = "goal" in spec.given, 2 ** (len(cfg.mults) - 1)
-    stride = cfg.stride or (1 if cfg.horizon else math.ceil(spec.horizon / 128))
-    rows = cfg.horizon or math.ceil(math.ceil(spec.horizon / stride) / multiple) * multiple
-    actions = not spec.tracked if cfg.actions is None else cfg.actions
+    """`cfg` with every None filled in for `spec`. Raises InputError for what does not go together."""
+    goal, actions = "goal" in spec.given, not spec.tracked if cfg.actions is None else cfg.actions
     for name in ("horizon", "stride", "updates", "batch", "plans", "guide_inner", "ema_every"):
         if getattr(cfg, name) is not None:
             positive(name, getattr(cfg, name))
+    stride = cfg.stride or (math.ceil(spec.horizon / 128) if spec.tracked and not cfg.horizon else 1)
+    rows = cfg.horizon or math.ceil(spec.horizon / stride)
+    if spec.agents != 1:
+        raise InputError(f"Diffuser for {spec.agents} agents: expected a task with one agent")
     if rows < 2:
         raise InputError(f"horizon is {rows}: expected at least 2 rows, the present and one to come")
-    if not spec.tracked and not actions:
-        raise InputError("actions is False in a world that cannot track observations: expected True, or leave it out")
-    if not spec.tracked and stride > 1:
-        raise InputError(f"stride is {stride} in a world that cannot track observations: expected 1, or leave it out")
+    if not spec.tracked and (stride > 1 or not actions):
+        asked = f"stride={stride} and actions={actions} in a world that cannot track observations"
+        raise InputError(f"{asked}: expected stride 1 and plans that hold actions; leave both out")
+    for name in ("value_share", "replan", "guide_stop", "ema_start"):
+        if (getattr(cfg, name) or 0) < 0:
+            raise InputError(f"{name} is {getattr(cfg, name)}: expected a number of at least 0")
     cost = 10 + 0.0021 * cfg.batch * rows * (cfg.width / 32) ** 2 * sum(m * m / 2**i for i, m in enumerate(cfg.mults))
     affordable = int(1.2e6 / cost / (1 if goal else 1 + cfg.value_share))  # cost: measured, ms an update on one core
-    return replace(
-        cfg,
-        horizon=rows,
-        stride=stride,
-        actions=actions,
-        replan=(0 if goal else 1) if cfg.replan is None else cfg.replan,
-        updates=cfg.updates or min(20_000, affordable),
-    )
+    replan = (0 if goal else 1) if cfg.replan is None else cfg.replan
+    updates = cfg.updates or max(1, min(20_000, affordable))
+    return replace(cfg, horizon=rows, stride=stride, actions=actions, replan=replan, updates=updates)
 
 
 class Diffuser(Planner):
-    """Plans by denoising. With `goal` among what is given, by inpainting between here and there; else by guidance."""
+    """Plans by denoising. With `goal` among what is given, by inpainting between here and there; else by guidance.
+
+    A plan is x (B, H, features): rows of a normalised action, where plans hold actions, and a normalised observation.
+    """
+
+    known: Tensor  # (H, features) bool: the first row's observation and, with a goal, the last one's
+    weight: Tensor  # (H, features) of the loss: 1, but for the first action
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__()
         self.spec, self.cfg = spec, (cfg := resolve(cfg, spec))
-        assert cfg.horizon and cfg.stride and cfg.updates and cfg.replan is not None  # for the type checker
-        self.rows, self.stride, self.replan = cfg.horizon, cfg.stride, cfg.replan
-        self.acts = spec.act if cfg.actions else 0
-        self.goal = "goal" in spec.given
+        self.rows, self.stride, self.replan = cfg.horizon or 0, cfg.stride or 1, cfg.replan or 0
+        self.acts, self.goal = spec.act if cfg.actions else 0, "goal" in spec.given
         self.candidates = 1 if self.goal else cfg.plans
+        features = self.acts + spec.obs
+        known, weight = torch.zeros(self.rows, features, dtype=torch.bool), torch.ones(self.rows, features)
+        known[[0, -1] if self.goal else [0], self.acts :] = True
+        weight[0, : self.acts] = cfg.first_action
+        self.register_buffer("known", known, persistent=False)
+        self.register_buffer("weight", weight, persistent=False)
         scale = MinMax if cfg.scale == "minmax" else ZScore
         self.scale_obs, self.scale_act = scale(spec.obs), scale(spec.act)
-        self.model = Diffusion(TemporalUNet(self.acts + spec.obs, cfg.width, cfg.mults), cfg.model)
+        self.model = Diffusion(TemporalUNet(features, cfg.width, cfg.mults), cfg.model)
         self.model_ema = slow(self.model)
         self.step_model = Stepper(self.model, cfg.optim)
         if not self.goal:
-            self.value = PlanValue(self.acts + spec.obs, self.rows, cfg.width, cfg.mults)
+            self.value = PlanValue(features, self.rows, cfg.width, cfg.mults)
             self.value_ema = slow(self.value)
             self.step_value = Stepper(self.value, cfg.optim)
 
     @property
     def stages(self) -> list[tuple[str, int]]:
         updates = self.cfg.updates or 0
-        value = [] if self.goal else [("value", max(1, round(self.cfg.value_share * updates)))]
-        return [("model", updates), *value]
+        return [("model", updates)] + [("value", max(1, round(self.cfg.value_share * updates)))] * (not self.goal)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
         self.scale_obs.learn(data.obs)
         self.scale_act.learn(data.act)
         wanted = replace(data, rew=data.rew - self.cfg.penalty * data.done)
-        discount = None if self.goal else self.cfg.discount
+        discount, steps = None if self.goal else self.cfg.discount, dict(self.stages)
         windows = Windows(wanted, self.rows, stride=self.stride, pad=not self.goal, discount=discount)
-        for (name, steps), update, stepper in zip(
-            self.stages,
-            (self.update_model, self.update_value),
-            (self.step_model, getattr(self, "step_value", None)),
-            strict=False,
-        ):
-            stepper.over(steps)
-            yield Stage(name, windows, update, steps, self.cfg.batch)
+        self.step_model.over(steps["model"])
+        yield Stage("model", windows, self.update_model, steps["model"], self.cfg.batch)
+        if not self.goal:
+            self.step_value.over(steps["value"])
+            yield Stage("value", windows, self.update_value, steps["value"], self.cfg.batch)
 
     def update_model(self, batch: Window) -> Metrics:
-        x, pin = self.plans_of(batch)
-        error = self.model.loss(x, pin=pin) * batch.real[..., None]  # (B, H, features)
-        loss = (error * self.weight(x)).sum() / (batch.real.sum() * x.shape[-1])
+        loss = self.loss(batch)
         self.step_model(loss)
         self.average(self.model_ema, self.model, self.step_model)
         return {"loss": loss.detach()}
 
     def update_value(self, batch: Window) -> Metrics:
-        x, pin = self.plans_of(batch)
-        loss = self.value.loss(self.model, x, batch.ret, pin).mean()
+        x = self.plans_of(batch)
+        loss = self.value.loss(self.model, x, batch.ret, Pin(self.known, x)).mean()
         self.step_value(loss)
         self.average(self.value_ema, self.value, self.step_value)
         return {"loss": loss.detach()}
 
     def average(self, target: torch.nn.Module, source: torch.nn.Module, stepper: Stepper) -> None:
+        """Let the averaged copy follow, when it is due."""
         if stepper.count % self.cfg.ema_every == 0:
             follow(target, source, 1.0 if stepper.count < self.cfg.ema_start else self.cfg.ema_rate)
 
-    def weight(self, x: Tensor) -> Tensor:
-        """The loss's weights (H, features): 1, but for the first action."""
-        weight = torch.ones_like(x[0])
-        weight[0, : self.acts] = self.cfg.first_action
-        return weight
+    def loss(self, batch: Window) -> Tensor:
+        """The weighted denoising error (), a mean over the entries of real rows."""
+        x = self.plans_of(batch)
+        error = self.model.loss(x, pin=Pin(self.known, x)) * self.weight * batch.real[..., None]  # (B, H, features)
+        return error.sum() / (batch.real.sum() * x.shape[-1])
 
-    def plans_of(self, batch: Window) -> tuple[Tensor, Pin]:
-        """Normalised windows (B, H, features), and what is known of them."""
+    def plans_of(self, batch: Window) -> Tensor:
+        """Normalised windows (B, H, features)."""
         obs = self.scale_obs(batch.obs)
-        x = torch.cat([self.scale_act(batch.act), obs], -1) if self.acts else obs
-        return x, self.known(obs[:, 0], obs[:, -1] if self.goal else None)
-
-    def known(self, first: Tensor, last: Tensor | None) -> Pin:
-        """The first row's observation (B, O) and, with a goal, the last one's."""
-        mask = torch.zeros(1, self.rows, self.acts + self.spec.obs, dtype=torch.bool, device=first.device)
-        value = torch.zeros(len(first), self.rows, self.acts + self.spec.obs, device=first.device)
-        mask[:, 0, self.acts :], value[:, 0, self.acts :] = True, first
-        if last is not None:
-            mask[:, -1, self.acts :], value[:, -1, self.acts :] = True, last
-        return Pin(mask, value)
+        return torch.cat([self.scale_act(batch.act), obs], -1) if self.acts else obs
 
     @torch.no_grad()
     def plan(self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None) -> Plan:
-        if self.goal and (given is None or "goal" not in given):
-            raise InputError("plan() was given no goal: expected given={'goal': (B, O)}, as task.reset() returns it")
-        first = self.scale_obs(obs).repeat_interleave(self.candidates, 0)  # (B * n, O)
-        pin = self.known(first, self.scale_obs(given["goal"]) if self.goal and given else None)
-        noise = torch.randn(pin.value.shape, device=obs.device)
-        show = None if watch is None else lambda x: watch(self.scale_obs.inverse(x[:: self.candidates, :, self.acts :]))
-        x = self.model_ema.sample(noise, guide=self.guide(), pin=pin, watch=show)  # (B * n, H, features)
+        n = self.candidates
+        x = torch.zeros(len(obs) * n, *self.known.shape, device=obs.device)
+        x[:, 0, self.acts :] = self.scale_obs(obs).repeat_interleave(n, 0)
+        if self.goal:
+            if given is None or "goal" not in given:
+                raise InputError(
+                    "plan() was given no goal: expected given={'goal': (B, O)}, as task.reset() returns it"
+                )
+            x[:, -1, self.acts :] = self.scale_obs(given["goal"])
+        guide = None if self.goal else Climb(self.worth, self.cfg.guide, self.cfg.guide_inner, self.cfg.guide_stop)
+        show = None if watch is None else lambda x: watch(self.scale_obs.inverse(x[::n, :, self.acts :]))
+        x = self.model_ema.sample(torch.randn_like(x), guide=guide, pin=Pin(self.known, x), watch=show)
         value = torch.zeros(len(obs), device=obs.device)
         if not self.goal:
-            value, best = self.worth(x, self.model.path.t[-2]).unflatten(0, (-1, self.candidates)).max(-1)
-            x = x[torch.arange(len(obs), device=obs.device) * self.candidates + best]
+            value, best = self.worth(x, self.model.path.t[-2]).unflatten(0, (-1, n)).max(-1)
+            x = x[torch.arange(len(obs), device=obs.device) * n + best]  # (B, H, features)
         act = self.scale_act.inverse(x[..., : self.acts]) if self.acts else None
         return Plan(self.scale_obs.inverse(x[..., self.acts :]), act, value, self.stride)
-
-    def guide(self) -> Guide:
-        cfg = self.cfg
-        return Guide() if self.goal else Climb(self.worth, cfg.guide, cfg.guide_inner, cfg.guide_stop)
 
     def worth(self, x: Tensor, t: Tensor) -> Tensor:
         """J of noised plans (B, H, features) at t: (B,)."""
@@ -207,36 +199,30 @@ PAPER = Config(  # as the authors trained locomotion; PRESETS holds their mazes
     model=Recipe("cosine", "x0", levels=20, solver="ddpm", steps=20),
     optim=Optim(2e-4),
 )
+_WALK = {"scale": "zscore", "penalty": 100.0, "model": Recipe("cosine", "x0", solver="ddim", steps=10)}
+_MAZE = {"stride": 1, "mults": (1, 4, 8), "scale": "minmax", "first_action": 1.0, "penalty": 0.0, "updates": 2_000_000}
 
 
 def _maze(rows: int, levels: int) -> dict[str, Any]:
-    return dict(
-        horizon=rows,
-        stride=1,
-        mults=(1, 4, 8),
-        scale="minmax",
-        first_action=1.0,
-        penalty=0.0,
-        updates=2_000_000,
-        model=Recipe("cosine", "x0", levels=levels, solver="ddpm", steps=levels, clip=1.0),
-    )
+    model = Recipe("cosine", "x0", levels=levels, solver="ddpm", steps=levels, clip=1.0)
+    return _MAZE | {"horizon": rows, "model": model}
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {  # row of the table -> task or world -> what differs from its Config
     "diffuser": {
-        "pointmaze-umaze": dict(horizon=32, stride=4, updates=5000),
-        "pointmaze-medium": dict(horizon=64, stride=5, updates=6000),
-        "pointmaze-large": dict(horizon=96, stride=5, updates=8000),
-        "hopper": dict(scale="zscore", penalty=100.0, model=Recipe("cosine", "x0", solver="ddim", steps=10)),
-        "halfcheetah": dict(scale="zscore", horizon=4, model=Recipe("cosine", "x0", solver="ddim", steps=10)),
-        "walker2d": dict(scale="zscore", penalty=100.0, model=Recipe("cosine", "x0", solver="ddim", steps=10)),
+        "pointmaze-umaze": {"horizon": 32, "stride": 4, "updates": 5000},
+        "pointmaze-medium": {"horizon": 64, "stride": 5, "updates": 6000},
+        "pointmaze-large": {"horizon": 96, "stride": 5, "updates": 8000},
+        "hopper": _WALK,
+        "halfcheetah": _WALK | {"horizon": 4, "penalty": 0.0},
+        "walker2d": _WALK,
     },
     "diffuser_paper": {
         "pointmaze-umaze": _maze(128, 64),
         "pointmaze-medium": _maze(256, 256),
         "pointmaze-large": _maze(384, 256),
-        "hopper": dict(horizon=32),
-        "halfcheetah": dict(horizon=4, guide=0.001, guide_stop=4, mults=(1, 4, 8)),
-        "walker2d": dict(horizon=32),
+        "hopper": {"horizon": 32},
+        "halfcheetah": {"horizon": 4, "guide": 0.001, "guide_stop": 4, "mults": (1, 4, 8)},
+        "walker2d": {"horizon": 32},
     },
 }

@@ -1,6 +1,6 @@
 """The value of a noisy plan, for guidance (Diffuser, Janner et al., ICML 2022, arXiv:2205.09991, section 3.2).
 
-    J(x_t, t) regresses on sum_k discount^k r_{start + k}, to the end of the episode, from plans at every noise level.
+J(x_t, t) regresses on sum_k discount^k r_{start + k}, to the end of the episode, from plans at every noise level.
 """
 
 from collections.abc import Sequence

@@ -29,11 +29,16 @@ function number(value, digits = 4) {
     const [mantissa, exponent] = value.toExponential(Math.min(2, digits - 1)).split("e");
     return `${minus(String(Number(mantissa)))}\u00b710${raised(Number(exponent))}`;
   }
-  return minus(Number(value.toPrecision(Math.max(digits, digitsBefore(value)))).toLocaleString("en", { maximumFractionDigits: 6 }));
+  return minus(
+    Number(value.toPrecision(Math.max(digits, digitsBefore(value)))).toLocaleString("en", { maximumFractionDigits: 6 }),
+  );
 }
 
 const digitsBefore = (value) => Math.min(21, Math.max(1, Math.floor(Math.log10(Math.abs(value) || 1)) + 1));
-const raised = (n) => String(n).replace("-", "\u207b").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
+const raised = (n) =>
+  String(n)
+    .replace("-", "\u207b")
+    .replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
 const percent = (value, digits = 3) => (known(value) ? `${number(100 * value, digits)} %` : "\u2013");
 
 // 12500 -> 12.5k

@@ -1,6 +1,6 @@
 // Training curves: one small chart each, logarithmic where that shows more.
 
-const CHART = { W: 480, H: 250, left: 52, right: 12, top: 12, bottom: 30 };
+const CHART = { W: 480, H: 250, left: 52, right: 24, top: 12, bottom: 30 };
 
 // A centred moving average over a twentieth of the run.
 function smooth(values) {
@@ -12,7 +12,8 @@ function smooth(values) {
 }
 
 // How often a curve changes its direction.
-const turns = (values) => values.filter((v, i) => i > 1 && (v - values[i - 1]) * (values[i - 1] - values[i - 2]) < 0).length;
+const turns = (values) =>
+  values.filter((v, i) => i > 1 && (v - values[i - 1]) * (values[i - 1] - values[i - 2]) < 0).length;
 
 function scales(points) {
   const { W, H, left, right, top, bottom } = CHART;
@@ -22,7 +23,12 @@ function scales(points) {
   const pad = 0.06 * (value(y1) - value(y0)) || Math.abs(value(y1)) * 0.1 || 1;
   const [lo, hi] = [value(y0) - pad, value(y1) + pad];
   return {
-    log, value, lo, hi, x0, x1,
+    log,
+    value,
+    lo,
+    hi,
+    x0,
+    x1,
     x: (step) => left + ((step - x0) / (x1 - x0 || 1)) * (W - left - right),
     y: (v) => H - bottom - ((v - lo) / (hi - lo)) * (H - top - bottom), // of value(v)
   };
@@ -43,15 +49,18 @@ function heightTicks({ log, lo, hi }) {
   return out;
 }
 
-const logLabel = (m, power) => (Math.abs(power) <= 3 ? short(Number((m * 10 ** power).toPrecision(1))) : `${m > 1 ? `${m}·` : ""}10${raised(power)}`);
+const logLabel = (m, power) =>
+  Math.abs(power) <= 3 ? short(Number((m * 10 ** power).toPrecision(1))) : `${m > 1 ? `${m}·` : ""}10${raised(power)}`;
 
 function axes(scale) {
   const { W, H, left, right, bottom } = CHART;
   const marks = heightTicks(scale).flatMap(([at, label]) => [
     svg("path", { class: "grid", d: `M${left} ${scale.y(at).toFixed(1)}H${W - right}` }),
-    svg("text", { class: "tick", x: left - 7, y: scale.y(at) + 4, "text-anchor": "end" }, label)]);
+    svg("text", { class: "tick", x: left - 7, y: scale.y(at) + 4, "text-anchor": "end" }, label),
+  ]);
   const steps = ticks(scale.x0, scale.x1 > scale.x0 ? scale.x1 : scale.x0 + 1, 5).map((v) =>
-    svg("text", { class: "tick", x: scale.x(v), y: H - 10, "text-anchor": "middle" }, short(v)));
+    svg("text", { class: "tick", x: scale.x(v), y: H - 10, "text-anchor": "middle" }, short(v)),
+  );
   return [...marks, ...steps, svg("path", { class: "axis", d: `M${left} ${H - bottom}H${W - right}` })];
 }
 
@@ -61,18 +70,37 @@ function chart({ name, points }) {
   const place = (values) => line(points.map(([step], i) => [scale.x(step), scale.y(values[i])]));
   const noisy = turns(heights) > Math.max(5, heights.length / 10);
   const values = extent(points.map((p) => p[1]));
-  const plot = svg("svg", { class: "chart", viewBox: `0 0 ${CHART.W} ${CHART.H}`, role: "img",
-    "aria-label": `${name}, from step ${number(points[0][0])} to ${number(points[points.length - 1][0])}, between ${number(values[0])} and ${number(values[1])}` }, ...axes(scale));
+  const plot = svg(
+    "svg",
+    {
+      class: "chart",
+      viewBox: `0 0 ${CHART.W} ${CHART.H}`,
+      role: "img",
+      "aria-label": `${name} by step, between ${number(values[0])} and ${number(values[1])}`,
+    },
+    ...axes(scale),
+  );
   if (noisy) plot.append(svg("path", { class: "raw", d: place(heights) }));
   plot.append(svg("path", { class: "curve", d: place(noisy ? smooth(heights) : heights) }));
-  if (points.length < 20) points.forEach(([step], i) => plot.append(svg("circle", { class: "dot", cx: scale.x(step), cy: scale.y(heights[i]), r: 3 })));
+  if (points.length < 20)
+    points.forEach(([step], i) =>
+      plot.append(svg("circle", { class: "dot", cx: scale.x(step), cy: scale.y(heights[i]), r: 3 })),
+    );
   const readout = el("span", { class: "readout" });
   readUnderPointer(plot, scale, points, heights, readout);
   const [group, ...rest] = name.split("/");
   const title = rest.length ? [el("span", {}, `${group} / `), rest.join(" / ")] : [name];
-  return el("figure", { class: "card plot" },
-    el("figcaption", {}, el("h3", {}, ...title), readout), plot,
-    el("p", { class: "fine" }, ["by step", scale.log ? "logarithmic" : null, noisy ? "bold: moving average" : null].filter(Boolean).join(" · ")));
+  return el(
+    "figure",
+    { class: "card plot" },
+    el("figcaption", {}, el("h3", {}, ...title), readout),
+    plot,
+    el(
+      "p",
+      { class: "fine" },
+      ["by step", scale.log ? "logarithmic" : null, noisy ? "bold: moving average" : null].filter(Boolean).join(" · "),
+    ),
+  );
 }
 
 // The value under the pointer; without a pointer, the last one.
@@ -101,4 +129,5 @@ function readUnderPointer(plot, scale, points, heights, readout) {
   rest();
 }
 
-const curvesSection = (curves) => section("curves", "Training", null, el("div", { class: "plots" }, ...curves.map(chart)));
+const curvesSection = (curves) =>
+  section("curves", "Training", null, el("div", { class: "plots" }, ...curves.map(chart)));

@@ -16,7 +16,10 @@ function filmPicture(view, film, first, label) {
   const thread = plot.appendChild(svg("path", { class: "thread" }));
   const radius = grow * (count > 128 ? 3 : count > 48 ? 4 : 5);
   const beads = Array.from({ length: count }, (_, i) =>
-    plot.appendChild(svg("circle", { class: "bead", r: radius, style: `--u:${Math.round((100 * i) / Math.max(1, count - 1))}%` })));
+    plot.appendChild(
+      svg("circle", { class: "bead", r: radius, style: `--u:${Math.round((100 * i) / Math.max(1, count - 1))}%` }),
+    ),
+  );
   if (first && first.start) plot.append(startMark(view, first.start, 8 * grow));
   if (first && first.goal) plot.append(goalMark(view, first.goal, 13 * grow));
   const draw = (position) => {
@@ -48,8 +51,18 @@ function progressPlot(film) {
   const at = (step, gap) => [6 + (step / Math.max(1, film.length - 1)) * (W - 12), H - 6 - (gap / top) * (H - 14)];
   const curve = line(gaps.map((gap, step) => at(step, gap)));
   const mark = svg("circle", { class: "mark", r: 4.5 });
-  const plot = svg("svg", { class: "progress", viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `Mean distance from the finished plan: ${number(gaps[0], 3)} at first, 0 at the end` },
-    svg("path", { class: "area", d: `${curve}L${W - 6} ${H - 6}L6 ${H - 6}z` }), svg("path", { class: "curve", d: curve }), mark);
+  const plot = svg(
+    "svg",
+    {
+      class: "progress",
+      viewBox: `0 0 ${W} ${H}`,
+      role: "img",
+      "aria-label": `Mean distance from the finished plan: ${number(gaps[0], 3)} at first, 0 at the end`,
+    },
+    svg("path", { class: "area", d: `${curve}L${W - 6} ${H - 6}L6 ${H - 6}z` }),
+    svg("path", { class: "curve", d: curve }),
+    mark,
+  );
   const follow = (position) => {
     const step = Math.min(film.length - 1, Math.floor(position));
     const gap = gaps[step] + ((gaps[step + 1] ?? gaps[step]) - gaps[step]) * (position - step);
@@ -67,7 +80,14 @@ function player(last, button, position, go) {
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
   let running = null;
   const label = (on) => {
-    button.replaceChildren(svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: on ? "M4 3h3v10H4zM9 3h3v10H9z" : "M4 2.5v11l9-5.5z" })), on ? "Pause" : "Play");
+    button.replaceChildren(
+      svg(
+        "svg",
+        { viewBox: "0 0 16 16", "aria-hidden": "true" },
+        svg("path", { d: on ? "M4 3h3v10H4zM9 3h3v10H9z" : "M4 2.5v11l9-5.5z" }),
+      ),
+      on ? "Pause" : "Play",
+    );
   };
   const stop = () => {
     if (running !== null) cancelAnimationFrame(running);
@@ -95,14 +115,23 @@ function player(last, button, position, go) {
 function strip(view, film, first, jump) {
   const last = film.length - 1;
   const chosen = [...new Set(Array.from({ length: 6 }, (_, i) => Math.round((i * last) / 5)))];
-  return el("div", { class: "strip", role: "group", "aria-label": "Moments of the film" }, ...chosen.map((step) => {
-    const { plot, draw } = filmPicture(view, film, first, null);
-    draw(step);
-    const name = step === 0 ? "noise" : step === last ? "plan" : `step ${step}`;
-    const button = el("button", { type: "button", class: "pick", "aria-label": `Go to step ${step} of ${last}` }, plot, el("span", { class: "caption" }, name));
-    button.addEventListener("click", () => jump(step));
-    return button;
-  }));
+  return el(
+    "div",
+    { class: "strip", role: "group", "aria-label": "Moments of the film" },
+    ...chosen.map((step) => {
+      const { plot, draw } = filmPicture(view, film, first, null);
+      draw(step);
+      const name = step === 0 ? "noise" : step === last ? "plan" : `step ${step}`;
+      const button = el(
+        "button",
+        { type: "button", class: "pick", "aria-label": `Go to step ${step} of ${last}` },
+        plot,
+        el("span", { class: "caption" }, name),
+      );
+      button.addEventListener("click", () => jump(step));
+      return button;
+    }),
+  );
 }
 
 // #step=3 in the address opens the film at its third step.
@@ -133,18 +162,23 @@ function filmSection(data) {
     count.textContent = `Step ${step} of ${last}`;
   };
   const { stop } = player(last, button, () => now, go);
-  const jump = (step) => { stop(); go(step); };
+  const jump = (step) => {
+    stop();
+    go(step);
+  };
   slider.addEventListener("input", () => jump(Number(slider.value)));
   window.addEventListener("hashchange", () => jump(stepInAddress(last) ?? now));
   go(stepInAddress(last) ?? 0);
-  const pinned = first && first.goal ? "Its start and its goal are known and stay where they are" : "Its start is known and stays where it is";
-  const lead = `Every dot is one future position of the agent. The plan begins as pure noise; at each step the network removes a part of it, from all dots at once. ${pinned}.`;
-  return section("film", "A plan comes out of noise", lead,
-    el("div", { class: "stage" },
-      el("div", { class: "canvas card" }, plot),
-      el("div", { class: "side" },
-        el("div", { class: "controls card" }, el("div", { class: "row" }, button, count), slider),
-        el("div", { class: "gauge" }, el("p", {}, "Mean distance from the finished plan: ", gap), progress),
-        el("div", { class: "ramp" }, el("span", {}, "start"), el("i", {}), el("span", {}, "end of the plan")),
-        strip(view, film, first, jump))));
+  const pinned =
+    first && first.goal
+      ? "Its start and its goal are known and stay where they are"
+      : "Its start is known and stays where it is";
+  const lead =
+    "Every dot is one future position of the agent. The plan begins as pure noise; at each step the network " +
+    `removes a part of it, from all dots at once. ${pinned}.`;
+  const controls = el("div", { class: "controls card" }, el("div", { class: "row" }, button, count), slider);
+  const gauge = el("div", { class: "gauge" }, el("p", {}, "Mean distance from the finished plan: ", gap), progress);
+  const ramp = el("div", { class: "ramp" }, el("span", {}, "start"), el("i", {}), el("span", {}, "end of the plan"));
+  const moments = strip(view, film, first, jump);
+  return section("film", "A plan comes out of noise", lead, stage(plot, controls, gauge, ramp, moments));
 }

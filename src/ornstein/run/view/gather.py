@@ -1,6 +1,7 @@
 """What the report page shows, gathered from a run folder, its agent and its world."""
 
 import platform
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ornstein.contract import Agent, Planner
-from ornstein.envs.tasks import Task
+from ornstein.envs.tasks import PROTOCOLS, Task
+from ornstein.roles import ALGORITHMS, preset
 from ornstein.run import log
-from ornstein.run.checkpoint import LOG, load, read_checkpoint, read_config
+from ornstein.run.checkpoint import LOG, flat, load, read_checkpoint, read_config
 from ornstein.run.evaluate import randomness, rollout
 from ornstein.run.report import kept
 
@@ -27,9 +29,13 @@ def gather(run: Path, task: Task, seed: int = 1_000) -> dict[str, Any]:
         "task": task.name,
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "config": {k: config[k] for k in ("config", "spec", "seed", "task")},
-        "versions": {**config["versions"], "python": platform.python_version(), "commit": config["commit"] or "unknown"},
+        "versions": {
+            **config["versions"],
+            "python": platform.python_version(),
+            "commit": config["commit"] or "unknown",
+        },
         "timing": _timing(run),
-        "notes": [task.title],
+        "notes": [task.title, *(PROTOCOLS[p] for p in task.protocols), *_against_paper(config, task)],
         "curves": _curves(run),
         "scores": kept(run),
         "scene": task.scene(),
@@ -43,9 +49,23 @@ def gather(run: Path, task: Task, seed: int = 1_000) -> dict[str, Any]:
 
 
 def _timing(run: Path) -> dict[str, Any]:
-    timing: dict[str, Any] = {"training": f"{read_checkpoint(run)[0].seconds:.0f} s"}
-    timing |= {f"evaluation, {r['protocol']}": f"{r['seconds']:.1f} s" for r in kept(run)}
+    timing: dict[str, Any] = {"training": read_checkpoint(run)[0].seconds}
+    timing |= {f"evaluation, {r['protocol']}": r["seconds"] for r in kept(run)}
     return timing | {"machine": f"{platform.machine()}, {torch.get_num_threads()} threads"}
+
+
+def _against_paper(config: dict[str, Any], task: Task) -> list[str]:
+    """What a preset changes against the paper's own settings."""
+    row = ALGORITHMS[config["algorithm"]].paper
+    if row is None:
+        return []
+    ours, paper = flat(config["config"]), flat(asdict(preset(row, task.kinds)))
+    changed = [f"{k} {ours[k]} for {v}" for k, v in paper.items() if v is not None and k in ours and _plain(v) != ours[k]]
+    return [f"Changed against the paper ({row}): " + ", ".join(changed)] if changed else []
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _curves(run: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -21,17 +21,17 @@ def render(data: Mapping[str, Any]) -> str:
     """The report page as the text of one HTML file, to be written as UTF-8.
 
     `data` may hold `title`, `algorithm`, `task`, `created` (strings), `config` (nested), `versions` (name: string),
-    `timing` (name: seconds or a string), `notes` (strings), `curves` (`name`, `points` as (step, value) pairs), `scores`
-    (rows of an evaluation's JSON), `scene` (`map` with 1 for a wall and its top row first, `cell` in metres),
+    `timing` (name: seconds or a string), `notes` (strings), `curves` (`name`, `points` as (step, value) pairs),
+    `scores` (rows of an evaluation's JSON), `scene` (`map` with 1 for a wall and its top row first, `cell` in metres),
     `episodes` (`plan` and `path` as (x, y) pairs in metres, `start`, `goal`, `success`, `return`) and `film` (the
     frames of one plan from noise to plan, each as (x, y) pairs). What is missing or None is left out of the page.
     Numbers may be numpy's or torch's; NaN and infinity are shown as a dash, and points that hold them are dropped.
     """
-    shown = {
-        **_plain({key: value for key, value in data.items() if key not in ("curves", "episodes", "film")}),
-        "curves": [{"name": str(c["name"]), "points": _curve(c["points"])} for c in data.get("curves") or ()],
-        "episodes": [_episode(episode) for episode in data.get("episodes") or ()],
-        "film": [_points(frame) for frame in data.get("film") or ()],
+    shown = _plain(data)
+    shown |= {
+        "curves": [{"name": curve["name"], "points": _curve(curve["points"])} for curve in shown.get("curves") or ()],
+        "episodes": [_episode(episode) for episode in shown.get("episodes") or ()],
+        "film": [_points(frame) for frame in shown.get("film") or ()],
     }
     parts = {
         "title": html.escape(str(data.get("title") or "Run report")),
@@ -40,7 +40,8 @@ def render(data: Mapping[str, Any]) -> str:
         "data": _embedded(shown),
     }
     # One pass, so that a part which happens to contain the name of another is not filled in again.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
+    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
+    return page.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate, as in odd file names, cannot be written
 
 
 def _asset(name: str) -> str:
@@ -50,12 +51,11 @@ def _asset(name: str) -> str:
 def _embedded(value: object) -> str:
     """JSON that can stand inside a script element: with no "<" left, nothing in it can close or open an element."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate, as in odd file names, cannot be written
     return text.replace("<", "\\u003c")
 
 
 def _plain(value: Any) -> Any:
-    """`value` in JSON's own types: arrays as lists, numbers that are not finite as None, other objects as their text."""
+    """`value` in JSON's own types: arrays as lists, NaN and infinity as None, other objects as their text."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float):
@@ -69,31 +69,25 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _points(points: Any) -> list[list[float]]:
-    """The finite ones among (x, y, …) points, rounded."""
-    pairs = [[round(x, DECIMALS) for x in point[:2]] for point in _plain(points) or () if None not in point[:2]]
-    return pairs
+def _points(points: list[list[float | None]] | None) -> list[list[float]]:
+    """The known ones among (x, y, …) points, rounded."""
+    return [[round(x, DECIMALS) for x in point[:2] if x is not None] for point in points or () if None not in point[:2]]
 
 
-def _point(point: Any) -> list[float] | None:
-    return next(iter(_points([] if point is None else [point])), None)
+def _point(point: list[float | None] | None) -> list[float] | None:
+    return next(iter(_points(None if point is None else [point])), None)
 
 
-def _episode(episode: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "plan": _points(episode.get("plan")),
-        "path": _points(episode.get("path")),
-        "start": _point(episode.get("start")),
-        "goal": _point(episode.get("goal")),
-        "success": _plain(episode.get("success")),
-        "return": _plain(episode.get("return")),
-    }
+def _episode(episode: dict[str, Any]) -> dict[str, Any]:
+    lines = {name: _points(episode.get(name)) for name in ("plan", "path")}
+    ends = {name: _point(episode.get(name)) for name in ("start", "goal")}
+    return {**lines, **ends, "success": episode.get("success"), "return": episode.get("return")}
 
 
-def _curve(points: Sequence[Any]) -> list[list[float]]:
-    """(step, value) pairs with finite values, to six digits, at most CURVE_POINTS of them and always the last."""
-    pairs = [pair for pair in _plain(points) if None not in pair]
-    if len(pairs) > CURVE_POINTS:
-        stretch = (len(pairs) - 1) / (CURVE_POINTS - 1)
-        pairs = [pairs[round(i * stretch)] for i in range(CURVE_POINTS)]
-    return [[step, float(f"{value:.6g}")] for step, value in pairs]
+def _curve(points: list[list[float | None]]) -> list[tuple[float, float]]:
+    """(step, value) pairs that are known, to six digits, at most CURVE_POINTS of them and always the last."""
+    pairs = [(step, float(f"{value:.6g}")) for step, value in points if step is not None and value is not None]
+    if len(pairs) <= CURVE_POINTS:
+        return pairs
+    stretch = (len(pairs) - 1) / (CURVE_POINTS - 1)
+    return [pairs[round(i * stretch)] for i in range(CURVE_POINTS)]

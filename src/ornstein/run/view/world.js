@@ -11,7 +11,16 @@ function makeView(scene, points, margin) {
   const height = (box.y1 - box.y0) * scale;
   const at = ([x, y]) => [gutter.left + (x - box.x0) * scale, 2 + (box.y1 - y) * scale];
   const clamp = ([x, y]) => [Math.min(box.x1, Math.max(box.x0, x)), Math.min(box.y1, Math.max(box.y0, y))];
-  return { ...box, scene, scale, at, clamp, gutter, width: gutter.left + width + 2, height: gutter.bottom + height + 2 };
+  return {
+    ...box,
+    scene,
+    scale,
+    at,
+    clamp,
+    gutter,
+    width: gutter.left + width + 2,
+    height: gutter.bottom + height + 2,
+  };
 }
 
 // A margin below 0 cuts into the walls around the maze, but never into a maze that is open there.
@@ -35,7 +44,11 @@ const pointsOf = (episode) => [...episode.plan, ...episode.path, episode.start, 
 
 function picture(view, label, className) {
   const attributes = { class: className, viewBox: `0 0 ${view.width.toFixed(1)} ${view.height.toFixed(1)}` };
-  return svg("svg", label ? { ...attributes, role: "img", "aria-label": label } : { ...attributes, "aria-hidden": "true" }, ...ground(view));
+  return svg(
+    "svg",
+    label ? { ...attributes, role: "img", "aria-label": label } : { ...attributes, "aria-hidden": "true" },
+    ...ground(view),
+  );
 }
 
 const ground = (view) => (view.scene ? mazeGround(view) : axesGround(view));
@@ -47,11 +60,18 @@ function mazeGround(view) {
   const side = cell * view.scale;
   const square = (row, column, grow) => {
     const size = (side + 2 * grow).toFixed(1);
-    return `M${(x0 + column * side - grow).toFixed(1)} ${(y0 + row * side - grow).toFixed(1)}h${size}v${size}h-${size}z`;
+    const [x, y] = [x0 + column * side - grow, y0 + row * side - grow];
+    return `M${x.toFixed(1)} ${y.toFixed(1)}h${size}v${size}h-${size}z`;
   };
   const cells = map.flatMap((line, row) => line.map((wall, column) => ({ wall, row, column })));
-  const free = cells.filter((c) => !c.wall).map((c) => square(c.row, c.column, 0)).join("");
-  const walls = cells.filter((c) => c.wall).map((c) => square(c.row, c.column, 0.3)).join("");
+  const free = cells
+    .filter((c) => !c.wall)
+    .map((c) => square(c.row, c.column, 0))
+    .join("");
+  const walls = cells
+    .filter((c) => c.wall)
+    .map((c) => square(c.row, c.column, 0.3))
+    .join("");
   return [svg("path", { class: "floor", d: free }), svg("path", { class: "walls", d: walls })];
 }
 
@@ -97,12 +117,15 @@ function failMark(view, point, size = 9) {
 // One episode: the path first, the dashed plan over it, the marks on top. `grow` enlarges marks in small pictures.
 function episodeLayer(view, episode, grow = 1) {
   const end = episode.path[episode.path.length - 1] || episode.plan[episode.plan.length - 1];
-  return svg("g", { class: "episode" },
+  return svg(
+    "g",
+    { class: "episode" },
     svg("path", { class: "path", d: trace(view, episode.path) }),
     svg("path", { class: "plan", d: trace(view, episode.plan) }),
     episode.start ? startMark(view, episode.start, 7 * grow) : null,
     episode.goal ? goalMark(view, episode.goal, 12 * grow) : null,
-    episode.success === false && end ? failMark(view, end, 9 * grow) : null);
+    episode.success === false && end ? failMark(view, end, 9 * grow) : null,
+  );
 }
 
 const outcome = (episode) => ({ true: "reached the goal", false: "missed the goal" })[String(episode.success)] || "";
@@ -116,29 +139,57 @@ function thumbnail(view, episode, i) {
   const sign = { true: "✓", false: "✕" }[String(episode.success)] || "";
   const small = picture(view, null, "world thumb");
   small.append(episodeLayer(view, episode, 2.4));
-  return el("button", { type: "button", class: `pick${episode.success === false ? " missed" : ""}`, "aria-label": describe(episode, i), "aria-pressed": "false" },
-    small, el("span", { class: "caption" }, el("b", {}, String(i + 1)), sign ? el("i", {}, sign) : null, el("span", {}, number(episode.return))));
+  return el(
+    "button",
+    {
+      type: "button",
+      class: `pick${episode.success === false ? " missed" : ""}`,
+      "aria-label": describe(episode, i),
+      "aria-pressed": "false",
+    },
+    small,
+    el(
+      "span",
+      { class: "caption" },
+      el("b", {}, String(i + 1)),
+      sign ? el("i", {}, sign) : null,
+      el("span", {}, number(episode.return)),
+    ),
+  );
 }
 
 function key(className, text) {
   const plane = { at: (p) => p, clamp: (p) => p };
-  const marks = { start: () => startMark(plane, [8, 8], 5.5), goal: () => goalMark(plane, [8, 8.5], 8), failed: () => failMark(plane, [8, 8], 5) };
+  const marks = {
+    start: () => startMark(plane, [8, 8], 5.5),
+    goal: () => goalMark(plane, [8, 8.5], 8),
+    failed: () => failMark(plane, [8, 8], 5),
+  };
   const wide = marks[className] ? 16 : 30;
-  const sample = svg("svg", { class: "key", viewBox: `0 0 ${wide} 16`, width: wide, "aria-hidden": "true" },
-    marks[className] ? marks[className]() : svg("path", { class: className, d: `M1 8H${wide - 1}` }));
+  const sample = svg(
+    "svg",
+    { class: "key", viewBox: `0 0 ${wide} 16`, width: wide, "aria-hidden": "true" },
+    marks[className] ? marks[className]() : svg("path", { class: className, d: `M1 8H${wide - 1}` }),
+  );
   return el("li", {}, sample, text);
 }
 
-function episodesSection(data) {
-  const { scene, episodes } = data;
-  const view = makeView(scene, episodes.flatMap(pointsOf), -0.62);
-  const judged = episodes.filter((e) => typeof e.success === "boolean");
-  const reached = judged.length ? ` ${judged.filter((e) => e.success).length} of the ${judged.length} shown reached the goal.` : "";
-  const map = picture(view, `${episodes.length} plans and the paths driven, seen from above.${reached}`, "world");
+function legend(episodes) {
+  return el(
+    "ul",
+    { class: "legend" },
+    key("plan", "plan"),
+    key("path", "driven"),
+    key("start", "start"),
+    episodes.some((e) => e.goal) ? key("goal", "goal") : null,
+    episodes.some((e) => e.success === false) ? key("failed", "missed") : null,
+  );
+}
+
+// A picture of every episode to choose from: pointing at one shows it on the map, pressing it keeps it there.
+function chooser(view, episodes, map, status) {
   const layers = episodes.map((episode) => map.appendChild(episodeLayer(view, episode)));
   const picks = episodes.map((episode, i) => thumbnail(view, episode, i));
-  const status = el("p", { class: "status", "aria-live": "polite" });
-  const all = el("button", { type: "button", class: "quiet", "aria-pressed": "false" }, "Show all");
   let chosen = 0;
   const show = (i) => {
     layers.forEach((layer, j) => layer.classList.toggle("chosen", i === j));
@@ -155,14 +206,28 @@ function episodesSection(data) {
     pick.addEventListener("pointerenter", () => show(i));
     pick.addEventListener("pointerleave", () => show(chosen));
   });
-  all.addEventListener("click", () => all.setAttribute("aria-pressed", String(map.classList.toggle("all"))));
   choose(0);
-  const legend = el("ul", { class: "legend" }, key("plan", "plan"), key("path", "driven"), key("start", "start"),
-    episodes.some((e) => e.goal) ? key("goal", "goal") : null, episodes.some((e) => e.success === false) ? key("failed", "missed") : null);
-  const lead = `Dashed is what the agent planned before it moved, solid is what it really drove.${reached} Choose an episode to see it alone.`;
-  return section("episodes", "Plans and paths", lead,
-    el("div", { class: "stage" },
-      el("div", { class: "canvas card" }, map),
-      el("div", { class: "side" }, legend, el("div", { class: "row" }, status, episodes.length > 1 ? all : null),
-        el("div", { class: "picks", role: "group", "aria-label": "Episodes" }, ...picks))));
+  return el("div", { class: "picks", role: "group", "aria-label": "Episodes" }, ...picks);
 }
+
+function episodesSection(data) {
+  const { scene, episodes } = data;
+  const view = makeView(scene, episodes.flatMap(pointsOf), -0.62);
+  const judged = episodes.filter((e) => typeof e.success === "boolean");
+  const count = `${judged.filter((e) => e.success).length} of the ${judged.length} shown reached the goal.`;
+  const reached = judged.length ? ` ${count}` : "";
+  const map = picture(view, `${episodes.length} plans and the paths driven, seen from above.${reached}`, "world");
+  const status = el("p", { class: "status", "aria-live": "polite" });
+  const picks = chooser(view, episodes, map, status);
+  const all = el("button", { type: "button", class: "quiet", "aria-pressed": "false" }, "Show all");
+  all.addEventListener("click", () => all.setAttribute("aria-pressed", String(map.classList.toggle("all"))));
+  const lead =
+    `Dashed is what the agent planned before it moved, solid is what it really drove.${reached} ` +
+    "Choose an episode to see it alone.";
+  const row = el("div", { class: "row" }, status, episodes.length > 1 ? all : null);
+  return section("episodes", "Plans and paths", lead, stage(map, legend(episodes), row, picks));
+}
+
+// A large picture, and beside it (on a phone below it) what belongs to it.
+const stage = (plot, ...side) =>
+  el("div", { class: "stage" }, el("div", { class: "canvas card" }, plot), el("div", { class: "side" }, ...side));
