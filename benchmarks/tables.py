@@ -56,12 +56,21 @@ def mazes() -> str:
 
 def own_maze() -> str:
     """A maze that stands in no table, trained with defaults."""
-    lines = ["| maze | updates | core minutes | success on unseen goals | 95 % interval of the return |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| maze | updates | core minutes | success on unseen goals | 95 % interval of the return |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for path in sorted((ROOT / "results/own_maze").glob("*.json")):
         run = json.loads(path.read_text())
         report = run["reports"][0]
         low, high = report["return_ci95"]
-        cells = (run["maze"], f"{run['config']['updates']:,}", f"{run['core_seconds'] / 60:.0f}", f"{report['success_rate']:.2f}", f"{low:.0f} to {high:.0f}")
+        cells = (
+            run["maze"],
+            f"{run['config']['updates']:,}",
+            f"{run['core_seconds'] / 60:.0f}",
+            f"{report['success_rate']:.2f}",
+            f"{low:.0f} to {high:.0f}",
+        )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -98,9 +98,7 @@ class Planner(Agent, ABC):
     replan: int = 1  # environment steps between two plans; 0 plans once
 
     @abstractmethod
-    def plan(
-        self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None
-    ) -> Plan:
+    def plan(self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None) -> Plan:
         """A plan for each observation (B, O). `watch` is shown the planned observations (B, H, O), in the world's
         units, before every denoising step and once at the end."""
 

@@ -127,9 +127,7 @@ class Diffusion(nn.Module):
         alpha, sigma = (v.reshape(-1, *[1] * (x.dim() - 1)) for v in self.process.alpha_sigma(t))
         return self.target.x0(self._out(x, t, cond, pin, alpha, sigma), x, alpha, sigma)
 
-    def _out(
-        self, x: Tensor, t: Tensor, cond: Tensor | None, pin: Pin | None, alpha: Tensor, sigma: Tensor
-    ) -> Tensor:
+    def _out(self, x: Tensor, t: Tensor, cond: Tensor | None, pin: Pin | None, alpha: Tensor, sigma: Tensor) -> Tensor:
         seen = x * self.target.scale(alpha, sigma)  # scaling must not dim what is known
         return self.net(pin(seen) if pin else seen, self.process.embed(t), cond)
 

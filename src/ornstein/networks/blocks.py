@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": nn.Mish, "silu": nn.SiLU}
+
 
 class Sinusoidal(nn.Module):
     """Sines then cosines of n at `dim`/2 frequencies from 1 to 1e-4 (Vaswani et al. 2017, as in Diffuser)."""
@@ -21,9 +23,9 @@ class Sinusoidal(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], -1)  # (B, dim)
 
 
-def noise_embedding(dim: int) -> nn.Sequential:
+def noise_embedding(dim: int, activation: type[nn.Module] = nn.Mish) -> nn.Sequential:
     """Noise level (B,) -> (B, dim): sinusoids, then a small MLP."""
-    return nn.Sequential(Sinusoidal(dim), nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, dim))
+    return nn.Sequential(Sinusoidal(dim), nn.Linear(dim, 4 * dim), activation(), nn.Linear(4 * dim, dim))
 
 
 class Condition(nn.Module):
@@ -44,19 +46,19 @@ class Condition(nn.Module):
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution of width `kernel`, group norm of 8, Mish: (B, c_in, H) -> (B, c_out, H)."""
+    """Convolution of width `kernel`, group norm of 8, activation: (B, c_in, H) -> (B, c_out, H)."""
 
-    def __init__(self, c_in: int, c_out: int, kernel: int):
-        super().__init__(nn.Conv1d(c_in, c_out, kernel, padding=kernel // 2), nn.GroupNorm(8, c_out), nn.Mish())
+    def __init__(self, c_in: int, c_out: int, activation: type[nn.Module], kernel: int = 5):
+        super().__init__(nn.Conv1d(c_in, c_out, kernel, padding=kernel // 2), nn.GroupNorm(8, c_out), activation())
 
 
 class ResidualBlock(nn.Module):
     """Two convolution blocks with the noise embedding added between them, and a skip."""
 
-    def __init__(self, c_in: int, c_out: int, dim: int, kernel: int = 5):
+    def __init__(self, c_in: int, c_out: int, dim: int, activation: type[nn.Module]):
         super().__init__()
-        self.first, self.second = ConvBlock(c_in, c_out, kernel), ConvBlock(c_out, c_out, kernel)
-        self.noise = nn.Sequential(nn.Mish(), nn.Linear(dim, c_out))
+        self.first, self.second = ConvBlock(c_in, c_out, activation), ConvBlock(c_out, c_out, activation)
+        self.noise = nn.Sequential(activation(), nn.Linear(dim, c_out))
         self.skip = nn.Conv1d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:

@@ -6,24 +6,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ornstein.errors import InputError, positive
-from ornstein.networks.blocks import Condition, ConvBlock, ResidualBlock, noise_embedding
+from ornstein.errors import InputError, choose, positive
+from ornstein.networks.blocks import ACTIVATIONS, Condition, ConvBlock, ResidualBlock, noise_embedding
 
 
-def _check(width: int, mults: Sequence[int]) -> None:
+def _check(width: int, mults: Sequence[int], activation: str) -> type[nn.Module]:
     if width % 8 or width < 8 or not mults or min(mults) < 1:
         raise InputError(
             f"a temporal U-Net of width {width} and multipliers {tuple(mults)}: expected a width that is a multiple of 8 "
             "and at least one multiplier of 1 or more, such as 32 and (1, 2, 4)"
         )
+    return ACTIVATIONS[choose("activation", activation, ACTIVATIONS)]
 
 
 class _Level(nn.Module):
     """Two residual blocks, then a change of resolution."""
 
-    def __init__(self, c_in: int, c_out: int, dim: int, resample: nn.Module):
+    def __init__(self, c_in: int, c_out: int, dim: int, act: type[nn.Module], resample: nn.Module):
         super().__init__()
-        self.first, self.second = ResidualBlock(c_in, c_out, dim), ResidualBlock(c_out, c_out, dim)
+        self.first, self.second = ResidualBlock(c_in, c_out, dim, act), ResidualBlock(c_out, c_out, dim, act)
         self.resample = resample
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,25 +44,31 @@ class TemporalUNet(nn.Module):
     """
 
     def __init__(
-        self, features: int, width: int = 32, mults: Sequence[int] = (1, 2, 4, 8), cond: int = 0, drop: float = 0.0
+        self,
+        features: int,
+        width: int = 32,
+        mults: Sequence[int] = (1, 2, 4, 8),
+        activation: str = "mish",
+        cond: int = 0,
+        drop: float = 0.0,
     ):
         super().__init__()
-        _check(width, mults)
+        act = _check(width, mults, activation)
         sizes = [features, *(width * m for m in mults)]
         self.multiple = 2 ** (len(mults) - 1)
-        self.noise = noise_embedding(width)
+        self.noise = noise_embedding(width, act)
         self.cond = Condition(cond, width, drop) if cond else None
         last = sizes[-1]
         self.down = nn.ModuleList(
-            _Level(a, b, width, nn.Identity() if b == last and i == len(mults) - 1 else _halve(b))
+            _Level(a, b, width, act, nn.Identity() if i == len(mults) - 1 else _halve(b))
             for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
         )
-        self.middle = nn.ModuleList(ResidualBlock(last, last, width) for _ in range(2))
+        self.middle = nn.ModuleList(ResidualBlock(last, last, width, act) for _ in range(2))
         self.up = nn.ModuleList(
-            _Level(2 * b, a, width, nn.ConvTranspose1d(a, a, 4, stride=2, padding=1))
+            _Level(2 * b, a, width, act, nn.ConvTranspose1d(a, a, 4, stride=2, padding=1))
             for a, b in reversed(list(zip(sizes[1:-1], sizes[2:], strict=True)))
         )
-        self.head = nn.Sequential(ConvBlock(sizes[1], width, 5), nn.Conv1d(width, features, 1))
+        self.head = nn.Sequential(ConvBlock(sizes[1], width, act), nn.Conv1d(width, features, 1))
 
     def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
         rows = x.shape[1]
@@ -84,9 +91,16 @@ class ValueUNet(nn.Module):
     """The U-Net's downward half ending in one number: (B, H, features), noise (B,) -> (B,), for the one `horizon` H that
     it was made for. Every level halves, the last too, and so do two more blocks; the true final length is flattened."""
 
-    def __init__(self, features: int, horizon: int, width: int = 32, mults: Sequence[int] = (1, 2, 4, 8)):
+    def __init__(
+        self,
+        features: int,
+        horizon: int,
+        width: int = 32,
+        mults: Sequence[int] = (1, 2, 4, 8),
+        activation: str = "mish",
+    ):
         super().__init__()
-        _check(width, mults)
+        act = _check(width, mults, activation)
         sizes = [features, *(width * m for m in mults)]
         last, length = sizes[-1], positive("horizon", horizon)
         if last % 32:
@@ -94,15 +108,17 @@ class ValueUNet(nn.Module):
                 f"a value network whose last level has {last} channels: expected a multiple of 32, because two more "
                 "blocks halve them; choose a larger width or last multiplier"
             )
-        self.noise = noise_embedding(width)
-        self.down = nn.ModuleList(_Level(a, b, width, _halve(b)) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.noise = noise_embedding(width, act)
+        self.down = nn.ModuleList(
+            _Level(a, b, width, act, _halve(b)) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        )
         tail = [(last, last // 2), (last // 2, last // 4)]
-        self.tail = nn.ModuleList(ResidualBlock(a, b, width) for a, b in tail)
+        self.tail = nn.ModuleList(ResidualBlock(a, b, width, act) for a, b in tail)
         self.shrink = nn.ModuleList(_halve(b) for _, b in tail)
         for _ in range(len(mults) + len(tail)):
             length = (length + 1) // 2
         flat = last // 4 * length
-        self.value = nn.Sequential(nn.Linear(flat + width, flat // 2), nn.Mish(), nn.Linear(flat // 2, 1))
+        self.value = nn.Sequential(nn.Linear(flat + width, flat // 2), act(), nn.Linear(flat // 2, 1))
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         h, emb = x.transpose(1, 2), self.noise(noise)

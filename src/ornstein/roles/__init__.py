@@ -1,17 +1,17 @@
 """The table of algorithms, by name. One row each: class, settings, the setting it learns in, one sentence."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ornstein.contract import Learner
-from ornstein.errors import choose
+from ornstein.contract import Learner, Spec
+from ornstein.errors import InputError, choose
 from ornstein.roles.planners import diffuser
 
 
 class Row(NamedTuple):
     role: str
-    make: type[Learner]
+    make: Callable[[Spec, Any], Learner]  # the class
     config: Any
     presets: dict[str, dict[str, Any]]  # task or world -> what differs from `config`
     setting: str
@@ -39,6 +39,18 @@ def preset(name: str, keys: Iterable[str] = ()) -> Any:
     row = ALGORITHMS[choose("algorithm", name, ALGORITHMS)]
     found = next((row.presets[key] for key in keys if key in row.presets), {})
     return replace(row.config, **found)
+
+
+def build(name: str, spec: Spec, cfg: Any) -> Learner:
+    """The untrained learner of a row, for `spec` with settings `cfg`. Raises InputError for settings that make none."""
+    try:
+        return ALGORITHMS[choose("algorithm", name, ALGORITHMS)].make(spec, cfg)
+    except InputError:
+        raise
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # how torch refuses a rate or a size
+        raise InputError(
+            f"these settings make no {name} ({error}): expected other values; --help describes them"
+        ) from error
 
 
 def name_of(learner: Learner) -> str:

@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -25,12 +26,16 @@ from torch import Tensor, nn
 
 import ornstein
 from ornstein.contract import Agent, Learner, Spec
-from ornstein.errors import InputError, TrainingError
-from ornstein.roles import ALGORITHMS, name_of
+from ornstein.errors import InputError, TrainingError, choose
+from ornstein.roles import ALGORITHMS, build, name_of
+from ornstein.run.log import refused
 
 FORMAT = 1
-CONFIG, WEIGHTS, TRAIN, LOG, REPORT = "config.json", "weights.safetensors", "train.safetensors", "log.jsonl", "report.json"
+MEND = "lower the learning rate (--agent.optim.lr) or clip the gradient (--agent.optim.clip)"
+CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
+WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
 IDENTITY = ("algorithm", "spec", "config", "seed", "task")  # what must agree for a run to be resumed
+KEYS = ("format", *IDENTITY, "versions", "commit")
 
 
 def write(path: Path, content: bytes | str) -> None:
@@ -46,10 +51,9 @@ def write(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise TrainingError(
-            f"could not write {path}: {error.strerror}; what was saved before is still there: make room and go on with --resume"
-        ) from error
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise refused(path, error) from error
 
 
 def merge(default: Any, changes: Mapping[str, Any], where: str = "") -> Any:
@@ -60,7 +64,9 @@ def merge(default: Any, changes: Mapping[str, Any], where: str = "") -> Any:
         if name not in known:
             raise InputError(f"unknown setting '{where}{name}': expected one of {', '.join(sorted(known))}")
         now = getattr(default, name)
-        if is_dataclass(now) and isinstance(value, Mapping):
+        if is_dataclass(now):
+            if not isinstance(value, Mapping):
+                raise InputError(f"setting '{where}{name}' is {value!r}: expected a dict of some of its fields")
             value = merge(now, value, f"{where}{name}.")
         found[name] = tuple(value) if isinstance(value, list) else value
     return replace(default, **found)
@@ -81,9 +87,14 @@ def describe(learner: Learner, *, seed: int, task: dict[str, Any] | None = None,
 
 
 def _commit() -> str | None:
-    here = Path(__file__).parent
-    run = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    return run.stdout.strip() or None if (here.parents[2] / ".git").exists() else None
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    try:
+        run = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    except OSError:  # there is no git here
+        return None
+    return run.stdout.strip() or None
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -92,24 +103,32 @@ def read_config(run: Path) -> dict[str, Any]:
         raise InputError(f"no run folder at {run}: expected a folder that `ornstein train` wrote")
     if not (run / CONFIG).is_file():
         raise InputError(f"{run} holds no {CONFIG}: expected a run folder that `ornstein train` wrote")
+    expected = "expected the JSON that `ornstein train` wrote; restore it or train again"
     try:
         config = json.loads((run / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{run / CONFIG} cannot be read ({error}): {expected}") from error
+    if not isinstance(config, dict) or "format" not in config:
+        raise InputError(f"{run / CONFIG} says no format: {expected}")
+    if config["format"] != FORMAT:
         found = config["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run / CONFIG} cannot be read ({error}): expected the JSON that `ornstein train` wrote") from error
-    if found != FORMAT:
-        raise InputError(f"{run / CONFIG} has format {found!r}: expected {FORMAT}; load it with the version that wrote it")
+        raise InputError(
+            f"{run / CONFIG} has format {found!r}: expected {FORMAT}; load it with the version that wrote it"
+        )
+    if missing := [key for key in KEYS if key not in config]:
+        raise InputError(f"{run / CONFIG} lacks {', '.join(missing)}: {expected}")
     return config
 
 
 def make(config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Learner:
     """The untrained learner that a config.json describes, its settings changed by `overrides`."""
+    name = str(config["algorithm"])
+    row = ALGORITHMS[choose("algorithm", name, ALGORITHMS)]
     try:
-        row, spec = ALGORITHMS[config["algorithm"]], Spec(**config["spec"])
-        cfg = merge(row.config, config["config"])
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{CONFIG} names no algorithm this version knows ({error}): expected one of {list(ALGORITHMS)}") from error
-    return row.make(spec, merge(cfg, overrides or {}))  # type: ignore[call-arg]
+        spec, cfg = Spec(**config["spec"]), merge(row.config, config["config"])
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{CONFIG} describes no {name} ({error}): expected what `ornstein train` wrote") from error
+    return build(name, spec, merge(cfg, overrides or {}))
 
 
 def load(path: str | Path, **overrides: Any) -> Agent:
@@ -120,7 +139,9 @@ def load(path: str | Path, **overrides: Any) -> Agent:
     run = Path(path)
     agent = make(read_config(run), overrides)
     if not (run / WEIGHTS).is_file():
-        raise InputError(f"{run} holds no {WEIGHTS}: expected a run that saved a checkpoint; train it again or --resume it")
+        raise InputError(
+            f"{run} holds no {WEIGHTS}: expected a run with a checkpoint; go on with --resume, or train again"
+        )
     _fill(agent, _read(run / WEIGHTS)[0], run / WEIGHTS)
     return cast(Agent, agent.eval())
 
@@ -130,13 +151,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}): expected a whole safetensors file; restore it or train again") from error
+        raise InputError(f"{path} cannot be read ({error}): expected it whole; restore it or train again") from error
 
 
 def _fill(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     mine = module.state_dict()
     for name in sorted(mine.keys() ^ weights.keys()):
-        raise InputError(f"{path} does not fit: '{name}' is in only one of file and agent; expected the settings it was trained with")
+        where = "missing" if name in mine else "unknown to the agent"
+        raise InputError(f"{path} does not fit: '{name}' is {where}; expected the settings it was trained with")
     for name, value in weights.items():
         if value.shape != mine[name].shape:
             raise InputError(
@@ -212,7 +234,7 @@ def save_checkpoint(run: Path, learner: Learner, progress: Progress) -> None:
     now = Moment.now(learner)
     for name, value in now.weights.items():
         if not value.isfinite().all():
-            raise TrainingError(f"'{name}' is no longer finite after step {progress.step}: lower the learning rate or clip the gradient")
+            raise TrainingError(f"'{name}' is no longer finite after step {progress.step}: {MEND}")
     tensors = now.flat("now")
     for i, boundary in enumerate(progress.boundaries):
         tensors |= boundary.flat(f"boundary/{i}")
@@ -231,7 +253,7 @@ def read_checkpoint(run: Path) -> tuple[Progress, dict[str, Tensor]]:
         boundaries = [_moment(tensors, f"boundary/{i}") for i in range(state["stage"] + 1)]
         return Progress(boundaries, **state), tensors
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{run / TRAIN} does not say where training stood ({error}): train again into another folder") from error
+        raise InputError(f"{run / TRAIN} does not say where training stood ({error}): train again elsewhere") from error
 
 
 def restore(run: Path, learner: Learner, tensors: Mapping[str, Tensor]) -> None:
@@ -242,7 +264,7 @@ def restore(run: Path, learner: Learner, tensors: Mapping[str, Tensor]) -> None:
 
 
 def differing(run: Path, config: Mapping[str, Any]) -> str | None:
-    """The first setting in which `config` differs from the run's config.json, as `field is a, expected b`; None if none."""
+    """The first setting in which `config` differs from the run's, as `field is a, expected b`; None if there is none."""
     saved, new = flat(read_config(run)), flat(json.loads(json.dumps(config)))
     for name in dict.fromkeys((*saved, *new)):
         if name.split(".")[0] in IDENTITY and saved.get(name) != new.get(name):

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -14,8 +15,8 @@ import torch
 import ornstein
 from ornstein.data import sources
 from ornstein.envs.maze_data import make as make_maze
-from ornstein.envs.tasks import TASKS, Task, task
-from ornstein.errors import InputError, OrnsteinError, choose, positive
+from ornstein.envs.tasks import task
+from ornstein.errors import InputError, OrnsteinError, choose
 from ornstein.roles import ALGORITHMS, preset
 from ornstein.run import checkpoint, jobs, listing, settings
 from ornstein.run.train import Interrupted
@@ -40,9 +41,19 @@ def _count(text: str) -> int:
 
 
 def _seed(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"'{text}' is no seed: expected a whole number of at least 0")
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"'{text}' is no seed: expected a whole number from 0 to 2^63 - 1")
     return int(text)
+
+
+class _Help(argparse.Action):
+    """The help of `train`, with the settings of the algorithm that was named before it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, *rest: object) -> None:
+        print(parser.format_help())
+        if found.algorithm in ALGORITHMS:
+            print(settings.describe(ALGORITHMS[found.algorithm].config))
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,9 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     quick.add_argument("--updates", type=_count, metavar="N", help="fewer are faster, and plan worse")
 
     train = commands.add_parser(
-        "train", help="train an algorithm", allow_abbrev=False,
+        "train", help="train an algorithm", allow_abbrev=False, add_help=False,
         epilog="Settings: --agent.NAME VALUE; `ornstein train ALGORITHM --help` lists an algorithm's.",
     )  # fmt: skip
+    train.add_argument("-h", "--help", action=_Help, nargs=0, help="show this, and the settings of ALGORITHM")
     train.add_argument("algorithm", metavar="ALGORITHM", help="one of `ornstein list`")
     source = train.add_mutually_exclusive_group(required=True)
     source.add_argument("--task", metavar="NAME", help="one of `ornstein list tasks`")
@@ -112,7 +124,9 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     try:
         torch.zeros(1, device=args.device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device '{args.device}' cannot be used: expected cpu, or a CUDA device that is here") from error
+        raise InputError(
+            f"device '{args.device}' cannot be used: expected cpu, or a CUDA device of this machine"
+        ) from error
     if args.threads:
         torch.set_num_threads(args.threads)
     out = args.out or Path("runs", args.algorithm, world.name, str(args.seed))
@@ -123,9 +137,16 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
+def _writable(option: str, path: Path | None) -> None:
+    """Refuse a file that could not be written, before any work is done for it."""
+    if path is not None and path.is_dir():
+        raise InputError(f"{option} {path} is a folder: expected a file; name one in it")
+    if path is not None and not path.absolute().parent.is_dir():
+        raise InputError(f"{option} {path}: expected a file in a folder that exists; make {path.parent} first")
+
+
 def _evaluate(args: argparse.Namespace) -> int:
-    if args.json is not None and not args.json.absolute().parent.is_dir():
-        raise InputError(f"--json {args.json}: expected a file in a folder that exists; make {args.json.parent} first")
+    _writable("--json", args.json)
     world = jobs.task_of(args.run, args.task, args.env)
     report = jobs.evaluate_job(args.run, world, protocol=args.protocol, episodes=args.episodes, seed=args.seed)
     if args.json is not None:
@@ -135,8 +156,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    if args.out is not None and not args.out.absolute().parent.is_dir():
-        raise InputError(f"--out {args.out}: expected a file in a folder that exists; make {args.out.parent} first")
+    _writable("--out", args.out)
     print(show(args.run, jobs.task_of(args.run), args.out))
     return 0
 
@@ -177,12 +197,13 @@ def _warn(message: Warning | str, *rest: object, **more: object) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Exit codes: 0 done, 1 our fault, 2 refused input, 130 interrupted; the last line on stderr says
     why. ORNSTEIN_TRACEBACK=1 shows where a fault of ours happened."""
-    warnings.showwarning = _warn  # type: ignore[assignment]
     argv = sys.argv[1:] if argv is None else argv
     try:
-        return _run(argv)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return _run(argv)
     except Interrupted as stop:
-        again = " ".join(argv) if "--resume" in argv or argv[0] != "train" else " ".join([*argv, "--resume"])
+        again = shlex.join([*argv, "--resume"] if argv[0] == "train" and "--resume" not in argv else argv)
         jobs.say(f"interrupted; {stop} is saved. Go on with: ornstein {again}")
         return 130
     except KeyboardInterrupt:
@@ -197,10 +218,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("ORNSTEIN_TRACEBACK"):
             traceback.print_exc()
-        jobs.say(
-            f"ornstein: error: a fault of ours: {type(error).__name__}: {' '.join(str(error).split())}; please report it "
-            "with what ORNSTEIN_TRACEBACK=1 shows"
-        )
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        jobs.say(f"ornstein: error: a fault of ours: {what}; please report it with what ORNSTEIN_TRACEBACK=1 shows")
         return 1
 
 

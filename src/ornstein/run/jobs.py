@@ -11,7 +11,7 @@ import torch
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError
-from ornstein.roles import ALGORITHMS, preset
+from ornstein.roles import build, preset
 from ornstein.run import checkpoint, report
 from ornstein.run.evaluate import evaluate
 from ornstein.run.report import Report
@@ -52,13 +52,14 @@ def train_job(
 ) -> bool:
     """Train into `out`; False if it held this run already, finished."""
     torch.manual_seed(seed)
-    agent = ALGORITHMS[algorithm].make(world.spec, cfg).to(device)  # type: ignore[call-arg]
+    agent = build(algorithm, world.spec, cfg).to(device)
     config = checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
     if finished(out, config, resume):
         say(f"{out} holds this run, finished")
         return False
     data = world.episodes(device, data_progress())
-    say(f"{algorithm} on {world.name}: {len(data):,} steps of data, {sum(p.numel() for p in agent.parameters()):,} weights")
+    weights = sum(p.numel() for p in agent.parameters())
+    say(f"{algorithm} on {world.name}: {len(data):,} steps of data, {weights:,} weights")
     say("updates: " + ", ".join(f"{steps:,} of {name}" for name, steps in agent.stages) + f"; writing {out}")
 
     def look(learner: Any, done: int) -> None:
@@ -70,15 +71,20 @@ def train_job(
 
 
 def task_of(run: Path, name: str | None = None, env: str | None = None) -> Task:
-    """The task a run was trained for, or another by name, or its data in another environment."""
-    if name is not None:
-        return task(name)
+    """The task a run was trained for, or another by name or by environment."""
+    if name is not None and env is not None:
+        raise InputError(f"--task {name} with --env {env}: expected one of them; leave the other out")
     record = checkpoint.read_config(run)["task"]
-    if env is not None:
-        return task(env=env)
+    if name is not None or env is not None:
+        return task(name, env=env)
     if record is None:
         raise InputError(f"{run} names no task, because it was trained from Python: say --task NAME or --env ENV_ID")
-    return task(**record)
+    try:
+        return task(**record)
+    except TypeError as error:
+        raise InputError(
+            f"{run / checkpoint.CONFIG} describes no task ({error}): say --task NAME or --env ENV_ID"
+        ) from error
 
 
 def evaluate_job(run: Path, world: Task, *, protocol: str | None, episodes: int, seed: int) -> Report:
@@ -92,7 +98,8 @@ def evaluate_job(run: Path, world: Task, *, protocol: str | None, episodes: int,
 def quickstart(out: Path, seed: int, updates: int | None) -> None:
     """Make maze data, train Diffuser, score it under both protocols, and write report.html. One that was interrupted
     goes on when called again."""
-    begun = (out / checkpoint.TRAIN).exists() and not checkpoint.read_checkpoint(out)[0].finished
+    begun, saved = (out / checkpoint.CONFIG).exists(), (out / checkpoint.TRAIN).exists()
+    begun = begun and not (saved and checkpoint.read_checkpoint(out)[0].finished)
     if not begun:
         finished(out, {}, resume=False)
     where = make_maze(QUICK_TASK, QUICK_STEPS, seed=0, progress=data_progress())

@@ -1,7 +1,8 @@
 """What there is, by name: rows for people on a terminal, plain lines for programs."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +27,8 @@ def rows(kind: str) -> Rows:
         return [(name, row.sentence) for name, row in ALGORITHMS.items() if row.role == kind]
     if kind == "tasks":
         return [(name, task.title) for name, task in TASKS.items()]
-    named = {"processes": PROCESSES, "targets": TARGETS, "solvers": SOLVERS, "grids": GRIDS}[kind]
+    tables = {"processes": PROCESSES, "targets": TARGETS, "solvers": SOLVERS, "grids": GRIDS}
+    named: Mapping[str, tuple[Any, str]] = tables[kind]  # type: ignore[assignment]
     return [(name, sentence) for name, (_, sentence) in named.items()]
 
 
@@ -52,17 +54,18 @@ def show_kinds(kind: str | None) -> None:
 def describe(dataset: Dataset) -> Rows:
     """What a dataset holds."""
     data = dataset.episodes
-    lengths = data.lengths.double()
+    lengths, rew = data.lengths.double(), data.rew
+    least, most, middle = int(lengths.min()), int(lengths.max()), int(lengths.median())
     found = [
         ("name", dataset.name),
         ("path", str(dataset.path)),
         ("environment", str(dataset.env["id"]) if dataset.env else "not said; pass --env"),
         ("steps", f"{len(data):,}"),
-        ("episodes", f"{len(data.ends):,}, of {int(lengths.min()):,} to {int(lengths.max()):,} steps, median {int(lengths.median()):,}"),
+        ("episodes", f"{len(data.ends):,}, of {least:,} to {most:,} steps, median {middle:,}"),
         ("true ends", f"{int(data.done.sum()):,}"),
         ("observation", _span(data.obs.amin(0).tolist(), data.obs.amax(0).tolist())),
         ("action", _span(data.act.amin(0).tolist(), data.act.amax(0).tolist())),
-        ("reward", f"mean {float(data.rew.mean()):.4g}, from {float(data.rew.min()):.4g} to {float(data.rew.max()):.4g}"),
+        ("reward", f"mean {float(rew.mean()):.4g}, from {float(rew.min()):.4g} to {float(rew.max()):.4g}"),
     ]
     return found + [(name, f"a field of shape {tuple(value.shape)}") for name, value in data.more.items()]
 

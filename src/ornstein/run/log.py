@@ -4,11 +4,12 @@ import json
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich import progress as bars
 from rich.console import Console
+
+from ornstein.errors import TrainingError
 
 
 class Teller:
@@ -34,7 +35,7 @@ class Teller:
             self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.bar is not None:
             self.bar.stop()
 
@@ -48,13 +49,25 @@ class Teller:
         elif now - self.told >= 10 or done == self.total:
             self.told = now
             left = time.strftime("%H:%M:%S", time.gmtime((self.total - done) / max(rate, 1e-9)))
-            print(f"{stage}: {done}/{self.total} updates, {rate:.1f}/s, loss {loss}, {left} left", file=sys.stderr, flush=True)
+            text = f"{stage}: {done}/{self.total} updates, {rate:.1f}/s, loss {loss}, {left} left"
+            print(text, file=sys.stderr, flush=True)
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
-    """One JSON line at the end of a log."""
-    with open(path, "a") as file:
-        file.write(json.dumps(line) + "\n")
+    """One JSON line at the end of a log. Raises TrainingError if the disk refuses."""
+    try:
+        with open(path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise refused(path, error) from error
+
+
+def refused(path: Path, error: OSError) -> TrainingError:
+    """What to say when the disk refuses to write `path`."""
+    reason = error.strerror or str(error)
+    return TrainingError(
+        f"could not write {path}: {reason}; what was saved before is still there: make room, then go on"
+    )
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from ornstein.errors import InputError
 from ornstein.run import checkpoint
 
 
 def bootstrap(values: Sequence[float], level: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
     """A percentile bootstrap interval of the mean (Efron 1979), drawn with a fixed seed."""
-    sample = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(0).integers(len(sample), size=(draws, len(sample)))
-    low, high = np.quantile(sample[picks].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    sample, rng = np.asarray(values, dtype=np.float64), np.random.default_rng(0)
+    means = [sample[rng.integers(len(sample), size=len(sample))].mean() for _ in range(draws)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -43,7 +44,8 @@ class Report:
 
     def __str__(self) -> str:
         low, high = self.return_ci95
-        parts = [f"{self.task} ({self.protocol}, {self.episodes} episodes): return {self.return_mean:.1f} [{low:.1f}, {high:.1f}]"]
+        where = f"{self.task} ({self.protocol}, {self.episodes} episode{'s' * (self.episodes > 1)})"
+        parts = [f"{where}: return {self.return_mean:.1f} [{low:.1f}, {high:.1f}]"]
         if self.success_rate is not None:
             parts.append(f"success rate {self.success_rate:.2f}")
         if self.normalized_score is not None:
@@ -58,6 +60,10 @@ def keep(run: Path, report: Report) -> None:
 
 
 def kept(run: Path) -> list[dict[str, Any]]:
-    """The reports of a run, as JSON."""
+    """The reports of a run, as JSON. Raises InputError if they cannot be read."""
     path = run / checkpoint.REPORT
-    return json.loads(path.read_text()) if path.exists() else []
+    try:
+        found = json.loads(path.read_text()) if path.exists() else []
+        return [{**row, "task": row["task"], "protocol": row["protocol"]} for row in found]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} cannot be read ({error}): expected the JSON of evaluations; remove it") from error

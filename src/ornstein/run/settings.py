@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import make_dataclass
 from typing import Any
 
 import tyro
@@ -20,11 +21,10 @@ def parse(default: Any, args: Sequence[str]) -> Any:
             raise InputError(f"unknown option '{arg}': expected one that --help names; settings are {PREFIX}NAME VALUE")
     if args and not args[0].startswith("--"):
         raise InputError(f"unexpected argument '{args[0]}': expected options, as --help names them")
-    bare = ["--" + arg.removeprefix(PREFIX) if arg.startswith(PREFIX) else arg for arg in args]
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
-            return tyro.cli(type(default), default=default, args=bare, prog="ornstein")
+            return _cli(default, args)
     except SystemExit as stop:
         raise InputError(_complaint(told.getvalue())) from stop
 
@@ -33,8 +33,15 @@ def describe(default: Any) -> str:
     """The help text of the settings."""
     text = io.StringIO()
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
-        tyro.cli(type(default), default=default, args=["--help"], prog="ornstein train ... [--agent...]", description="")
-    return text.getvalue().replace(" --", f" {PREFIX}")
+        _cli(default, ["--help"])
+    _, _, options = text.getvalue().partition("agent options")
+    return "settings" + options
+
+
+def _cli(default: Any, args: Sequence[str]) -> Any:
+    """tyro's reading of the settings as the field `agent`, so that their names begin with it."""
+    made = make_dataclass("Settings", [("agent", type(default))])
+    return tyro.cli(made, default=made(default), args=args, prog="ornstein train").agent
 
 
 def _complaint(told: str) -> str:
@@ -42,4 +49,4 @@ def _complaint(told: str) -> str:
     rule = re.compile(r"^[\s\-─╭╮╰╯]*[\-─]{5,}[\s\-─╭╮╰╯]*$", re.MULTILINE)
     parts = rule.split(told)
     text = " ".join((parts[1] if len(parts) > 1 else told).replace("│", " ").split())
-    return re.sub(r"--(?=\w)", PREFIX, text).rstrip(".") + "; --help lists the settings"
+    return text.rstrip(".") + "; `ornstein train ALGORITHM --help` lists what is expected"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -55,13 +56,14 @@ def train(
     config = checkpoint.describe(agent, seed=seed)
     run = None if out is None else Path(out)
     if run is not None and finished(run, config, resume):
-        return agent
+        checkpoint.restore(run, agent, checkpoint.read_checkpoint(run)[1])
+        return agent.eval()
     torch.manual_seed(seed)
     return teach(agent, data, run, config)
 
 
 def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
-    """Whether the run folder holds this very run, done. Raises InputError if it must not be written to; writes nothing."""
+    """Whether the run folder holds this very run, done. Raises InputError if it must not be written to."""
     if run.exists() and not run.is_dir():
         raise InputError(f"output {run} is a file: expected a folder; choose another --out")
     holds = [name for name in (checkpoint.CONFIG, checkpoint.TRAIN, checkpoint.WEIGHTS) if (run / name).exists()]
@@ -71,6 +73,10 @@ def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
             "choose another --out, or go on with --resume"
         )
     if checkpoint.TRAIN not in holds:
+        if checkpoint.WEIGHTS in holds:
+            raise InputError(
+                f"cannot resume {run}: it holds weights but no {checkpoint.TRAIN}; restore it, or use another --out"
+            )
         return False
     if field := checkpoint.differing(run, config):
         raise InputError(f"cannot resume {run}: {field}; use the same settings, or another --out")
@@ -79,12 +85,13 @@ def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
 
 def _open(run: Path, config: dict[str, Any], done: int) -> None:
     """Make the run folder, or take up the one that has `done` updates behind it."""
+    expected = "expected a place that can be written; choose another --out"
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"output {run} cannot be made ({error.strerror}): expected a place that can be written; choose another --out"
-        ) from error
+        raise InputError(f"output {run} cannot be made ({error.strerror}): {expected}") from error
+    if not os.access(run, os.W_OK):
+        raise InputError(f"output {run} cannot be written to: {expected}")
     if not (run / checkpoint.TRAIN).exists():
         checkpoint.write(run / checkpoint.CONFIG, json.dumps(config, indent=2))
     lines = [json.dumps(line) + "\n" for line in log.read(run / checkpoint.LOG) if line["update"] <= done]
@@ -131,7 +138,8 @@ def teach(
             if number == progress.stage:
                 loop.go(stage, base)
             base += stage.steps
-        progress.finished = True
+        loop.save()
+        progress.finished = True  # said only once the weights are in place
         loop.save()
     return agent.eval()
 
@@ -200,10 +208,11 @@ class _Loop:
         for name, value in means.items():
             if not math.isfinite(value):
                 kept = f"; the last checkpoint in {self.run} is kept" if self.run else ""
-                raise TrainingError(f"'{name}' of stage '{stage}' is {value} at update {done}: lower the learning rate or clip the gradient{kept}")
+                raise TrainingError(f"'{name}' of stage '{stage}' is {value} at update {done}: {checkpoint.MEND}{kept}")
         self.teller.tell(stage, done, means)
         if self.run is not None:
-            log.append(self.run / checkpoint.LOG, {"stage": stage, "update": done, "seconds": round(self.seconds(), 2), **means})
+            line = {"stage": stage, "update": done, "seconds": round(self.seconds(), 2), **means}
+            log.append(self.run / checkpoint.LOG, line)
 
     def seconds(self) -> float:
         return self.earlier + time.monotonic() - self.start

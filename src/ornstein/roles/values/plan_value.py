@@ -15,9 +15,9 @@ from ornstein.networks.unet1d import ValueUNet
 class PlanValue(nn.Module):
     """J(x (B, H, features), t ()) -> (B,), in the units of the reward."""
 
-    def __init__(self, features: int, horizon: int, width: int, mults: Sequence[int]):
+    def __init__(self, features: int, horizon: int, width: int, mults: Sequence[int], activation: str):
         super().__init__()
-        self.net = ValueUNet(features, horizon, width, mults)
+        self.net = ValueUNet(features, horizon, width, mults, activation)
 
     def loss(self, model: Diffusion, plans: Tensor, returns: Tensor, pin: Pin | None = None) -> Tensor:
         """Squared error (B,) at plans noised as the planner's model noises them."""

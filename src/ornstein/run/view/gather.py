@@ -60,7 +60,9 @@ def _against_paper(config: dict[str, Any], task: Task) -> list[str]:
     if row is None:
         return []
     ours, paper = flat(config["config"]), flat(asdict(preset(row, task.kinds)))
-    changed = [f"{k} {ours[k]} for {v}" for k, v in paper.items() if v is not None and k in ours and _plain(v) != ours[k]]
+    changed = [
+        f"{k} {ours[k]} for {v}" for k, v in paper.items() if v is not None and k in ours and _plain(v) != ours[k]
+    ]
     return [f"Changed against the paper ({row}): " + ", ".join(changed)] if changed else []
 
 

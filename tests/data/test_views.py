@@ -1,0 +1,205 @@
+"""Transitions and windows of hand-drawn episodes, value targets, and that drawing a batch reads nothing on the host."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ornstein.data.episodes import Episodes
+from ornstein.data.views import Transitions, Window, Windows, discounted_returns
+from ornstein.errors import InputError
+
+
+def episodes(*lengths: int, ended: tuple[int, ...] = (), **more: Any) -> Episodes:
+    """Episodes whose observation at step i is [i, 10 i], whose action is i + 1 and whose reward is i."""
+    steps, ends = np.arange(sum(lengths)), np.cumsum(lengths) - 1
+    obs = np.stack([steps, 10 * steps], 1)
+    done, cut = np.isin(steps, ends[list(ended)]), np.isin(steps, ends)
+    return Episodes.from_arrays(obs, steps[:, None] + 1, steps, done, cut & ~done, **more)
+
+
+def drawn(view: Windows | Transitions) -> dict[int, list[Any]]:
+    """Every row that a view can draw, by its first step."""
+    torch.manual_seed(0)
+    batch = view.batch(100 * len(view))
+    rows = {}
+    for row in zip(*batch, strict=True):
+        step = int(row[0].flatten()[0])
+        rows[step] = [part.tolist() for part in row]
+    assert len(rows) == len(view)
+    return rows
+
+
+def test_transitions_with_final_observations() -> None:
+    data = episodes(3, 2, ended=(0,), final_obs=[[70, 71], [80, 81]])
+    rows = drawn(Transitions(data))
+    assert rows == {  # obs, act, rew, next_obs, done
+        0: [[0, 0], [1], 0, [1, 10], 0],
+        1: [[1, 10], [2], 1, [2, 20], 0],
+        2: [[2, 20], [3], 2, [70, 71], 1],
+        3: [[3, 30], [4], 3, [4, 40], 0],
+        4: [[4, 40], [5], 4, [80, 81], 0],
+    }
+
+
+def test_transitions_leave_out_the_cut_without_a_final_observation() -> None:
+    data = episodes(3, 2, 2, ended=(0,))
+    assert sorted(drawn(Transitions(data))) == [0, 1, 2, 3, 5]  # 4 and 6 lead nowhere known; 2 ended
+    partly = replace(data, final_valid=torch.tensor([False, False, True]))
+    assert sorted(drawn(Transitions(partly))) == [0, 1, 2, 3, 5, 6]
+
+
+def test_transitions_refuse_data_without_successors() -> None:
+    with pytest.raises(InputError, match="no step has a known successor"):
+        Transitions(episodes(1, 1, 1))
+
+
+def test_padded_windows() -> None:
+    rows = drawn(Windows(episodes(4, 3), 3))
+    assert sorted(rows) == [0, 1, 2, 3, 4, 5, 6]
+    assert rows[1] == [[[1, 10], [2, 20], [3, 30]], [[2], [3], [4]], [True] * 3, 0]
+    assert rows[2] == [[[2, 20], [3, 30], [3, 30]], [[3], [4], [0]], [True, True, False], 0]
+    assert rows[6] == [[[6, 60]] * 3, [[7], [0], [0]], [True, False, False], 0]
+
+
+def test_whole_windows() -> None:
+    with pytest.warns(UserWarning, match="1 of 3 episodes are shorter than 3 steps"):
+        view = Windows(episodes(4, 2, 3), 3, pad=False)
+    rows = drawn(view)
+    assert sorted(rows) == [0, 1, 6]
+    assert rows[6] == [[[6, 60], [7, 70], [8, 80]], [[7], [8], [9]], [True] * 3, 0]
+
+
+def test_strided_windows() -> None:
+    data = episodes(6, 5)
+    whole = drawn(Windows(data, 3, stride=2, pad=False))
+    assert sorted(whole) == [0, 1, 6]
+    assert whole[1] == [[[1, 10], [3, 30], [5, 50]], [[2], [4], [6]], [True] * 3, 0]
+    padded = drawn(Windows(data, 3, stride=2))
+    assert len(padded) == 11
+    # the row past the end repeats the last observation of the episode, though no row of the stride falls on it
+    assert padded[2] == [[[2, 20], [4, 40], [5, 50]], [[3], [5], [0]], [True, True, False], 0]
+
+
+def test_value_target_of_three_steps() -> None:
+    data = episodes(3, 2, ended=(0,))
+    rows = drawn(Windows(data, 1, discount=0.5))
+    assert {step: row[-1] for step, row in rows.items()} == {
+        0: 0 + 0.5 * 1 + 0.25 * 2,
+        1: 1 + 0.5 * 2,
+        2: 2,
+        3: 3 + 0.5 * 4,
+        4: 4,
+    }
+    # to the end of the episode, not of the window; and the same without padding
+    assert drawn(Windows(data, 2, discount=0.5, pad=False))[0][-1] == 1.0
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.9, 0.997, 1.0])
+def test_returns_equal_the_plain_sum(discount: float) -> None:
+    rng = np.random.default_rng(1)
+    lengths = (1, 2, 3, 4, 5, 8, 9, 1, 33, 64, 65, 1)
+    rew, last = rng.standard_normal(sum(lengths)), np.repeat(np.cumsum(lengths) - 1, lengths)
+    expected = [sum(discount**k * r for k, r in enumerate(rew[i : end + 1])) for i, end in enumerate(last)]
+    got = discounted_returns(torch.from_numpy(rew), torch.from_numpy(last), discount)
+    assert got.dtype == torch.float64
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_long_returns_keep_their_precision() -> None:
+    rew = torch.rand(300_000, generator=torch.Generator().manual_seed(0))
+    before, last = rew.clone(), torch.full((300_000,), 299_999)
+    got = discounted_returns(rew, last, 1.0)
+    expected = rew.double().flip(0).cumsum(0).flip(0)
+    np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=6e-8)  # half a unit in the last place
+    assert torch.equal(rew, before)
+
+
+@pytest.mark.parametrize(("pad", "fate"), [(True, "padded"), (False, "skipped")])
+def test_short_episodes_are_counted_in_one_warning(pad: bool, fate: str) -> None:
+    with pytest.warns(UserWarning, match="shorter") as caught:
+        Windows(episodes(9, 4, 5, 3), 3, stride=2, pad=pad)
+    assert [str(w.message) for w in caught] == [
+        f"2 of 4 episodes are shorter than 5 steps (horizon 3 at stride 2) and are {fate}"
+    ]
+    assert caught[0].filename == __file__
+
+
+def test_no_warning_without_short_episodes(recwarn: pytest.WarningsRecorder) -> None:
+    Windows(episodes(5, 5), 3, stride=2)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("pad", [True, False])
+@pytest.mark.parametrize(("horizon", "stride", "fits"), [(6, 1, 5), (3, 3, 2), (4, 2, 3)])
+def test_no_episode_of_the_horizon(pad: bool, horizon: int, stride: int, fits: int) -> None:
+    data = episodes(5, 5, 2)
+    with pytest.raises(InputError, match=f"the longest of 3 has 5; choose a horizon of at most {fits}"):
+        Windows(data, horizon, stride=stride, pad=pad)
+    with pytest.warns(UserWarning, match="1 of 3"):
+        assert len(Windows(data, fits, stride=stride, pad=pad)) > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"horizon": 0}, "horizon is 0"),
+        ({"horizon": 2, "stride": 0}, "stride is 0"),
+        ({"horizon": 2, "discount": 1.5}, "discount is 1.5"),
+        ({"horizon": 2, "discount": float("nan")}, "discount is nan"),
+    ],
+)
+def test_settings_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Windows(episodes(3), **settings)
+
+
+def test_draws_are_even_and_seeded() -> None:
+    view = Windows(episodes(6, 4), 2)
+    torch.manual_seed(3)
+    first = view.batch(20_000)
+    torch.manual_seed(3)
+    again = view.batch(20_000)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    counts = first.obs[:, 0, 0].long().bincount(minlength=10)
+    assert ((counts - 2000).abs() < 250).all()  # 6 standard deviations
+
+
+VIEWS = [
+    lambda data: Windows(data, 3, stride=2, discount=0.9),
+    lambda data: Windows(data, 2, pad=False),
+    Transitions,
+]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_batch_reads_nothing_on_the_host(view: Any) -> None:
+    """Tensors on the meta device have no values: reading one, or a shape that depends on one, is an error there."""
+    drawer = view(episodes(7, 5, ended=(1,)))
+    real = drawer.batch(8)
+    for name, value in vars(drawer).items():
+        if isinstance(value, torch.Tensor | Episodes):
+            setattr(drawer, name, value.to("meta"))
+    ghost = drawer.batch(8)
+    assert {part.device.type for part in ghost} == {"meta"}
+    assert [(part.shape, part.dtype) for part in ghost] == [(part.shape, part.dtype) for part in real]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_batch_does_not_wait_for_the_gpu(view: Any) -> None:
+    drawer = view(episodes(7, 5, ended=(1,)).to("cuda"))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        batch = drawer.batch(8)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert {part.device.type for part in batch} == {"cuda"}
+
+
+def test_rows_of_a_window_are_named() -> None:
+    batch = Windows(episodes(5), 4).batch(3)
+    assert isinstance(batch, Window)
+    assert [tuple(part.shape) for part in batch] == [(3, 4, 2), (3, 4, 1), (3, 4), (3,)]

@@ -1,0 +1,138 @@
+"""Distributions whose ideal denoiser is known in closed form, and exact moments of what a sampler makes of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ornstein.diffusion import solvers
+from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.process import Karras, Linear, Process, Table
+from ornstein.diffusion.solvers import Path, path_through
+
+# process and number of levels of its table: all that a Recipe can name
+PROCESSES = [
+    ("cosine", None),
+    ("linear", None),
+    ("vp", None),
+    ("flow", None),
+    ("karras", None),
+    ("cosine", 100),
+    ("linear", 100),
+    ("vp", 100),
+]
+NAMES = [name if levels is None else f"{name}-{levels}" for name, levels in PROCESSES]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Independent entries, each a mixture of Gaussians; one part makes it a Gaussian."""
+
+    weights: tuple[float, ...]
+    means: tuple[float, ...]
+    stds: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return sum(w * m for w, m in zip(self.weights, self.means, strict=True))
+
+    @property
+    def std(self) -> float:
+        second = sum(w * (m**2 + s**2) for w, m, s in zip(self.weights, self.means, self.stds, strict=True))
+        return (second - self.mean**2) ** 0.5
+
+    def __call__(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """E[x0 | x]: Bayes' rule for each part, weighed by how likely the part is."""
+        weights, means, stds = (x.new_tensor(v) for v in (self.weights, self.means, self.stds))
+        x, alpha, sigma = x[..., None], torch.as_tensor(alpha)[..., None], torch.as_tensor(sigma)[..., None]
+        var = alpha**2 * stds**2 + sigma**2
+        means_given_x = (alpha * stds**2 * x + sigma**2 * means) / var
+        likely = torch.softmax(weights.log() - 0.5 * var.log() - (x - alpha * means) ** 2 / (2 * var), -1)
+        return (likely * means_given_x).sum(-1)
+
+
+def gaussian(mean: float = 0.5, std: float = 0.3) -> Mixture:
+    """The Gaussian of the cards."""
+    return Mixture((1.0,), (mean,), (std,))
+
+
+MIXTURE = Mixture((0.3, 0.7), (-0.6, 0.5), (0.15, 0.2))  # the mixture of the cards
+
+
+def solve(oracle: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, path: Path, solver: Any) -> Tensor:
+    """The sampling loop on an ideal denoiser alone, without a network."""
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        at = (path.t == t).nonzero()[0, 0]
+        return oracle(x, path.alpha[at], path.sigma[at])
+
+    return solvers.sample(denoise, x, path, solver)
+
+
+def golden_path(n: int, process: Process = Linear(), low: float = 1e-3, high: float = 1.0) -> Path:
+    """Even steps of lam between two times, not ending on clean data: the grid of the cards' golden rows."""
+    noisy, clean = process.log_snr(torch.tensor([high, low], dtype=torch.float64))
+    return path_through(process, process.time(torch.lerp(noisy, clean, torch.linspace(0, 1, n + 1, dtype=torch.float64))), False)
+
+
+class Ideal(nn.Module):
+    """An ideal denoiser as the network of a Diffusion: it undoes the input scale, recovers t from what it is told, and
+    answers in the units of the target."""
+
+    def __init__(self, oracle: Callable[[Tensor, Tensor, Tensor], Tensor]):
+        super().__init__()
+        self.oracle, self.calls, self.model = oracle, 0, None
+
+    def forward(self, seen: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
+        self.calls += 1
+        process, target = self.model[0].process, self.model[0].target
+        if isinstance(process, Table):
+            t = (noise + 1) / process.levels
+        else:
+            t = process.time(-4 * noise) if isinstance(process, Karras) else noise / 1000
+        alpha, sigma = (v.reshape(-1, *[1] * (seen.dim() - 1)) for v in process.alpha_sigma(t))
+        x = seen / target.scale(alpha, sigma)
+        clean = self.oracle(x, alpha, sigma)
+        return target.aim(clean, (x - alpha * clean) / sigma, alpha, sigma)
+
+
+def ideal(oracle: Callable[[Tensor, Tensor, Tensor], Tensor], recipe: Recipe) -> Diffusion:
+    """A Diffusion whose network is ideal."""
+    net = Ideal(oracle)
+    model = Diffusion(net, recipe)
+    net.model = [model]  # in a list, so that it is no submodule
+    return model
+
+
+def affine(
+    run: Callable[[Tensor], Tensor], steps: int, spread: float = 1.0, noise: Callable[..., Tensor] = torch.zeros
+) -> tuple[float, float]:
+    """Exact mean and standard deviation of `run(start)` for start ~ N(0, spread^2), without Monte Carlo.
+
+    The oracle of a Gaussian is affine, so a sample is an affine function of every noise drawn. Row 0 draws zeros and row
+    j only a one in draw j: the differences from row 0 are the coefficients of the noises. Rows that `run` adds at the end
+    of its batch draw `noise(rows, ...)`.
+    """
+    rows, drawn = steps + 2, iter(range(2, steps + 2))
+
+    def one_hot(x: Tensor) -> Tensor:
+        out = noise(len(x)).to(x.dtype).reshape(len(x), -1).expand_as(x).clone()
+        out[:rows] = 0
+        out[next(drawn)] = 1
+        return out
+
+    start = spread * (torch.arange(rows) == 1).double()[:, None]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randn_like", one_hot)
+        out = run(start)[:, 0]
+    return out[0].item(), (out[1:] - out[0]).square().sum().sqrt().item()
+
+
+def order(errors: Sequence[float], steps: Sequence[int]) -> float:
+    """Measured order of convergence: minus the slope of log |error| over log steps, by least squares."""
+    x, y = torch.tensor(steps).double().log(), torch.tensor(errors).double().abs().log()
+    x, y = x - x.mean(), y - y.mean()
+    return -(x @ y / (x @ x)).item()

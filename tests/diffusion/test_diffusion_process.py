@@ -1,0 +1,185 @@
+"""Noise processes and grids against numbers worked out apart from this library, in float64."""
+
+import math
+
+import pytest
+import torch
+from oracles import NAMES, PROCESSES
+
+from ornstein.diffusion.process import Cosine, Flow, Karras, Linear, Table, process
+from ornstein.diffusion.solvers import GRIDS, make_path
+
+
+def close(got: torch.Tensor, want: list[float], rel: float = 1e-7) -> None:
+    assert got.tolist() == pytest.approx(want, rel=rel)
+
+
+def betas(table: Table) -> torch.Tensor:
+    abar = torch.tensor((1.0, *table.abar), dtype=torch.float64)
+    return 1 - abar[1:] / abar[:-1]
+
+
+def test_linear_table_is_ddpms() -> None:
+    table = process("linear", 1000)
+    close(betas(table)[[0, 999]], [1e-4, 0.02])
+    want = [0.9999, 0.5240853738, 0.0785872429, 4.0358297654e-05]
+    assert [table.abar[k] for k in (0, 249, 499, 999)] == pytest.approx(want, rel=1e-9)
+
+
+def test_linear_table_of_few_levels_still_ends_in_noise() -> None:
+    table = process("linear", 100)
+    close(betas(table)[[0, 99]], [1e-3, 0.2])
+    assert table.abar[-1] < 1e-4  # unscaled betas would leave 0.36
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "first", "last"),
+    [("cosine", 20, 0.0079927213, 0.999), ("vp", 20, 0.0172249, 0.3859169), ("vp", 100, 0.00149388, 0.0947146)],
+)
+def test_ends_of_tables(name: str, levels: int, first: float, last: float) -> None:
+    close(betas(process(name, levels))[[0, -1]], [first, last], rel=1e-5)
+
+
+def test_cosine_table() -> None:
+    close(betas(process("cosine", 5)), [0.10129408, 0.27954385, 0.47363535, 0.72405237, 0.999])
+    assert process("cosine", 5).abar[-1] == pytest.approx(9.4046e-05, rel=1e-5)
+    assert betas(process("cosine", 100))[0].item() == pytest.approx(6.312816e-4, rel=1e-6)
+    assert process("cosine", 100).abar[-1] == pytest.approx(2.42857e-07, rel=1e-5)
+
+
+def test_vp_table() -> None:
+    close(betas(process("vp", 5)), [0.19587456, 0.45881819, 0.63578102, 0.75487819, 0.83503138])
+    for levels in (5, 50, 1000):  # the same end for any number of levels
+        assert process("vp", levels).abar[-1] == pytest.approx(0.006409333, rel=1e-6)
+
+
+def test_vp_table_is_the_process_vp_at_its_levels() -> None:
+    t = torch.arange(1, 21).double() / 20
+    for got, want in zip(process("vp", 20).alpha_sigma(t), process("vp").alpha_sigma(t), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        (
+            "linear",
+            [
+                (1e-3, 0.9999450265, 0.0104854163, 4.5577149),
+                (0.1, 0.9467217988, 0.3220525355, 1.0782906),
+                (0.5, 0.2811828808, 0.9596542021, -1.2275677),
+                (1.0, 0.0065715865, 0.9999784069, -5.0249784),
+            ],
+        ),
+        (
+            "cosine",
+            [
+                (1e-3, 0.9999793577, 0.0064252801, 5.0474944),
+                (0.1, 0.9859476341, 0.1670546704, 1.7752821),
+                (0.5, 0.7027400590, 0.7114467018, -0.0123134),
+                (0.9946, 0.0084155350, 0.9999645888, -4.7776405),
+            ],
+        ),
+        ("flow", [(0.2, 0.8, 0.2, math.log(4)), (0.999, 0.001, 0.999, -math.log(999))]),
+        (  # sigma(t) = (.002^(1/7) + t (80^(1/7) - .002^(1/7)))^7
+            "karras",
+            [(0.0, 1.0, 0.002, -math.log(0.002)), (0.5, 1.0, 2.51521898, -math.log(2.51521898)), (1, 1, 80, -math.log(80))],
+        ),
+    ],
+)
+def test_continuous_processes(name: str, rows: list[tuple[float, ...]]) -> None:
+    t, alpha, sigma, lam = torch.tensor(rows, dtype=torch.float64).T
+    got = process(name)
+    close(got.alpha_sigma(t)[0], alpha.tolist())
+    close(got.alpha_sigma(t)[1], sigma.tolist())
+    close(got.log_snr(t), lam.tolist(), rel=2e-5)
+
+
+@pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
+def test_time_inverts_log_snr(name: str, levels: int | None) -> None:
+    p = process(name, levels)
+    t = torch.arange(1, 101).double() / 100 if levels else torch.linspace(p.low, p.high, 101).double()
+    torch.testing.assert_close(p.time(p.log_snr(t)), t, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(("p", "rel"), [(Linear(), 1e-5), (Cosine(), 1e-4), (Flow(), 1e-4), (Karras(), 1e-5)])
+def test_float32_loses_little_at_the_ends(p: Linear | Cosine | Flow | Karras, rel: float) -> None:
+    """sigma near data and alpha near noise are differences of nearly equal numbers if written carelessly."""
+    t = torch.tensor([p.low, 2e-3, 0.99, p.high])
+    for single, double in zip(p.alpha_sigma(t), p.alpha_sigma(t.double()), strict=True):
+        assert ((single - double) / double).abs().max() < rel
+
+
+def test_karras_draws_log_normal_noise() -> None:
+    p = Karras()
+    torch.manual_seed(0)
+    log_sigma = p.alpha_sigma(p.draw(20_000))[1].log()
+    assert log_sigma.mean().item() == pytest.approx(-1.2, abs=0.03)
+    assert log_sigma.std().item() == pytest.approx(1.2, abs=0.03)
+
+
+@pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
+def test_training_times_fill_the_usable_range(name: str, levels: int | None) -> None:
+    torch.manual_seed(0)
+    p = process(name, levels)
+    t = p.draw(20_000)
+    assert t.min() >= p.low - 1e-6
+    assert t.max() <= p.high + 1e-6
+    if name != "karras":
+        assert t.mean().item() == pytest.approx((p.low + p.high) / 2, abs=0.01)
+        assert t.std().item() == pytest.approx((p.high - p.low) / 12**0.5, abs=0.01)
+
+
+def test_what_the_network_is_told() -> None:
+    t = torch.tensor([0.25, 0.5])
+    close(process("cosine").embed(t), [250, 500])
+    close(process("flow").embed(t), [250, 500])
+    close(process("vp", 20).embed(t), [4, 9])  # the papers' index from 0
+    close(process("karras").embed(t), (process("karras").alpha_sigma(t)[1].log() / 4).tolist())
+
+
+@pytest.mark.parametrize(
+    ("steps", "want"),
+    [(5, [80, 17.5278320, 2.51521898, 0.169752756, 0.002]), (18, [80, 57.58598472, 40.7855738, 28.3745846])],
+)
+def test_edm_grid(steps: int, want: list[float]) -> None:
+    path = make_path(process("karras"), steps, "karras")
+    close(path.sigma[: len(want)], want)
+    assert path.sigma[-1] == 0
+    assert path.steps == steps
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
+def test_grids_fall_from_noise_to_data_inside_the_usable_range(name: str, levels: int | None, grid: str) -> None:
+    p = process(name, levels)
+    for steps in (1, 2, 7, 40, levels or 2000):
+        path = make_path(p, steps, grid)
+        asked = path.t[:-1]
+        assert ((path.sigma / path.alpha).diff() < 0).all()
+        assert asked[0].item() == pytest.approx(p.high)
+        assert asked[-1] >= p.low - 1e-12
+        assert (path.alpha[-1], path.sigma[-1]) == (1, 0)
+
+
+def test_what_is_even_on_each_grid() -> None:
+    p = process("linear")
+    even = {
+        "uniform": lambda path: path.t,
+        "quadratic": lambda path: path.t.sqrt(),
+        "logsnr": lambda path: p.log_snr(path.t[:-1]),
+        "karras": lambda path: (path.sigma / path.alpha)[:-1] ** (1 / 7),
+    }
+    for grid, of in even.items():
+        steps = of(make_path(p, 9, grid)).diff()
+        torch.testing.assert_close(steps, steps.mean().expand_as(steps))
+
+
+def test_all_levels_of_a_table_are_visited_if_there_are_as_many_steps() -> None:
+    for grid in GRIDS:
+        assert (make_path(process("cosine", 20), 20, grid).t * 20).round().tolist() == list(range(20, -1, -1))
+
+
+def test_few_steps_over_a_table_are_spaced_from_its_end() -> None:
+    """`trailing` spacing: level T is visited, which the `leading` one of older code never does."""
+    assert (make_path(process("linear", 1000), 5).t * 1000).round().tolist() == [1000, 800, 600, 400, 200, 0]
