@@ -1,6 +1,6 @@
 """Diffuser on D4RL's mazes: our preset and the paper's with the same core time, three seeds, both protocols.
 
-    python benchmarks/mazes.py [--mazes umaze medium large] [--rows diffuser diffuser_paper] [--seeds 0 1 2] [--work DIR]
+    python benchmarks/mazes.py [--mazes umaze medium large] [--rows diffuser diffuser_paper] [--seeds 0 1 2]
 
 One thread. Writes results/mazes/ROW-MAZE-SEED.json as each run ends and skips those that are there, so that it can be
 stopped and called again. `diffuser_paper` is given the core time that `diffuser` took on the same maze and seed.

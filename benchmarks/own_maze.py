@@ -1,5 +1,5 @@
-"""A maze that stands in no table, as a user would bring it: a folder in Minari's layout, and `train diffuser --data DIR`
-with defaults.
+"""A maze that stands in no table, as a user would bring it: a folder in Minari's layout, and
+`train diffuser --data DIR` with defaults.
 
     python benchmarks/own_maze.py [--seed 0] [--work DIR]
 

@@ -1,5 +1,7 @@
 """The errors a caller can meet. Every message names the value, what was expected, and how to mend it, in one line."""
 
+from collections.abc import Iterable
+
 
 class OrnsteinError(Exception):
     """Anything this library refuses or gives up on. The command line ends with `code`."""
@@ -17,7 +19,7 @@ class TrainingError(OrnsteinError):
     """Training that cannot go on, such as a loss that is no longer finite. The last checkpoint is kept."""
 
 
-def choose(kind: str, name: str, known) -> str:
+def choose(kind: str, name: str, known: Iterable[str]) -> str:
     """`name` if it is one of `known`, else an `InputError` that lists them."""
     if name not in known:
         raise InputError(f"unknown {kind} '{name}': expected one of {', '.join(sorted(known))}")

@@ -1,1 +1,1 @@
-"""The mathematics of diffusion: tensors in, tensors out. It knows nothing of reinforcement learning, networks or files."""
+"""The mathematics of diffusion: tensors in, tensors out. It knows nothing of decisions, networks or files."""

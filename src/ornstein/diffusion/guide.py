@@ -32,8 +32,9 @@ class Guide:
 
 @dataclass(frozen=True)
 class Free(Guide):
-    """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598) in convention A: D = D_null + w (D_cond - D_null),
-    so that w = 1 is the plain conditional model and w = 0 ignores the condition. Both halves are one network call.
+    """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598) in convention A:
+    D = D_null + w (D_cond - D_null), so that w = 1 is the plain conditional model and w = 0 ignores the condition. Both
+    halves are one network call.
 
     A condition is withheld by NaN: networks read a row of NaN as "not given".
     """

@@ -39,7 +39,7 @@ class Recipe:
         process(self.process, self.levels)
         if self.levels is not None and self.steps > self.levels:
             raise InputError(
-                f"steps={self.steps} with levels={self.levels}: expected at most one step for each trained noise level; "
+                f"steps={self.steps} with levels={self.levels}: expected at most one step for each trained level; "
                 "lower steps, or leave levels out"
             )
         for name, bound in (("clip", self.clip), ("data_std", self.data_std)):
@@ -62,6 +62,10 @@ class Noised(NamedTuple):
 
 class Diffusion(nn.Module):
     """A network `net(x (B, *event), noise (B,), cond (B, C) | None) -> like x`, read as a diffusion model."""
+
+    _t: Tensor
+    _alpha: Tensor
+    _sigma: Tensor
 
     def __init__(self, net: nn.Module, recipe: Recipe):
         super().__init__()
@@ -109,7 +113,8 @@ class Diffusion(nn.Module):
         watch: Callable[[Tensor], None] | None = None,
     ) -> Tensor:
         """Samples (B, *event) from standard normal noise (B, *event). Guidance acts before the clip."""
-        guide, known = guide or Guide(), pin or identity
+        guide = guide or Guide()
+        known = pin.__call__ if pin else identity
 
         def clean(x: Tensor, t: Tensor, c: Tensor | None) -> Tensor:  # guides may ask for several batches end to end
             return self._clean(x, t, c, pin and pin.repeat(len(x) // len(noise), noise))

@@ -9,8 +9,8 @@ from torch import Tensor
 class Pin(NamedTuple):
     """Known entries. `mask` is bool and true where `value` is known; both broadcast to (B, *event).
 
-    A model trained with its pins (clean values in the noised input, no loss there) is a conditional model, which is what
-    makes replacement right when sampling (Diffuser, arXiv:2205.09991, section 3.3).
+    A model trained with its pins (clean values in the noised input, no loss there) is a conditional model, which
+    is what makes replacement right when sampling (Diffuser, arXiv:2205.09991, section 3.3).
     """
 
     mask: Tensor

@@ -1,4 +1,4 @@
-"""Noise processes: x = alpha(t) x0 + sigma(t) eps, with t in [0, 1]; t = 0 is data and t = 1 is noise, for every process.
+"""Noise processes: x = alpha(t) x0 + sigma(t) eps, t in [0, 1]; t = 0 is data and t = 1 noise, for every process.
 
 `lam = ln(alpha / sigma)` is half the log signal-to-noise ratio. Each process states the range [`low`, `high`] of t in
 which a network may be asked; training times and grids stay inside it. Only the last point of a sampling path is clean.
@@ -164,7 +164,8 @@ class Table(Process):
 
     def snap(self, t: Tensor) -> Tensor:
         """The nearest levels, all different: a level met twice would be a wasted network call."""
-        levels, steps = [], len(t) - 1
+        steps = len(t) - 1
+        levels: list[int] = []
         for i, k in enumerate((t * self.levels).round().long().tolist()):
             below = levels[-1] - 1 if levels else self.levels
             levels.append(max(min(k, below), steps - i))
@@ -219,7 +220,7 @@ def process(name: str, levels: int | None = None) -> Process:
         return PROCESSES[name][0]
     if name not in TABLES:
         raise InputError(
-            f"levels={levels} with process '{name}': expected levels=None, because only {', '.join(TABLES)} have tables "
-            "of noise levels; leave levels out or choose one of these"
+            f"levels={levels} with process '{name}': expected None, because only {', '.join(TABLES)} have tables of "
+            "noise levels; leave levels out or choose one of these"
         )
     return TABLES[name](positive("levels", levels))

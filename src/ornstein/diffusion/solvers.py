@@ -1,8 +1,8 @@
 """Solvers, one step each, and the only sampling loop.
 
-A solver sees a denoiser and a path, so each serves every process, target and guide. In a step from (a, s) to the cleaner
-(a', s'), D is the denoised sample and e = (x - a D)/s the noise it implies; h = ln(a'/s') - ln(a/s). Formulas are written
-in ratios that stay finite where s' = 0.
+A solver sees a denoiser and a path, so each serves every process, target and guide. In a step from (a, s) to the
+cleaner (a', s'), D is the denoised sample and e = (x - a D)/s the noise it implies; h = ln(a'/s') - ln(a/s). Formulas
+are written in ratios that stay finite where s' = 0.
 """
 
 from collections.abc import Callable
@@ -112,8 +112,8 @@ def ddpm(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[
 
 
 def heun(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
-    """Second order, two calls a step but one in the last (EDM, Karras et al. 2022, arXiv:2206.00364, algorithm 1): slopes
-    at both ends are averaged in y = x/alpha over sigma/alpha or, for a straight process, in x over t."""
+    """Second order, two calls a step but one in the last (EDM, Karras et al. 2022, arXiv:2206.00364, algorithm 1):
+    slopes at both ends are averaged in y = x/alpha over sigma/alpha or, for a straight process, in x over t."""
 
     def slope(x: Tensor, at: int) -> tuple[Tensor, Tensor]:
         clean = denoise(x, path.t[at])

@@ -39,7 +39,7 @@ Load = Callable[[Progress | None], Episodes]
 
 PROTOCOLS = {  # in words
     "goals": "goals: start and goal in different cells, at rest; success is to come within 0.45 m of the goal",
-    "d4rl": "d4rl: one goal, any start; a point for each step within 0.5 m of it; 100 points of score are D4RL's expert",
+    "d4rl": "d4rl: one goal, any start; 1 for each step within 0.5 m of it; a score of 100 is D4RL's expert",
     "standard": "standard: the environment's own reward, to its end or its limit of steps",
 }
 

@@ -1,6 +1,7 @@
 """The temporal U-Net of Diffuser and its half that ends in a value (Janner et al. 2022, arXiv:2205.09991)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,8 @@ from ornstein.networks.blocks import ACTIVATIONS, Condition, ConvBlock, Residual
 def _check(width: int, mults: Sequence[int], activation: str) -> type[nn.Module]:
     if width % 8 or width < 8 or not mults or min(mults) < 1:
         raise InputError(
-            f"a temporal U-Net of width {width} and multipliers {tuple(mults)}: expected a width that is a multiple of 8 "
-            "and at least one multiplier of 1 or more, such as 32 and (1, 2, 4)"
+            f"a temporal U-Net of width {width} and multipliers {tuple(mults)}: expected a width that is a multiple "
+            "of 8 and at least one multiplier of 1 or more, such as 32 and (1, 2, 4)"
         )
     return ACTIVATIONS[choose("activation", activation, ACTIVATIONS)]
 
@@ -61,12 +62,12 @@ class TemporalUNet(nn.Module):
         last = sizes[-1]
         self.down = nn.ModuleList(
             _Level(a, b, width, act, nn.Identity() if i == len(mults) - 1 else _halve(b))
-            for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+            for i, (a, b) in enumerate(pairwise(sizes))
         )
         self.middle = nn.ModuleList(ResidualBlock(last, last, width, act) for _ in range(2))
         self.up = nn.ModuleList(
             _Level(2 * b, a, width, act, nn.ConvTranspose1d(a, a, 4, stride=2, padding=1))
-            for a, b in reversed(list(zip(sizes[1:-1], sizes[2:], strict=True)))
+            for a, b in reversed(list(pairwise(sizes[1:])))
         )
         self.head = nn.Sequential(ConvBlock(sizes[1], width, act), nn.Conv1d(width, features, 1))
 
@@ -88,8 +89,9 @@ class TemporalUNet(nn.Module):
 
 
 class ValueUNet(nn.Module):
-    """The U-Net's downward half ending in one number: (B, H, features), noise (B,) -> (B,), for the one `horizon` H that
-    it was made for. Every level halves, the last too, and so do two more blocks; the true final length is flattened."""
+    """The U-Net's downward half ending in one number: (B, H, features), noise (B,) -> (B,), for the one `horizon` H
+    that it was made for. Every level halves, the last too, and so do two more blocks; the true final length is
+    flattened."""
 
     def __init__(
         self,
@@ -109,9 +111,7 @@ class ValueUNet(nn.Module):
                 "blocks halve them; choose a larger width or last multiplier"
             )
         self.noise = noise_embedding(width, act)
-        self.down = nn.ModuleList(
-            _Level(a, b, width, act, _halve(b)) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.down = nn.ModuleList(_Level(a, b, width, act, _halve(b)) for a, b in pairwise(sizes))
         tail = [(last, last // 2), (last // 2, last // 4)]
         self.tail = nn.ModuleList(ResidualBlock(a, b, width, act) for a, b in tail)
         self.shrink = nn.ModuleList(_halve(b) for _, b in tail)

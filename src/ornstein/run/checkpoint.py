@@ -7,7 +7,7 @@
     log.jsonl            one line of metrics per log interval
     report.json          scores; report.html shows them
 
-Each file is written beside its place, synced, and renamed, so that one killed at any moment leaves the last complete one.
+Each file is written beside its place, synced, and renamed: killed at any moment, a run keeps the last complete one.
 """
 
 import json
@@ -132,7 +132,7 @@ def make(config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) 
 
 
 def load(path: str | Path, **overrides: Any) -> Agent:
-    """The trained agent of a run folder, its settings changed by `overrides`, such as model=dict(solver="dpmpp", steps=10).
+    """The trained agent of a run folder, its settings changed by `overrides`, such as model={"solver": "dpmpp"}.
 
     Raises InputError for a folder that is incomplete, of another format, or whose weights do not fit.
     """
@@ -264,7 +264,7 @@ def restore(run: Path, learner: Learner, tensors: Mapping[str, Tensor]) -> None:
 
 
 def differing(run: Path, config: Mapping[str, Any]) -> str | None:
-    """The first setting in which `config` differs from the run's, as `field is a, expected b`; None if there is none."""
+    """The first setting in which `config` differs from the run's, as `field is a, expected b`; None if none does."""
     saved, new = flat(read_config(run)), flat(json.loads(json.dumps(config)))
     for name in dict.fromkeys((*saved, *new)):
         if name.split(".")[0] in IDENTITY and saved.get(name) != new.get(name):

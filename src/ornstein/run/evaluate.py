@@ -124,15 +124,11 @@ def evaluate(
             f"an agent for {agent.spec.obs} observations and {agent.spec.act} actions in task '{task.name}': expected "
             f"{task.spec.obs} and {task.spec.act}; choose a task like the one it was trained for"
         )
-    if lacking := sorted(agent.spec.given.keys() - task.spec.given.keys()):
+    lacking = [f"give a {name}" for name in sorted(agent.spec.given.keys() - task.spec.given.keys())]
+    if lacking := [*lacking, *["track plans"] * (agent.spec.tracked and not task.spec.tracked)]:
         raise InputError(
-            f"an agent that must be given {', '.join(lacking)} in task '{task.name}', which gives none: expected a task "
+            f"an agent for worlds that {' and '.join(lacking)} in task '{task.name}', which does not: expected a task "
             "like the one it was trained for"
-        )
-    if agent.spec.tracked and not task.spec.tracked:
-        raise InputError(
-            f"an agent whose plans the world must track in task '{task.name}', which cannot: expected a task like the one "
-            "it was trained for"
         )
     start, world = time.monotonic(), task.worlds(min(positive("episodes", episodes), WORLDS), protocol)
     with randomness(seed):
