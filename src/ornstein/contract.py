@@ -34,7 +34,8 @@ class Spec:
 class View(Protocol):
     """A way of looking at data: anything that can draw a batch."""
 
-    def batch(self, n: int) -> NamedTuple: ...
+    def batch(self, n: int) -> NamedTuple:
+        """`n` rows drawn at random, as named tensors."""
 
 
 class Stage(NamedTuple):

@@ -103,6 +103,17 @@ class Diffusion(nn.Module):
         clean = self._bounded(self._clean(x, t, cond, pin))
         return pin(clean) if pin else clean
 
+    def surprise(self, x0: Tensor, t: float, pin: Pin | None = None, draws: int = 2) -> Tensor:
+        """Mean squared error (B,) of denoising x0 (B, *event) from noise level t: small for samples like the data's, so
+        that samples can be told apart. All are given the same `draws` noises."""
+        time = torch.tensor(t, dtype=x0.dtype, device=x0.device)
+        alpha, sigma = self.process.alpha_sigma(time)
+        error = torch.zeros_like(x0)
+        for _ in range(draws):
+            x = alpha * x0 + sigma * torch.randn_like(x0[:1])
+            error += (self.denoise(pin(x) if pin else x, time, pin=pin) - x0).square() / draws
+        return error.flatten(1).mean(1)
+
     def sample(
         self,
         noise: Tensor,

@@ -23,7 +23,7 @@ class Process(ABC):
     low: float = 1e-3
     high: float = 1.0
     spread: float = 1.0  # standard deviation of the noise that sampling starts from
-    straight: ClassVar[bool] = False  # its exact paths are straight in t (flow matching)
+    straight: ClassVar[bool] = True  # whether Heun's rule is taken in the frame of straight lines, else in EDM's
 
     @abstractmethod
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,7 +93,6 @@ class Flow(Process):
     rectified flow, Liu et al. 2023, arXiv:2209.03003). Papers often let t run the other way."""
 
     high: float = 1 - 1e-3
-    straight: ClassVar[bool] = True
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - t, t
@@ -114,6 +113,7 @@ class Karras(Process):
     std: float = 1.2
     low: float = 0.0
     spread: float = 80.0
+    straight: ClassVar[bool] = False
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)

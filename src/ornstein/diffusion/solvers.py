@@ -113,7 +113,8 @@ def ddpm(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[
 
 def heun(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
     """Second order, two calls a step but one in the last (EDM, Karras et al. 2022, arXiv:2206.00364, algorithm 1):
-    slopes at both ends are averaged in y = x/alpha over sigma/alpha or, for a straight process, in x over t."""
+    slopes at both ends are averaged. EDM's frame is x/alpha over sigma/alpha; the straight one, x/(alpha + sigma) over
+    sigma/(alpha + sigma), is flow matching's, and stays bounded where alpha is small: it serves all other processes."""
 
     def slope(x: Tensor, at: int) -> tuple[Tensor, Tensor]:
         clean = denoise(x, path.t[at])

@@ -10,6 +10,8 @@ from ornstein.roles.planners import diffuser
 
 
 class Row(NamedTuple):
+    """What the table says of an algorithm."""
+
     role: str
     make: Callable[[Spec, Any], Learner]  # the class
     config: Any

@@ -193,13 +193,16 @@ class Moment(NamedTuple):
 
     @classmethod
     def now(cls, learner: Learner) -> "Moment":
+        """How things stand."""
         return cls(_weights(learner), _random())
 
     def restore(self, learner: Learner, path: Path) -> None:
+        """Put them back. Raises InputError, which names `path`, if the weights do not fit."""
         _fill(learner, self.weights, path)
         _set_random(self.random)
 
     def flat(self, prefix: str) -> dict[str, Tensor]:
+        """As one dict, for a file; `_moment` reads it."""
         named = {f"{prefix}/weights/{k}": v for k, v in self.weights.items()}
         return named | {f"{prefix}/random/{k}": v for k, v in self.random.items()}
 

@@ -219,8 +219,8 @@ class _Loop:
 
     def _due(self) -> bool:
         """Every ten seconds in the first minute, then every minute."""
-        now = time.monotonic()
-        return self.run is not None and now - self.saved >= (10 if now - self.start < 60 else 60)
+        interval = 10 if self.saved - self.start < 60 else 60
+        return self.run is not None and time.monotonic() - self.saved >= interval
 
     def save(self) -> None:
         if self.run is not None:

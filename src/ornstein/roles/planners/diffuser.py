@@ -51,7 +51,7 @@ class Config:
     first_action: float = 10.0  # weight of the first action in the loss
     discount: float = 0.997  # of the returns that the value network learns
     penalty: float = 0.0  # taken off the reward of an episode's true end (100 in locomotion)
-    plans: int = 64  # plans among which the value network chooses; only without a goal
+    plans: int | None = None  # to choose among: with a goal the least surprising, else the best; None is 1, else 64
     guide: float = 0.1  # scale of the value's gradient
     guide_inner: int = 2  # gradient steps before each denoising step
     guide_stop: int = 2  # last denoising steps without a gradient
@@ -69,18 +69,16 @@ def resolve(cfg: Config, spec: Spec) -> Config:
         for name in names.split():
             if (value := getattr(cfg, name)) is not None and value < least:
                 raise InputError(f"{name} is {value}: expected a number of at least {least}")
-    if spec.agents != 1:
-        raise InputError(f"Diffuser for {spec.agents} agents: expected a task with one agent")
     goal, actions = "goal" in spec.given, not spec.tracked if cfg.actions is None else cfg.actions
     stride = cfg.stride or (math.ceil(spec.horizon / 128) if spec.tracked and not cfg.horizon else 1)
     rows = cfg.horizon or max(2, math.ceil(spec.horizon / stride))
     if not spec.tracked and (stride > 1 or not actions):
         raise InputError(f"stride={stride}, actions={actions}: expected 1 and True where the world cannot track a plan")
+    # ms an update on one core, as measured
     cost = 10 + 0.0021 * cfg.batch * rows * (cfg.width / 32) ** 2 * sum(m * m / 2**i for i, m in enumerate(cfg.mults))
-    affordable = int(1.2e6 / cost / (1 if goal else 1 + cfg.value_share))  # cost: measured, ms an update on one core
-    replan = (0 if goal else 1) if cfg.replan is None else cfg.replan
-    updates = cfg.updates or max(1, min(20_000, affordable))
-    return replace(cfg, horizon=rows, stride=stride, actions=actions, replan=replan, updates=updates)
+    updates = cfg.updates or max(1, min(20_000, int(1.2e6 / cost / (1 if goal else 1 + cfg.value_share))))
+    replan, plans = (0 if goal else 1) if cfg.replan is None else cfg.replan, cfg.plans or (1 if goal else 64)
+    return replace(cfg, horizon=rows, stride=stride, actions=actions, replan=replan, plans=plans, updates=updates)
 
 
 class Diffuser(Planner):
@@ -96,7 +94,7 @@ class Diffuser(Planner):
         self.spec, self.cfg = spec, (cfg := resolve(cfg, spec))
         self.rows, self.stride, self.replan = cfg.horizon or 0, cfg.stride or 0, cfg.replan or 0
         self.acts, self.goal = spec.act if cfg.actions else 0, "goal" in spec.given
-        self.candidates = 1 if self.goal else cfg.plans
+        self.candidates = cfg.plans or 1
         features = self.acts + spec.obs
         self.register_buffer("known", torch.zeros(self.rows, features, dtype=torch.bool), persistent=False)
         self.known[[0, -1] if self.goal else [0], self.acts :] = True
@@ -125,9 +123,11 @@ class Diffuser(Planner):
         yield Stage("model", windows, self.update_model, steps["model"], self.cfg.batch)
         if not self.goal:
             self.step_value.over(steps["value"])
+            self.value.scale.learn(windows.returns[:, None])
             yield Stage("value", windows, self.update_value, steps["value"], self.cfg.batch)
 
     def update_model(self, batch: Window) -> Metrics:
+        """One step of denoising: the error of real rows, the first action's counting more."""
         x = self.plans_of(batch)
         error = self.model.loss(x, pin=Pin(self.known, x)) * batch.real[..., None]  # (B, H, features)
         error[:, 0, : self.acts] *= self.cfg.first_action
@@ -135,6 +135,7 @@ class Diffuser(Planner):
         return self.learn(loss, self.step_model, self.model, self.model_ema)
 
     def update_value(self, batch: Window) -> Metrics:
+        """One step of telling returns from noisy plans."""
         x = self.plans_of(batch)
         loss = self.value.loss(self.model, x, batch.ret, Pin(self.known, x)).mean()
         return self.learn(loss, self.step_value, self.value, self.value_ema)
@@ -161,14 +162,19 @@ class Diffuser(Planner):
         elif given is None or "goal" not in given:
             raise InputError("plan() was given no goal: expected given={'goal': (B, O)}, as task.reset() returns it")
         else:
-            x[:, -1, self.acts :] = self.scale_obs(given["goal"])
-        show = None if watch is None else lambda x: watch(self.scale_obs.inverse(x[::n, :, self.acts :]))
+            x[:, -1, self.acts :] = self.scale_obs(given["goal"]).repeat_interleave(n, 0)
+        show = watch and (lambda x: watch(self.scale_obs.inverse(x[::n, :, self.acts :])))
         x = self.model_ema.sample(torch.randn_like(x), guide=guide, pin=Pin(self.known, x), watch=show)
-        value = x.new_zeros(len(x)) if self.goal else self.worth(x, self.model.path.t[-2])
-        value, best = value.unflatten(0, (-1, n)).max(-1)
+        value, best = self.judge(x).unflatten(0, (-1, n)).max(-1)
         x = x[torch.arange(len(obs), device=x.device) * n + best]  # (B, H, features)
         act = self.scale_act.inverse(x[..., : self.acts]) if self.acts else None
         return Plan(self.scale_obs.inverse(x[..., self.acts :]), act, value, self.stride)
+
+    def judge(self, x: Tensor) -> Tensor:
+        """What plans (B, H, features) are chosen by, (B,): J or, with a goal, how little they surprise the model."""
+        if self.goal:
+            return -self.model_ema.surprise(x, 0.4, Pin(self.known, x), draws=2 if self.candidates > 1 else 0)
+        return self.worth(x, self.model.path.t[-2])
 
     def worth(self, x: Tensor, t: Tensor) -> Tensor:
         """J of noised plans (B, H, features) at t: (B,)."""
@@ -176,8 +182,10 @@ class Diffuser(Planner):
 
 
 WALK: dict[str, Any] = {"scale": "zscore", "penalty": 100.0}
-SLOW: dict[str, Any] = {"actions": True, "updates": 1_000_000, "ema_every": 10, "ema_start": 2000, "optim": Optim(2e-4)}
+SLOW: dict[str, Any] = {"updates": 1_000_000, "ema_every": 10, "ema_start": 2000, "optim": Optim(2e-4)}
+SLOW |= {"actions": True, "activation": "mish"}
 MAZE = {"stride": 1, "mults": (1, 4, 8), "scale": "minmax", "first_action": 1.0, "penalty": 0.0, "updates": 2_000_000}
+MANY = Recipe("cosine", "x0", solver="ddpm", steps=32, clip=1.0)
 TEN = Recipe("cosine", "x0", solver="ddim", steps=10)
 # As the authors trained locomotion; their mazes are among the presets.
 PAPER = Config(**WALK, **SLOW, mults=(1, 2, 4, 8), model=Recipe("cosine", "x0", 20, solver="ddpm", steps=20))
@@ -191,9 +199,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {  # row of the table -> task or
     "diffuser": {
         "pointmaze-umaze": {"horizon": 32, "stride": 4, "updates": 5000},
         "pointmaze-medium": {"horizon": 52, "stride": 5, "updates": 6000},
-        "pointmaze-large": {"horizon": 76, "stride": 5, "updates": 8000},
+        "pointmaze-large": {"horizon": 64, "stride": 6, "updates": 8000, "plans": 8, "model": MANY},
         "hopper": WALK | {"model": TEN},
-        "halfcheetah": {"scale": "zscore", "horizon": 4, "model": TEN},
+        "halfcheetah": WALK | {"penalty": 0.0, "horizon": 4, "model": TEN},
         "walker2d": WALK | {"model": TEN},
     },
     "diffuser_paper": {
