@@ -1,5 +1,6 @@
 """Evaluation, once for all: worlds in lock-step, one episode each, any agent by its contract."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -135,6 +136,10 @@ def evaluate(
         numbers = range(episodes)
         done = [rollout(agent, world, numbers[i : i + WORLDS], seed) for i in range(0, episodes, WORLDS)]
     returns = torch.cat([part.returns for part in done]).tolist()
+    if not math.isfinite(sum(returns)):
+        raise InputError(
+            f"a return in task '{task.name}' is not finite: expected rewards that are; mend the environment"
+        )
     wins = [part.success for part in done if part.success is not None]
     reference, mean = task.reference(protocol), sum(returns) / episodes
     return Report(

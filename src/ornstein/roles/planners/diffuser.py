@@ -7,9 +7,9 @@ known pinned and what is wanted as a gradient.
 
 Differs from the authors' code: every step of an episode may start a window (theirs drops the last legal one); rows past
 an episode's end carry no loss (theirs are normalised zeros); plans are ranked by J on the finished plan (theirs on the
-one before the last step); a batch of 64 stands for their two accumulated batches of 32; no attention. By default, plans
-for worlds that track observations hold no actions, time is continuous and 16 DDIM steps sample it; the table's row
-`diffuser_paper` restores the paper.
+one before the last step), and several to one goal, if asked for, by how little they surprise the model; a batch of 64
+stands for their two accumulated batches of 32; no attention. By default, plans for worlds that track observations hold
+no actions, time is continuous and 16 DDIM steps sample it; the table's row `diffuser_paper` restores the paper.
 """
 
 import math
@@ -208,8 +208,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {  # row of the table -> task or
         "pointmaze-umaze": _maze(128, 64),
         "pointmaze-medium": _maze(256, 256),
         "pointmaze-large": _maze(384, 256),
-        "hopper": {"horizon": 32},
         "halfcheetah": {"horizon": 4, "guide": 0.001, "guide_stop": 4, "mults": (1, 4, 8)},
-        "walker2d": {"horizon": 32},
     },
 }
