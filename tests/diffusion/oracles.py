@@ -50,6 +50,8 @@ class Mixture:
         x, alpha, sigma = x[..., None], torch.as_tensor(alpha)[..., None], torch.as_tensor(sigma)[..., None]
         var = alpha**2 * stds**2 + sigma**2
         means_given_x = (alpha * stds**2 * x + sigma**2 * means) / var
+        if len(self.weights) == 1:
+            return means_given_x[..., 0]
         likely = torch.softmax(weights.log() - 0.5 * var.log() - (x - alpha * means) ** 2 / (2 * var), -1)
         return (likely * means_given_x).sum(-1)
 
@@ -62,6 +64,11 @@ def gaussian(mean: float = 0.5, std: float = 0.3) -> Mixture:
 MIXTURE = Mixture((0.3, 0.7), (-0.6, 0.5), (0.15, 0.2))  # the mixture of the cards
 
 
+def both(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The ideal denoiser of samples with two independent entries, the Gaussian and the mixture."""
+    return torch.cat([gaussian()(x[:, :1], alpha, sigma), MIXTURE(x[:, 1:], alpha, sigma)], 1)
+
+
 def solve(oracle: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, path: Path, solver: Any) -> Tensor:
     """The sampling loop on an ideal denoiser alone, without a network."""
 
@@ -72,10 +79,15 @@ def solve(oracle: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, path: P
     return solvers.sample(denoise, x, path, solver)
 
 
-def golden_path(n: int, process: Process = Linear(), low: float = 1e-3, high: float = 1.0) -> Path:
+LINEAR = Linear()
+
+
+def golden_path(n: int, process: Process = LINEAR, low: float = 1e-3, high: float = 1.0) -> Path:
     """Even steps of lam between two times, not ending on clean data: the grid of the cards' golden rows."""
     noisy, clean = process.log_snr(torch.tensor([high, low], dtype=torch.float64))
-    return path_through(process, process.time(torch.lerp(noisy, clean, torch.linspace(0, 1, n + 1, dtype=torch.float64))), False)
+    return path_through(
+        process, process.time(torch.lerp(noisy, clean, torch.linspace(0, 1, n + 1, dtype=torch.float64))), False
+    )
 
 
 class Ideal(nn.Module):
@@ -112,9 +124,9 @@ def affine(
 ) -> tuple[float, float]:
     """Exact mean and standard deviation of `run(start)` for start ~ N(0, spread^2), without Monte Carlo.
 
-    The oracle of a Gaussian is affine, so a sample is an affine function of every noise drawn. Row 0 draws zeros and row
-    j only a one in draw j: the differences from row 0 are the coefficients of the noises. Rows that `run` adds at the end
-    of its batch draw `noise(rows, ...)`.
+    The oracle of a Gaussian is affine, so a sample is an affine function of every noise drawn. Row 0 draws zeros and
+    row j only a one in draw j: the differences from row 0 are the coefficients of the noises. Rows that `run` adds at
+    the end of its batch draw `noise(rows)`.
     """
     rows, drawn = steps + 2, iter(range(2, steps + 2))
 
@@ -133,6 +145,6 @@ def affine(
 
 def order(errors: Sequence[float], steps: Sequence[int]) -> float:
     """Measured order of convergence: minus the slope of log |error| over log steps, by least squares."""
-    x, y = torch.tensor(steps).double().log(), torch.tensor(errors).double().abs().log()
+    x, y = (torch.tensor(v, dtype=torch.float64).abs().log() for v in (steps, errors))
     x, y = x - x.mean(), y - y.mean()
     return -(x @ y / (x @ x)).item()

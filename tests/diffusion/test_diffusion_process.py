@@ -83,7 +83,11 @@ def test_vp_table_is_the_process_vp_at_its_levels() -> None:
         ("flow", [(0.2, 0.8, 0.2, math.log(4)), (0.999, 0.001, 0.999, -math.log(999))]),
         (  # sigma(t) = (.002^(1/7) + t (80^(1/7) - .002^(1/7)))^7
             "karras",
-            [(0.0, 1.0, 0.002, -math.log(0.002)), (0.5, 1.0, 2.51521898, -math.log(2.51521898)), (1, 1, 80, -math.log(80))],
+            [
+                (0.0, 1.0, 0.002, -math.log(0.002)),
+                (0.5, 1.0, 2.51521898, -math.log(2.51521898)),
+                (1, 1, 80, -math.log(80)),
+            ],
         ),
     ],
 )
@@ -128,6 +132,12 @@ def test_training_times_fill_the_usable_range(name: str, levels: int | None) -> 
     if name != "karras":
         assert t.mean().item() == pytest.approx((p.low + p.high) / 2, abs=0.01)
         assert t.std().item() == pytest.approx((p.high - p.low) / 12**0.5, abs=0.01)
+
+
+def test_every_level_of_a_table_is_trained_alike() -> None:
+    torch.manual_seed(0)
+    counts = torch.bincount((process("vp", 5).draw(20_000) * 5).round().long())
+    assert (counts / 20_000).tolist() == pytest.approx([0, 0.2, 0.2, 0.2, 0.2, 0.2], abs=0.015)
 
 
 def test_what_the_network_is_told() -> None:

@@ -1,17 +1,19 @@
 """Every process x grid x solver x target through `Diffusion.sample`, with a network that is ideal.
 
-Each sample has two independent entries: a Gaussian and a mixture of two. Rows up to the number of noises drawn hold unit
-noises, so that mean and spread of the Gaussian entry are known exactly (see `oracles.affine`); the others are random.
+Each sample has two independent entries: a Gaussian and a mixture of two. Rows up to the number of noises drawn hold
+unit noises, so that mean and spread of the Gaussian entry are known exactly (see `oracles.affine`); the others are
+random.
 """
 
 from itertools import product
 
 import pytest
 import torch
-from oracles import MIXTURE, NAMES, PROCESSES, affine, gaussian, ideal, solve
+from oracles import MIXTURE, NAMES, PROCESSES, affine, both, gaussian, ideal, solve
 from torch import Tensor
 
 from ornstein.diffusion.model import Recipe
+from ornstein.diffusion.process import process
 from ornstein.diffusion.solvers import GRIDS, SOLVERS, make_path
 from ornstein.diffusion.target import TARGETS
 
@@ -26,11 +28,6 @@ SPREAD = {
 }
 
 
-def both(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The ideal denoiser of (Gaussian, mixture) entries."""
-    return torch.cat([GAUSSIAN(x[:, :1], alpha, sigma), MIXTURE(x[:, 1:], alpha, sigma)], 1)
-
-
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
@@ -40,7 +37,7 @@ def test_mean_and_spread(name: str, levels: int | None, solver: str, grid: str) 
     g, drawn = torch.Generator().manual_seed(0), []
 
     def run(unit: Tensor) -> Tensor:
-        noise = torch.special.ndtri((torch.randperm(1500, generator=g).double() + 0.5) / 1500)[:, None]
+        noise = torch.special.ndtri((torch.randperm(800, generator=g).double() + 0.5) / 800)[:, None]
         out = model.sample(torch.cat([torch.cat([unit, noise]), torch.cat([unit, noise.flip(0)])], 1))
         drawn.append(out[len(unit) :, 1])
         return out[: len(unit), :1]
@@ -55,7 +52,7 @@ def test_mean_and_spread(name: str, levels: int | None, solver: str, grid: str) 
     low, high = SPREAD[solver][levels is not None]
     assert mean == pytest.approx(exact_mean, abs=1.5e-3)
     assert low < std / exact_std - 1 < high
-    right, slack = drawn[0] > -0.05, 0.02 if solver in ("heun", "dpmpp") else 0.045
+    right, slack = drawn[0] > -0.05, 0.02 if solver in ("heun", "dpmpp") else 0.06
     assert right.double().mean().item() == pytest.approx(0.7, abs=0.06)
     assert drawn[0][right].mean().item() == pytest.approx(0.5, abs=slack)
     assert drawn[0][~right].mean().item() == pytest.approx(-0.6, abs=slack)
@@ -67,20 +64,20 @@ def test_mean_and_spread(name: str, levels: int | None, solver: str, grid: str) 
 def test_the_target_does_not_matter_to_an_ideal_network(name: str, levels: int | None, solver: str) -> None:
     """Few steps, every grid and target: the samples are those of the ideal denoiser itself."""
     noise = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    p = process(name, levels)
     for grid in GRIDS:
+        torch.manual_seed(1)
+        want = solve(both, noise * p.spread, make_path(p, 4, grid), SOLVERS[solver][0])
         for target in TARGETS:
-            model = ideal(both, Recipe(name, target, levels, 0.4, solver, grid, 4))
             torch.manual_seed(1)
-            got = model.sample(noise)
-            torch.manual_seed(1)
-            want = solve(both, noise * model.process.spread, make_path(model.process, 4, grid), SOLVERS[solver][0])
+            got = ideal(both, Recipe(name, target, levels, 0.4, solver, grid, 4)).sample(noise)
             torch.testing.assert_close(got, want, atol=1e-8, rtol=1e-7)
 
 
 @pytest.mark.parametrize(("name", "levels"), [*PROCESSES, ("cosine", 5), ("linear", 5), ("vp", 5)])
 def test_few_steps_stay_finite_in_single_precision(name: str, levels: int | None) -> None:
     noise = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
-    for grid, solver, target, steps in product(GRIDS, SOLVERS, TARGETS, (1, 2, 5)):
+    for grid, solver, target, steps in product(GRIDS, SOLVERS, TARGETS, (1, 4)):
         out = ideal(both, Recipe(name, target, levels, 0.4, solver, grid, steps)).sample(noise)
         assert out.dtype == torch.float32
         assert out.isfinite().all(), (grid, solver, target, steps)

@@ -1,27 +1,25 @@
-"""Solvers against golden numbers of ideal denoisers (float64, computed apart from this library) and orders of convergence.
+"""Solvers against golden numbers of ideal denoisers (float64, computed apart from this library), and their orders.
 
-Process VP-linear from t = 1 to 1e-3 in even steps of lam, data N(0.5, 0.3^2), started from x = 1, unless said otherwise.
+Process VP-linear from t = 1 to 1e-3 in even steps of lam, data N(0.5, 0.3^2), start x = 1, unless said otherwise.
 """
 
 from collections.abc import Callable
 
 import pytest
 import torch
-from oracles import MIXTURE, affine, gaussian, golden_path, ideal, order, solve
+from oracles import MIXTURE, affine, both, gaussian, golden_path, ideal, order, solve
 from torch import Tensor
 
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.process import Linear, process
-from ornstein.diffusion.solvers import Path, ddim, ddpm, dpmpp, heun, make_path, path_through
-from ornstein.diffusion.solvers import SOLVERS as ROWS
+from ornstein.diffusion.solvers import SOLVERS, Path, ddim, ddpm, dpmpp, heun, make_path, path_through
 
 GAUSSIAN = gaussian()
 EXACT = 0.7991588085  # where the exact flow takes x = 1
-SOLVERS = {name: row[0] for name, row in ROWS.items()}
 
 
 def end(oracle: Callable[..., Tensor], path: Path, solver: str, x: float = 1.0) -> float:
-    return solve(oracle, torch.full((1, 1), x, dtype=torch.float64), path, SOLVERS[solver]).item()
+    return solve(oracle, torch.full((1, 1), x, dtype=torch.float64), path, SOLVERS[solver][0]).item()
 
 
 @pytest.mark.parametrize(
@@ -85,19 +83,20 @@ def test_edm_grid_onto_clean_data(solver: str, rows: dict[int, float]) -> None:
         assert end(GAUSSIAN, path, solver, 80.0) == pytest.approx(want, abs=1e-9)
 
 
-STEPS = (40, 80, 160, 320)
+STEPS = (24, 48, 96, 192)
 
 
-@pytest.mark.parametrize(("solver", "want", "slack"), [("ddim", 1, 0.05), ("heun", 2, 0.15), ("dpmpp", 2, 0.15)])
+@pytest.mark.parametrize(("solver", "want"), [("ddim", 1), ("heun", 2), ("dpmpp", 2)])
 @pytest.mark.parametrize("name", ["linear", "cosine", "flow", "karras"])
-@pytest.mark.parametrize("oracle", [GAUSSIAN, MIXTURE], ids=["gaussian", "mixture"])
-def test_order_of_convergence(oracle: Callable[..., Tensor], name: str, solver: str, want: int, slack: float) -> None:
-    """Between two inner levels, so that neither end of time hides the slope."""
+def test_order_of_convergence(name: str, solver: str, want: int) -> None:
+    """On a Gaussian and a mixture, between two inner levels so that neither end of time hides the slope: each doubling
+    of the steps changes the result by 2^-order of what the last one did."""
     p = process(name)
-    low, high = p.time(torch.tensor([3.0, -3.0]).double()).tolist()
-    exact = end(oracle, golden_path(2500, p, low, high), "dpmpp")
-    errors = [end(oracle, golden_path(n, p, low, high), solver) - exact for n in STEPS]
-    assert order(errors, STEPS) == pytest.approx(want, abs=slack)
+    low, high = p.time(torch.tensor([3.0, -3.0], dtype=torch.float64)).tolist()
+    x = torch.ones(1, 2, dtype=torch.float64)
+    ends = torch.cat([solve(both, x, golden_path(n, p, low, high), SOLVERS[solver][0]) for n in STEPS])
+    for changes in ends.diff(dim=0).T.tolist():
+        assert order(changes, STEPS[:-1]) == pytest.approx(want, abs=0.15)
 
 
 @pytest.mark.parametrize("straight", [False, True])

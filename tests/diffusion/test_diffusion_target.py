@@ -51,7 +51,7 @@ def test_aims_are_the_papers() -> None:
 
 
 def test_an_error_weighs_differently_in_each_target() -> None:
-    """Of one error in the clean sample: SNR in eps, SNR + 1 in v, (alpha + sigma)^2/sigma^2 in flow, 1/c_out^2 in edm."""
+    """Of one error in x0: SNR in eps, SNR + 1 in v, (alpha + sigma)^2/sigma^2 in flow, 1/c_out^2 in edm."""
     (alpha, sigma), (x0, eps) = level("linear", None), draw()
     snr, x = (alpha / sigma) ** 2, alpha * x0 + sigma * eps
     weights = {

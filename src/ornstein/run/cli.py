@@ -34,7 +34,7 @@ def _count(text: str) -> int:
     try:
         value = int(text.replace("_", ""))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number") from None
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number: expected one such as 1000") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is too few: expected a whole number of at least 1")
     return value
@@ -122,12 +122,14 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.updates:
         cfg = checkpoint.merge(cfg, {"updates": args.updates})
     try:
-        torch.zeros(1, device=args.device)
+        torch.zeros(1, device=args.device).item()
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"device '{args.device}' cannot be used: expected cpu, or a CUDA device of this machine"
         ) from error
     if args.threads:
+        if args.threads > (most := max(64, os.cpu_count() or 1)):
+            raise InputError(f"--threads is {args.threads}: expected at most {most} on this machine")
         torch.set_num_threads(args.threads)
     out = args.out or Path("runs", args.algorithm, world.name, str(args.seed))
     every = args.evaluate_every or 0

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from ornstein.run.report import Report, bootstrap
 
 WORLDS = 128  # at once
 SAMPLES = 512  # worlds x candidates in one call of an agent
+
+Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 
 @contextmanager
@@ -85,7 +87,9 @@ class _Driver:
 
 
 @torch.no_grad()
-def rollout(agent: Agent, world: World, episodes: Sequence[int], seed: int) -> Rollout:
+def rollout(
+    agent: Agent, world: World, episodes: Sequence[int], seed: int, progress: Progress | None = None
+) -> Rollout:
     """One episode in each world, all in lock-step. What a world does after its first end does not count."""
     obs, given = world.reset(episodes, seed)
     driver, alive = _Driver(agent, world, given), torch.ones(len(obs), dtype=torch.bool)
@@ -97,6 +101,8 @@ def rollout(agent: Agent, world: World, episodes: Sequence[int], seed: int) -> R
             success = (reached & alive) | (torch.zeros_like(reached) if success is None else success)
         alive = alive & ~done
         seen.append(obs)
+        if progress is not None:
+            progress(step + 1, world.limit)
         if not alive.any():
             break
     return Rollout(returns, success, torch.stack(seen, 1), driver.plans)
@@ -109,12 +115,14 @@ def evaluate(
     protocol: str | None = None,
     episodes: int = 100,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Report:
     """Score an agent. The same seed gives the same report but for `seconds`, and the agent is left as it was.
 
     Args:
         protocol: one of the task's; None is its first.
         episodes: how many, each with a start of its own.
+        progress: is told how many steps of how many are done, from the start for each 128 episodes.
 
     Raises:
         InputError: an unknown protocol, a count below 1, or an agent made for other observations or actions.
@@ -134,7 +142,7 @@ def evaluate(
     start, world = time.monotonic(), task.worlds(min(positive("episodes", episodes), WORLDS), protocol)
     with randomness(seed):
         numbers = range(episodes)
-        done = [rollout(agent, world, numbers[i : i + WORLDS], seed) for i in range(0, episodes, WORLDS)]
+        done = [rollout(agent, world, numbers[i : i + WORLDS], seed, progress) for i in range(0, episodes, WORLDS)]
     returns = torch.cat([part.returns for part in done]).tolist()
     if not math.isfinite(sum(returns)):
         raise InputError(

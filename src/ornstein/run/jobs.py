@@ -1,6 +1,7 @@
 """What the commands do: whole jobs from a name to files, with a word on what is going on."""
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,19 @@ def data_progress() -> Callable[[int, int], None]:
         if done * 10 // total > told:
             told = done * 10 // total
             say(f"making data: {done:,} of {total:,} steps")
+
+    return tell
+
+
+def evaluation_progress() -> Callable[[int, int], None]:
+    """Tells every ten seconds how far an evaluation is."""
+    told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= 10:
+            told = time.monotonic()
+            say(f"evaluating: step {done:,} of at most {total:,}")
 
     return tell
 
@@ -90,7 +104,9 @@ def task_of(run: Path, name: str | None = None, env: str | None = None) -> Task:
 def evaluate_job(run: Path, world: Task, *, protocol: str | None, episodes: int, seed: int) -> Report:
     """Score a run folder's agent, and keep the report there."""
     agent, name = checkpoint.load(run), checkpoint.read_config(run)["algorithm"]
-    scored = replace(evaluate(agent, world, protocol=protocol, episodes=episodes, seed=seed), algorithm=name)
+    tell = evaluation_progress()
+    scored = evaluate(agent, world, protocol=protocol, episodes=episodes, seed=seed, progress=tell)
+    scored = replace(scored, algorithm=name)
     report.keep(run, scored)
     return scored
 

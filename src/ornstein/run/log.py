@@ -48,8 +48,9 @@ class Teller:
             self.bar.update(self.line, completed=done, description=stage, rate=f"{rate:.1f}/s", loss=loss)
         elif now - self.told >= 10 or done == self.total:
             self.told = now
-            left = time.strftime("%H:%M:%S", time.gmtime((self.total - done) / max(rate, 1e-9)))
-            text = f"{stage}: {done}/{self.total} updates, {rate:.1f}/s, loss {loss}, {left} left"
+            minutes, seconds = divmod(round((self.total - done) / max(rate, 1e-9)), 60)
+            left = f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left"
+            text = f"{stage}: {done}/{self.total} updates, {rate:.1f}/s, loss {loss}, {left}"
             print(text, file=sys.stderr, flush=True)
 
 

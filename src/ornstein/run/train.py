@@ -70,7 +70,7 @@ def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
     if holds and not resume:
         raise InputError(
             f"output {run} already holds a run ({holds[0]}): expected a new folder; "
-            "choose another --out, or go on with --resume"
+            "choose another --out, or let `ornstein train` go on with --resume"
         )
     if checkpoint.TRAIN not in holds:
         if checkpoint.WEIGHTS in holds:

@@ -73,7 +73,9 @@ def resolve(cfg: Config, spec: Spec) -> Config:
     stride = cfg.stride or (math.ceil(spec.horizon / 128) if spec.tracked and not cfg.horizon else 1)
     rows = cfg.horizon or max(2, math.ceil(spec.horizon / stride))
     if not spec.tracked and (stride > 1 or not actions):
-        raise InputError(f"stride={stride}, actions={actions}: expected 1 and True where the world cannot track a plan")
+        raise InputError(f"stride={stride}, actions={actions}: expected 1, True where no world tracks; leave them out")
+    if spec.agents > 1:
+        raise InputError(f"Diffuser for {spec.agents} agents: expected a task with one")
     # ms an update on one core, as measured
     cost = 10 + 0.0021 * cfg.batch * rows * (cfg.width / 32) ** 2 * sum(m * m / 2**i for i, m in enumerate(cfg.mults))
     updates = cfg.updates or max(1, min(20_000, int(1.2e6 / cost / (1 if goal else 1 + cfg.value_share))))
@@ -94,8 +96,7 @@ class Diffuser(Planner):
         self.spec, self.cfg = spec, (cfg := resolve(cfg, spec))
         self.rows, self.stride, self.replan = cfg.horizon or 0, cfg.stride or 0, cfg.replan or 0
         self.acts, self.goal = spec.act if cfg.actions else 0, "goal" in spec.given
-        self.candidates = cfg.plans or 1
-        features = self.acts + spec.obs
+        self.candidates, features = cfg.plans or 1, self.acts + spec.obs
         self.register_buffer("known", torch.zeros(self.rows, features, dtype=torch.bool), persistent=False)
         self.known[[0, -1] if self.goal else [0], self.acts :] = True
         scale = MinMax if cfg.scale == "minmax" else ZScore
@@ -201,7 +202,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {  # row of the table -> task or
         "pointmaze-medium": {"horizon": 52, "stride": 5, "updates": 6000},
         "pointmaze-large": {"horizon": 64, "stride": 6, "updates": 8000, "plans": 8, "model": MANY},
         "hopper": WALK | {"model": TEN},
-        "halfcheetah": WALK | {"penalty": 0.0, "horizon": 4, "model": TEN},
+        "halfcheetah": WALK | {"horizon": 4, "model": TEN},
         "walker2d": WALK | {"model": TEN},
     },
     "diffuser_paper": {

@@ -1,0 +1,206 @@
+"""Recipes that are refused, compiled programs, forbidden calls, and training to the floor of the loss."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from oracles import NAMES, PROCESSES, gaussian, ideal
+from torch import Tensor, nn
+
+import ornstein
+from ornstein.diffusion.guide import Climb, Free, Guide, Lean
+from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.optim import Optim, Stepper
+from ornstein.diffusion.pin import Pin
+from ornstein.diffusion.target import TARGETS
+from ornstein.errors import InputError
+
+GAUSSIAN = gaussian()
+
+
+@pytest.mark.parametrize(
+    ("settings", "value", "mend"),
+    [
+        ({"process": "linaer"}, "'linaer'", "cosine, flow, karras, linear, vp"),
+        ({"target": "score"}, "'score'", "edm, eps, flow, v, x0"),
+        ({"solver": "euler"}, "'euler'", "ddim, ddpm, dpmpp, heun"),
+        ({"grid": "log"}, "'log'", "karras, logsnr, quadratic, uniform"),
+        ({"steps": 0}, "steps is 0", "at least 1"),
+        ({"levels": 0}, "levels is 0", "at least 1"),
+        ({"levels": 5, "steps": 6}, "steps=6 with levels=5", "lower steps, or leave levels out"),
+        ({"process": "flow", "levels": 100}, "levels=100 with process 'flow'", "leave levels out"),
+        ({"process": "karras", "levels": 100}, "levels=100 with process 'karras'", "leave levels out"),
+        ({"clip": 0.0}, "clip is 0.0", "above 0"),
+        ({"clip": float("nan")}, "clip is nan", "above 0"),
+        ({"data_std": -1.0}, "data_std is -1.0", "above 0"),
+        ({"init_temperature": -0.1}, "init_temperature is -0.1", "at least 0"),
+        ({"noise_temperature": float("nan")}, "noise_temperature is nan", "at least 0"),
+    ],
+)
+def test_refused_recipes_say_what_and_how_to_mend(settings: dict, value: str, mend: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Recipe(**settings)
+    message = str(caught.value)
+    assert value in message
+    assert mend in message.split("expected", 1)[1]
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
+def test_the_least_loss_is_known(name: str, levels: int | None, target: str) -> None:
+    """An ideal network's loss is the posterior variance of x0, weighed as the target weighs an error in x0."""
+    model = ideal(GAUSSIAN, Recipe(name, target, levels, data_std=0.7))
+    torch.manual_seed(0)
+    x0 = 0.5 + 0.3 * torch.randn(4000, 8, dtype=torch.float64)
+    torch.manual_seed(1)
+    loss = model.loss(x0)
+    torch.manual_seed(1)
+    _, _, _, alpha, sigma = model.noised(x0)
+    posterior = 0.3**2 * sigma**2 / (alpha**2 * 0.3**2 + sigma**2)
+    weight = {
+        "eps": (alpha / sigma) ** 2,
+        "x0": torch.ones_like(sigma),
+        "v": ((alpha**2 + sigma**2) / sigma) ** 2,
+        "flow": ((alpha + sigma) / sigma) ** 2,
+        "edm": (sigma**2 + alpha**2 * 0.7**2) / (sigma * 0.7) ** 2,
+    }[target]
+    assert loss.shape == x0.shape
+    assert (loss.mean() / (posterior * weight).mean()).item() == pytest.approx(1, abs=0.03)
+
+
+class Mlp(nn.Module):
+    """A small denoiser of one number, with a few waves of the noise level."""
+
+    def __init__(self, cond: int = 0):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(10 + cond, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
+
+    def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
+        waves = noise[:, None] / 1000 * torch.tensor([0.5, 1.0, 2.0, 4.0], device=x.device) * torch.pi
+        parts = [x, noise[:, None] / 1000, waves.sin(), waves.cos()]
+        return self.net(torch.cat(parts if cond is None else [*parts, cond.nan_to_num()], -1))
+
+
+@pytest.mark.parametrize("target", ["eps", "x0"])
+def test_training_reaches_the_least_loss(target: str) -> None:
+    """Within 3 % on a fixed batch, where the ideal network meets the same noise."""
+    torch.manual_seed(0)
+    recipe, data = Recipe("cosine", target), 0.5 + 0.3 * torch.randn(20_000, 1)
+    model = Diffusion(Mlp(), recipe)
+    step, steps = Stepper(model, Optim(4e-3, cosine=True)), 1500
+    step.over(steps)
+    for _ in range(steps):
+        step(model.loss(data[torch.randint(len(data), (512,))]).mean())
+    losses = []
+    for m in (model, ideal(GAUSSIAN, recipe)):
+        torch.manual_seed(1)
+        losses.append(m.loss(data).mean().item())
+    assert 0.995 < losses[0] / losses[1] < 1.03
+    samples = model.sample(torch.randn(4000, 1))  # 20 ancestral steps: the spread of 0.3 shrinks (0.245 by a table)
+    assert samples.mean().item() == pytest.approx(0.5, abs=0.03)
+    assert 0.22 < samples.std().item() < 0.29
+
+
+def guides(model: Diffusion) -> dict[str, Guide | None]:
+    def energy(x: Tensor, t: Tensor) -> Tensor:
+        return -(x - 1).square().sum(-1)
+
+    return {"plain": None, "free": Free(1.5), "climb": Climb(energy), "lean": Lean(energy, 0.1, model.process)}
+
+
+@pytest.mark.parametrize(
+    ("solver", "guide"),
+    [("ddpm", "plain"), ("ddpm", "free"), ("ddpm", "climb"), ("ddpm", "lean"), ("heun", "lean"), ("dpmpp", "plain")],
+)
+def test_sampling_is_one_graph(solver: str, guide: str) -> None:
+    torch.manual_seed(0)
+    model = Diffusion(Mlp(cond=1), Recipe(solver=solver, steps=4, target="x0"))
+    noise, cond = torch.randn(6, 1), torch.randn(6, 1)
+
+    def plan(noise: Tensor, cond: Tensor) -> Tensor:
+        return model.sample(noise, cond, guide=guides(model)[guide])
+
+    with torch.no_grad():
+        torch.manual_seed(1)
+        want = plan(noise, cond)
+        torch.manual_seed(1)
+        got = torch.compile(plan, fullgraph=True, backend="eager")(noise, cond)
+    torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize(("name", "levels"), [("cosine", None), ("vp", 20), ("karras", None)])
+def test_the_loss_is_one_graph(name: str, levels: int | None) -> None:
+    model, x0 = Diffusion(Mlp(), Recipe(name, "edm", levels)), torch.randn(6, 1)
+    pin = Pin(torch.tensor([[True], [False], [False], [False], [False], [False]]), torch.zeros(1))
+
+    def loss(x0: Tensor) -> Tensor:
+        return model.loss(x0, pin=pin).mean()
+
+    torch.manual_seed(1)
+    want = loss(x0)
+    torch.manual_seed(1)
+    got = torch.compile(loss, fullgraph=True, backend="eager")(x0)
+    torch.testing.assert_close(got, want)
+
+
+def test_a_pinned_and_guided_table_is_one_graph() -> None:
+    model, noise = Diffusion(Mlp(cond=1), Recipe("cosine", "eps", 20, steps=5)), torch.randn(6, 1)
+    pin = Pin(torch.tensor([[True], [False], [False], [False], [False], [False]]), torch.zeros(1))
+
+    def plan(noise: Tensor) -> Tensor:
+        return model.sample(noise, torch.ones(6, 1), guide=Free(2.0), pin=pin)
+
+    with torch.no_grad():
+        torch.manual_seed(1)
+        want = plan(noise)
+        torch.manual_seed(1)
+        torch.testing.assert_close(torch.compile(plan, fullgraph=True, backend="eager")(noise), want)
+
+
+@pytest.mark.parametrize("room", ["diffusion", "networks"])
+@pytest.mark.parametrize("call", [".item(", ".cpu(", ".numpy(", "print("])
+def test_nothing_is_read_from_the_device(room: str, call: str) -> None:
+    files = sorted((Path(ornstein.__path__[0]) / room).glob("*.py"))
+    assert len(files) > 1
+    assert [file.name for file in files if call in file.read_text()] == []
+
+
+def test_a_model_moves_and_saves_without_its_path() -> None:
+    """The path is derived from the recipe: it follows the device of the model, and is no part of its state."""
+    model = Diffusion(Mlp(), Recipe(steps=3))
+    assert all(name.startswith("net.") for name in model.state_dict())
+    moved = model.to("meta")
+    assert {v.device.type for v in moved.path[:3]} == {"meta"}
+
+
+@pytest.mark.parametrize("guide", ["climb", "lean"])
+def test_samples_can_be_trained_through(guide: str) -> None:
+    """A gradient reaches the start of the chain and the weights of the denoiser."""
+    model = Diffusion(Mlp(), Recipe(solver="ddim", steps=3, target="x0"))
+    noise = torch.randn(4, 1, requires_grad=True)
+    model.sample(noise, guide=guides(model)[guide]).sum().backward()
+    assert noise.grad is not None
+    assert (noise.grad != 0).all()
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
+def test_surprise_is_the_error_of_denoising(name: str, levels: int | None) -> None:
+    """For an ideal denoiser of N(m, s^2) at x0 it is (sigma^4 (m - x0)^2 + alpha^2 s^4 sigma^2) / V^2, V = alpha^2 s^2 +
+    sigma^2: least at the mean, and the same noises for all samples tell them apart from few draws."""
+    model = ideal(GAUSSIAN, Recipe(name, "x0", levels))
+    alpha, sigma = model.process.alpha_sigma(torch.tensor(0.4, dtype=torch.float64))
+    var = alpha**2 * 0.3**2 + sigma**2
+    x0 = torch.tensor([0.5, 0.8, -0.4], dtype=torch.float64)[:, None].expand(3, 2000)
+    torch.manual_seed(0)
+    expected = (sigma**4 * (0.5 - x0[:, 0]) ** 2 + alpha**2 * 0.3**4 * sigma**2) / var**2
+    torch.testing.assert_close(model.surprise(x0, 0.4, draws=20), expected, rtol=0.03, atol=1e-4)
+    assert not model.surprise(x0, 0.4, draws=0).any()
+
+
+def test_surprise_leaves_out_what_is_known() -> None:
+    model = ideal(GAUSSIAN, Recipe("cosine", "x0"))
+    x0 = torch.full((2, 4), 3.0, dtype=torch.float64)
+    pin = Pin(torch.tensor([[True, True, True, True]]), x0)
+    assert not model.surprise(x0, 0.4, pin).any()

@@ -1,0 +1,131 @@
+"""Optimiser steps, averaged copies, and modules as frozen functions."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, slow
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def loss(module: nn.Module, step: int) -> Tensor:
+    x = torch.randn(16, 3, generator=torch.Generator().manual_seed(step))
+    return (module(x) - x.sum(-1, keepdim=True)).square().mean()
+
+
+def test_a_step_is_adamws() -> None:
+    ours, theirs = net(), net()
+    step, adam = Stepper(ours, Optim(1e-2, decay=0.1)), torch.optim.AdamW(theirs.parameters(), 1e-2, weight_decay=0.1)
+    for i in range(5):
+        step(loss(ours, i))
+        adam.zero_grad()
+        loss(theirs, i).backward()
+        adam.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_without_decay_it_is_adam() -> None:
+    module = nn.Linear(1, 1)
+    before = module.weight.item()
+    Stepper(module, Optim(1e-2))(0 * module(torch.ones(1, 1)).sum())
+    assert module.weight.item() == before
+
+
+def test_the_cosine_rate_falls_to_zero() -> None:
+    module = net()
+    step, rates = Stepper(module, Optim(0.1, cosine=True)), []
+    step.over(4)
+    for i in range(6):
+        before = module[0].weight.clone()
+        step(loss(module, i))
+        rates.append(step.adam.param_groups[0]["lr"])
+        assert torch.equal(before, module[0].weight) == (i >= 4)
+    want = [0.05 * (1 + math.cos(math.pi * min(i, 4) / 4)) for i in range(6)]
+    assert rates == pytest.approx(want, abs=1e-12)
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_the_clip_bounds_the_norm_of_all_gradients_together(clip: float | None) -> None:
+    module = net()
+    Stepper(module, Optim(clip=clip))(1e4 * loss(module, 0))
+    norm = torch.cat([p.grad.flatten() for p in module.parameters()]).norm().item()
+    assert norm > 100 if clip is None else norm == pytest.approx(clip, rel=1e-4)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_going_on_from_a_state_is_exact(cosine: bool) -> None:
+    settings = Optim(1e-2, clip=1.0, decay=0.01, cosine=cosine)
+    whole = net()
+    step = Stepper(whole, settings)
+    step.over(8)
+    for i in range(4):
+        step(loss(whole, i))
+    state = {name: value.clone() for name, value in step.state_dict().items()}
+    assert all(isinstance(value, Tensor) for value in state.values())
+    resumed = copy.deepcopy(whole)
+    again = Stepper(resumed, settings)
+    again.over(8)
+    again.load_state_dict(state)
+    for i in range(4, 8):
+        step(loss(whole, i))
+        again(loss(resumed, i))
+    assert again.count == 8
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    fresh = copy.deepcopy(whole)
+    without = Stepper(fresh, settings)
+    without.over(8)
+    without(loss(fresh, 4))  # without its moments a step is another
+    again(loss(resumed, 4))
+    assert not torch.equal(fresh[0].weight, resumed[0].weight)
+
+
+def test_a_slow_copy_is_apart_and_untrained() -> None:
+    module = net()
+    late = slow(module)
+    assert not any(p.requires_grad for p in late.parameters())
+    assert all(p.requires_grad for p in module.parameters())
+    Stepper(module, Optim(0.1))(loss(module, 0))
+    assert torch.equal(late[0].weight, net()[0].weight)
+
+
+def test_follow_moves_parameters_part_of_the_way_and_copies_buffers() -> None:
+    module = net()
+    late = slow(module)
+    start = [p.clone() for p in late.parameters()]
+    for i in range(3):
+        Stepper(module, Optim(0.1))(loss(module, i))
+    follow(late, module, 0.25)
+    for a, b, p in zip(start, module.parameters(), late.parameters(), strict=True):
+        torch.testing.assert_close(p, 0.75 * a + 0.25 * b)
+    assert late[1].num_batches_tracked == 3
+    assert torch.equal(late[1].running_mean, module[1].running_mean)
+    follow(late, module, 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), late.parameters(), strict=True))
+
+
+def test_gradients_pass_through_a_frozen_module_and_not_into_it() -> None:
+    module = net().eval()
+    x = torch.randn(4, 3, requires_grad=True)
+    out = frozen(module)(x)
+    assert torch.equal(out, module(x))
+    out.sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert all(p.grad is None and p.requires_grad for p in module.parameters())
+
+
+def test_a_frozen_module_sees_later_steps_of_the_module() -> None:
+    module = net().eval()
+    function, x = frozen(module), torch.randn(4, 3)
+    before = function(x)
+    Stepper(module, Optim(0.1))(loss(module, 0))
+    assert torch.equal(function(x), module(x))
+    assert not torch.equal(function(x), before)

@@ -1,0 +1,252 @@
+"""Evaluation: what counts, who acts when, and that it is the same each time."""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ornstein.contract import Agent, Given, Plan, Planner, Spec, Stage
+from ornstein.data.episodes import Episodes
+from ornstein.envs.maze import Reference
+from ornstein.envs.tasks import Task, task
+from ornstein.envs.vector import Start, Step, World
+from ornstein.errors import InputError
+from ornstein.run import evaluate as evaluation
+from ornstein.run.checkpoint import load
+from ornstein.run.evaluate import evaluate, rollout
+
+LIMIT = 6
+
+
+class Clock(World):
+    """Episode n observes (n, step), earns its action and 10 more in its last step, which is step n + 1, and after it
+    pretends to earn 1000 and to succeed. Success is claimed at step 2 as well."""
+
+    limit = LIMIT
+
+    def reset(self, episodes: Sequence[int], seed: int) -> Start:
+        self.numbers, self.time = torch.tensor(list(episodes), dtype=torch.float32), 0
+        self.acts: list[Tensor] = []
+        return Start(self.see(), {"goal": 100 + self.numbers[:, None]})
+
+    def see(self) -> Tensor:
+        return torch.stack([self.numbers, torch.full_like(self.numbers, self.time)], 1)
+
+    def step(self, act: Tensor) -> Step:
+        self.time += 1
+        self.acts.append(act)
+        over = self.time > self.numbers + 1
+        ends = self.time == self.numbers + 1
+        rew = torch.where(over, 1000.0, act[:, 0] + 10.0 * ends)
+        return Step(self.see(), rew, over | ends, over | (self.time == 2))
+
+    def track(self, obs: Tensor, plan: Plan, step: int) -> Tensor:
+        return plan.at(step + 1)[:, 1:]
+
+
+class Idle:
+    """What the contract asks of learners that do not learn."""
+
+    stages: list[tuple[str, int]] = []  # noqa: RUF012
+
+    def fit(self, data: Episodes) -> Iterator[Stage]:
+        yield from ()
+
+
+class Chunky(Idle, Agent):
+    """Looks at three observations and returns two actions: the oldest time it sees, and the newest."""
+
+    history, execute = 3, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.weight = Spec(obs=2, act=1), nn.Parameter(torch.zeros(1))
+        self.seen: list[Tensor] = []
+
+    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+        self.seen.append(obs)
+        return torch.stack([obs[:, 0, 1:], obs[:, -1, 1:]], 1)
+
+
+class Scheming(Idle, Planner):
+    """Plans rows of 100, 101, ... from the time it is asked at; its actions are ten times that."""
+
+    def __init__(self, replan: int, tracked: bool = False) -> None:
+        super().__init__()
+        self.spec, self.weight = Spec(obs=2, act=1, tracked=tracked), nn.Parameter(torch.zeros(1))
+        self.replan, self.asked = replan, []
+
+    def plan(self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None) -> Plan:
+        self.asked.append((obs, given))
+        rows = torch.arange(3.0) + obs[:, 1:] + 100  # (B, 3)
+        plan = torch.stack([obs[:, :1].expand(-1, 3), rows], -1)
+        return Plan(plan, None if self.spec.tracked else 10 * rows[..., None], torch.zeros(len(obs)))
+
+
+def clock(**more: Any) -> Task:
+    """The task of that world."""
+    made = Task(
+        "clock", "", "clock", Spec(obs=2, act=1), ("standard",), lambda progress: None, lambda n, protocol: Clock()
+    )
+    return replace(made, **more)
+
+
+# ---- what counts ----
+
+
+def test_nothing_counts_after_the_end() -> None:
+    """The last step's reward does; so does success before it, and none after."""
+    done = rollout(Scheming(0, tracked=True), world := Clock(), [0, 1, 2], seed=0)
+    steps = [101.0, 102.0, 102.0]  # the plan's next row at each step, its last one for ever
+    assert done.returns.tolist() == [sum(steps[: n + 1]) + 10 for n in range(3)]
+    assert done.success is not None
+    assert done.success.tolist() == [False, True, True]
+    assert world.time == 3, "it stops when the last world has ended"
+    assert done.obs.shape == (3, 4, 2)
+
+
+def test_the_limit_ends_what_has_no_end() -> None:
+    done = rollout(Scheming(0, tracked=True), world := Clock(), [50], seed=0)
+    assert world.time == LIMIT
+    assert done.returns.tolist() == [101 + 5 * 102]
+
+
+# ---- who acts when ----
+
+
+def test_history_and_chunks_belong_to_the_rollout() -> None:
+    agent = Chunky()
+    rollout(agent, world := Clock(), [50, 60], seed=0)
+    times = [seen[0, :, 1].tolist() for seen in agent.seen]
+    assert times == [[0, 0, 0], [0, 1, 2], [2, 3, 4]], "asked every second step, with what was seen in between"
+    assert [act[0].item() for act in world.acts] == [0, 0, 0, 2, 2, 4]
+    assert agent.seen[0][:, 0, 0].tolist() == [50, 60]
+
+
+@pytest.mark.parametrize(
+    ("replan", "acts"),
+    [
+        (0, [1000, 1010, 1020, 1020, 1020, 1020]),  # once, and the last action for ever
+        (1, [1000, 1010, 1020, 1030, 1040, 1050]),
+        (2, [1000, 1010, 1020, 1030, 1040, 1050]),
+        (4, [1000, 1010, 1020, 1020, 1040, 1050]),
+    ],
+)
+def test_plans_are_followed_and_renewed(replan: int, acts: list[int]) -> None:
+    agent = Scheming(replan)
+    done = rollout(agent, world := Clock(), [50], seed=0)
+    assert [act.item() for act in world.acts] == acts
+    starts = list(range(0, LIMIT, replan)) if replan else [0]
+    assert [step for step, _ in done.plans] == starts
+    assert [obs[0, 1].item() for obs, _ in agent.asked] == starts
+
+
+def test_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worlds times candidates in one call; what is given goes with its world."""
+    monkeypatch.setattr(evaluation, "SAMPLES", 12)
+    agent = Scheming(0)
+    agent.candidates = 4
+    rollout(agent, Clock(), range(8), seed=0)
+    assert [len(obs) for obs, _ in agent.asked] == [3, 3, 2]
+    for obs, given in agent.asked:
+        assert torch.equal(given["goal"][:, 0], obs[:, 0] + 100)
+
+
+def test_many_episodes_in_few_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "name_of", lambda agent: "scheming")
+    agent = Scheming(0, tracked=True)
+    at_once = evaluate(agent, clock(spec=agent.spec), episodes=7)
+    monkeypatch.setattr(evaluation, "WORLDS", 3)
+    assert evaluate(agent, clock(spec=agent.spec), episodes=7).returns == at_once.returns
+
+
+# ---- reports ----
+
+
+def test_report_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "name_of", lambda agent: "scheming")
+    agent = Scheming(0, tracked=True)
+    scored = clock(spec=agent.spec, references={"standard": Reference("theirs", 100.0, 300.0)})
+    report = evaluate(agent, scored, episodes=3, seed=5)
+    assert report.returns == [111, 213, 315]
+    assert report.return_mean == 213
+    assert report.normalized_score == pytest.approx(56.5)
+    assert (report.reference, report.protocol, report.episodes, report.seed) == ("theirs", "standard", 3, 5)
+    assert report.success_rate == pytest.approx(2 / 3)
+    assert report.return_ci95[0] <= 213 <= report.return_ci95[1]
+
+
+def test_returns_must_be_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "name_of", lambda agent: "scheming")
+
+    class Broken(Clock):
+        def step(self, act: Tensor) -> Step:
+            return super().step(act * float("nan"))
+
+    agent = Scheming(0, tracked=True)
+    with pytest.raises(InputError, match="not finite"):
+        evaluate(agent, clock(spec=agent.spec, build=lambda n, protocol: Broken()), episodes=2)
+
+
+@pytest.mark.parametrize("kind", ["value_run", "maze_run"])
+def test_the_same_seed_gives_the_same_report(kind: str, request: pytest.FixtureRequest) -> None:
+    """But for its seconds; whatever was drawn before, and however the agent was used."""
+    run = request.getfixturevalue(kind)
+    record = json.loads((run / "config.json").read_text())["task"]
+    world = task(**record)
+    reports = []
+    for disturbance in range(2):
+        torch.rand(disturbance), np.random.seed(disturbance), random.seed(disturbance)  # noqa: NPY002
+        agent = load(run)
+        reports.append(evaluate(agent, world, episodes=3, seed=4))
+    again = evaluate(agent, world, episodes=3, seed=4)
+    first = replace(reports[0], seconds=0.0)
+    assert replace(reports[1], seconds=0.0) == first
+    assert replace(again, seconds=0.0) == first
+    if any(first.returns):  # the little planner in the maze never gets there
+        assert evaluate(agent, world, episodes=3, seed=5).returns != first.returns
+
+
+def test_random_states_and_agent_are_left_alone(value_run: Path) -> None:
+    agent, world = load(value_run), task("toy-point")
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    weights = {name: value.clone() for name, value in agent.state_dict().items()}
+    evaluate(agent, world, episodes=2)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+    assert random.getstate() == before[2]
+    assert all(torch.equal(value, weights[name]) for name, value in agent.state_dict().items())
+
+
+# ---- refusals ----
+
+
+@pytest.mark.parametrize("episodes", [0, -5])
+def test_no_episodes(value_run: Path, episodes: int) -> None:
+    with pytest.raises(InputError, match=f"episodes is {episodes}"):
+        evaluate(load(value_run), task("toy-point"), episodes=episodes)
+
+
+def test_unknown_protocol(value_run: Path) -> None:
+    with pytest.raises(InputError, match="unknown protocol 'goals': expected one of standard"):
+        evaluate(load(value_run), task("toy-point"), protocol="goals")
+
+
+def test_agents_in_worlds_of_another_kind(value_run: Path, maze_run: Path) -> None:
+    dense = task("pointmaze-umaze-dense")
+    with pytest.raises(
+        InputError, match="2 observations and 2 actions in task 'pointmaze-umaze-dense': expected 4 and 2"
+    ):
+        evaluate(load(value_run), dense)
+    with pytest.raises(InputError, match="give a goal in task 'pointmaze-umaze-dense'"):
+        evaluate(load(maze_run), dense)
+    agent = Scheming(0, tracked=True)
+    with pytest.raises(InputError, match="track plans"):
+        evaluate(agent, clock())

@@ -1,0 +1,221 @@
+"""What every algorithm of the table promises, by the contract alone.
+
+`golden.json` holds losses and gradient norms of a small fixed case, so that a change which moves results is seen. After
+a change that is meant to, write it anew: `python tests/test_contract.py`.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ornstein.contract import Agent, Given, Learner, Plan, Planner, Spec
+from ornstein.data.episodes import Episodes
+from ornstein.diffusion.optim import Optim
+from ornstein.envs import toy
+from ornstein.roles import ALGORITHMS, build
+from ornstein.run import checkpoint
+from ornstein.run.checkpoint import load
+from ornstein.run.evaluate import randomness
+from ornstein.run.train import train
+from small import GOAL, SMALL, VALUE
+
+GOLDEN = Path(__file__).parent / "golden.json"
+SPECS = {"goal": GOAL, "value": VALUE}
+CASES = [(name, kind) for name in ALGORITHMS for kind in SPECS]
+each = pytest.mark.parametrize(("name", "kind"), CASES, ids=["-".join(case) for case in CASES])
+
+
+def make(name: str, spec: Spec, **more: Any) -> Learner:
+    """A learner of a row of the table, with small settings where it has such."""
+    cfg = ALGORITHMS[name].config
+    known = {field.name for field in fields(cfg)}
+    cfg = replace(cfg, **{key: value for key, value in (SMALL | more).items() if key in known})
+    if "model" in known:
+        cfg = replace(cfg, model=replace(cfg.model, steps=3))
+    torch.manual_seed(0)
+    return build(name, spec, cfg)
+
+
+def agent(name: str, kind: str, walks: Episodes, **more: Any) -> Agent:
+    """A trained one that acts."""
+    made = train(make(name, SPECS[kind], **more), walks)
+    assert isinstance(made, Agent)
+    return made
+
+
+def asked(spec: Spec, n: int) -> tuple[Tensor, Given | None]:
+    """Observations (n, O), and what goes with them."""
+    rng = torch.Generator().manual_seed(0)
+    given = {key: 2 * torch.rand(n, size, generator=rng) - 1 for key, size in spec.given.items()}
+    return 2 * torch.rand(n, spec.obs, generator=rng) - 1, given or None
+
+
+@each
+def test_stages_are_known_beforehand(name: str, kind: str, walks: Episodes) -> None:
+    learner = make(name, SPECS[kind])
+    known = learner.stages
+    assert known == [(stage.name, stage.steps) for stage in learner.fit(walks)]
+    assert known[0][1] == SMALL["updates"]
+
+
+@each
+def test_a_few_updates_lower_every_loss(name: str, kind: str, walks: Episodes) -> None:
+    """Of each stage, on batches that are the same for both."""
+    learner = make(name, SPECS[kind], batch=32, updates=60, value_share=1.0, optim=Optim(2e-3))
+    for stage in learner.fit(walks):
+        losses = []
+        for step in range(60):
+            torch.manual_seed(step % 20)
+            losses.append(stage.update(stage.view.batch(stage.batch))["loss"])
+        assert torch.stack(losses[40:]).mean() < 0.85 * torch.stack(losses[:20]).mean(), stage.name
+
+
+@each
+def test_metrics_stay_on_the_device(name: str, kind: str, walks: Episodes) -> None:
+    for stage in make(name, SPECS[kind]).fit(walks):
+        metrics = stage.update(stage.view.batch(stage.batch))
+        assert metrics
+        for value in metrics.values():
+            assert isinstance(value, Tensor)
+            assert value.shape == ()
+            assert not value.requires_grad
+
+
+@each
+@pytest.mark.parametrize("n", [1, 5])
+def test_plans_and_actions_fit_the_world(name: str, kind: str, walks: Episodes, n: int) -> None:
+    spec, made = SPECS[kind], agent(name, kind, walks)
+    obs, given = asked(spec, n)
+    if isinstance(made, Planner):
+        plan = made.plan(obs, given)
+        assert plan.obs.shape[0] == n
+        assert plan.obs.shape[2] == spec.obs
+        assert plan.value.shape == (n,)
+        assert plan.obs.isfinite().all()
+        torch.testing.assert_close(plan.at(0), obs, atol=1e-5, rtol=0)
+        assert torch.equal(plan.at(10_000), plan.obs[:, -1])
+    if not spec.tracked:
+        history = obs[:, None].expand(n, made.history, spec.obs)
+        act = made.act(history, given)
+        assert act.shape == (n, made.execute, spec.act)
+        assert act.isfinite().all()
+        assert act.abs().max() < 1, "far beyond any action in the data"
+
+
+@each
+def test_seed_decides_the_plan(name: str, kind: str, walks: Episodes) -> None:
+    made = agent(name, kind, walks)
+    obs, given = asked(SPECS[kind], 3)
+    plans = []
+    for seed in (1, 1, 2):
+        with randomness(seed):
+            plans.append(_act(made, obs, given))
+    assert torch.equal(plans[0], plans[1])
+    assert not torch.equal(plans[0], plans[2])
+
+
+def _act(made: Agent, obs: Tensor, given: Given | None) -> Tensor:
+    if isinstance(made, Planner):
+        plan = made.plan(obs, given)
+        return plan.obs if plan.act is None else torch.cat([plan.obs, plan.act], -1)
+    return made.act(obs[:, None].expand(-1, made.history, -1), given)
+
+
+@each
+def test_worlds_are_independent(name: str, kind: str, walks: Episodes) -> None:
+    """What one world asks does not change what is planned for another, given the same noise."""
+    made = agent(name, kind, walks)
+    obs, given = asked(SPECS[kind], 4)
+    with randomness(0):
+        before = _act(made, obs, given)
+    obs[3] += 0.1
+    with randomness(0):
+        after = _act(made, obs, given)
+    torch.testing.assert_close(after[:3], before[:3])
+    assert not torch.equal(after[3], before[3])
+
+
+@each
+def test_loaded_agents_plan_the_same(name: str, kind: str, walks: Episodes, tmp_path: Path) -> None:
+    made = train(make(name, SPECS[kind]), walks, out=tmp_path / "run")
+    assert isinstance(made, Agent)
+    again = load(tmp_path / "run")
+    obs, given = asked(SPECS[kind], 3)
+    with randomness(0):
+        expected = _act(made, obs, given)
+    with randomness(0):
+        assert torch.equal(_act(again, obs, given), expected)
+    assert type(again) is type(made)
+    assert again.cfg == made.cfg
+
+
+@each
+def test_training_again_gives_the_same_weights(name: str, kind: str, walks: Episodes) -> None:
+    first, second = (train(make(name, SPECS[kind]), walks, seed=4).state_dict() for _ in range(2))
+    other = train(make(name, SPECS[kind]), walks, seed=5).state_dict()
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    assert not all(torch.equal(value, other[key]) for key, value in first.items())
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@each
+def test_losses_and_plans_are_one_graph(name: str, kind: str, walks: Episodes) -> None:
+    """`fullgraph` refuses a Python branch on a tensor's value and a host read."""
+    torch.compiler.reset()
+    learner = make(name, SPECS[kind], guide_inner=1)
+    for stage in learner.fit(walks):
+        batch = stage.view.batch(stage.batch)
+        expected = _loss(stage.update, batch, learner)
+        compiled = _loss(stage.update, batch, learner, compile=True)
+        torch.testing.assert_close(compiled, expected)
+    if isinstance(learner, Planner):
+        obs, given = asked(SPECS[kind], 2)
+        plan: Callable[..., Plan] = torch.compile(learner.eval().plan, fullgraph=True, backend="eager")
+        with randomness(0):
+            there = plan(obs, given)
+        with randomness(0):
+            torch.testing.assert_close(there.obs, learner.plan(obs, given).obs)
+
+
+def _loss(update: Callable[[Any], Any], batch: Any, learner: Learner, compile: bool = False) -> Tensor:
+    """The loss of an update, without its step."""
+    with pytest.MonkeyPatch.context() as patch:
+        for kept in checkpoint._keepers(learner).values():
+            patch.setattr(type(kept), "__call__", lambda self, loss: None)
+        run = torch.compile(update, fullgraph=True, backend="eager") if compile else update
+        with randomness(0):
+            return run(batch)["loss"]
+
+
+def fixed_case(name: str, kind: str) -> dict[str, list[float]]:
+    """Losses of the first updates of each stage, and the norm of the gradient of each update."""
+    learner, found = make(name, SPECS[kind]), {}
+    for stage in learner.fit(toy.random_walk(episodes=16)):
+        torch.manual_seed(1)
+        losses, norms = [], []
+        for _ in range(3):
+            losses.append(float(stage.update(stage.view.batch(stage.batch))["loss"]))
+            grads = [p.grad for p in learner.parameters() if p.grad is not None]
+            norms.append(float(torch.stack([g.norm() for g in grads]).norm()))
+        found |= {f"{stage.name} loss": losses, f"{stage.name} gradient": norms}
+    return found
+
+
+@each
+def test_results_have_not_moved(name: str, kind: str) -> None:
+    golden, found = json.loads(GOLDEN.read_text())[f"{name}-{kind}"], fixed_case(name, kind)
+    assert found.keys() == golden.keys()
+    for key, values in golden.items():
+        assert found[key] == pytest.approx(values, rel=1e-4), key
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    cases = {f"{name}-{kind}": fixed_case(name, kind) for name, kind in CASES}
+    GOLDEN.write_text(json.dumps(cases, indent=1) + "\n")

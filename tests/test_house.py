@@ -1,0 +1,259 @@
+"""The house rules of docs/architecture.md: sizes, layers, refusals. They read the source; nothing is run."""
+
+import ast
+import importlib
+import inspect
+import io
+import tokenize
+from collections import Counter
+from functools import cache, cached_property
+from pathlib import Path
+
+import pytest
+
+from ornstein.roles import ALGORITHMS
+
+TESTS = Path(__file__).parent
+SOURCE = TESTS.parent / "src" / "ornstein"
+FILES = sorted(SOURCE.rglob("*.py"))
+GROUND = {"diffusion", "networks", "data"}
+MAY_IMPORT = {  # room -> rooms it may import, beside itself and errors
+    "errors": set(),
+    "diffusion": set(),
+    "networks": set(),
+    "data": set(),
+    "contract": GROUND,
+    "envs": {"contract", "data"},
+    "roles": {"contract", *GROUND},
+    "run": {"contract", "envs", "roles", "ornstein", *GROUND},
+    "ornstein": {"contract", "envs", "roles", "run", *GROUND},  # the package itself
+}
+PARTS = {"values", "rewards", "dynamics"}  # of roles: what the other roles are made of
+WHOLE = {"planners", "policies", "synthesizers"}
+SILENT = {"item", "cpu", "numpy"}  # methods that read from the device
+UNSAFE = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def name_of(path: Path) -> str:
+    """The module of a file, such as `ornstein.data.views`."""
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in FILES}
+each_file = pytest.mark.parametrize("path", FILES, ids=[name_of(path) for path in FILES])
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def code_of(path: Path) -> tuple[str, ...]:
+    """The lines of a file without blank lines, comments and docstrings, stripped."""
+    text = path.read_text()
+    docstrings: set[int] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Module | ast.ClassDef | Function) and ast.get_docstring(node) is not None:
+            docstrings |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    quiet = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    used: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in quiet:
+            used |= set(range(token.start[0], token.end[0] + 1))
+    return tuple(line.strip() for i, line in enumerate(text.splitlines(), 1) if i in used - docstrings)
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    """The modules of this package that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively: say the whole name"
+            whole = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
+            found |= whole or {node.module or ""}
+    return frozenset(found & MODULES.keys())
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def reached(module: str) -> set[str]:
+    """All modules that a reader of this one may have to open."""
+    seen, ahead = set(), {module}
+    while ahead:
+        seen |= ahead
+        ahead = {name for one in ahead for name in imports_of(MODULES[one])} - seen
+    return seen
+
+
+def roles() -> list[str]:
+    """The modules of algorithms and their parts."""
+    return [name for name in MODULES if name.count(".") == 3 and room(name) == "roles"]
+
+
+# ---- sizes ----
+
+
+@each_file
+def test_files_are_short(path: Path) -> None:
+    limit = 300 if room(name_of(path)) in {"diffusion", "roles"} else 350
+    assert len(path.read_text().splitlines()) <= limit
+
+
+@each_file
+def test_functions_are_short(path: Path) -> None:
+    long = [
+        f"{node.name}: {lines} lines"
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, Function) and (lines := (node.end_lineno or 0) - node.lineno + 1) > 60
+    ]
+    assert not long
+
+
+def test_files_are_short_on_average() -> None:
+    lines = [len(path.read_text().splitlines()) for path in FILES]
+    assert sum(lines) / len(lines) <= 120
+
+
+def test_code_is_not_repeated() -> None:
+    """At most 1 % of the lines lie in runs of six that stand in more than one place."""
+    runs = {path: [code_of(path)[i : i + 6] for i in range(len(code_of(path)) - 5)] for path in FILES}
+    count = Counter(run for found in runs.values() for run in found)
+    repeated = {
+        (path, i + k): code_of(path)[i + k]
+        for path, found in runs.items()
+        for i, run in enumerate(found)
+        for k in range(6)
+        if count[run] > 1
+    }
+    assert len(repeated) <= 0.01 * sum(len(code_of(path)) for path in FILES), sorted(set(repeated.values()))
+
+
+@pytest.mark.parametrize("module", roles())
+def test_an_algorithm_reads_well(module: str) -> None:
+    """Its own file and all it leads to stay within what one can read at a sitting."""
+    assert len(code_of(MODULES[module])) <= 160
+    reading = {name: len(code_of(MODULES[name])) for name in reached(module)}
+    assert sum(reading.values()) <= 1200, reading
+
+
+# ---- layers ----
+
+
+@each_file
+def test_imports_run_downwards(path: Path) -> None:
+    here = room(name_of(path))
+    allowed = {here, "errors"} | MAY_IMPORT[here]
+    assert not {name for name in imports_of(path) if room(name) not in allowed}
+
+
+@pytest.mark.parametrize("module", roles())
+def test_roles_lean_on_parts_only(module: str) -> None:
+    """No policy, planner or synthesizer imports another, and no part imports one."""
+    others = {name for name in imports_of(MODULES[module]) if room(name) == "roles" and name != module}
+    assert {name.split(".")[2] for name in others} <= PARTS
+    assert module.split(".")[2] in PARTS | WHOLE
+
+
+def test_run_names_no_algorithm() -> None:
+    """The run room knows algorithms by their table alone."""
+    for path in FILES:
+        if room(name_of(path)) == "run":
+            assert not {name for name in imports_of(path) if name.count(".") > 1 and room(name) == "roles"}, path
+
+
+# ---- refusals ----
+
+
+def calls(path: Path) -> list[ast.Call]:
+    return [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if room(name_of(p)) in {"diffusion", "networks", "roles"}], ids=name_of
+)
+def test_nothing_reads_from_the_device(path: Path) -> None:
+    for call in calls(path):
+        if isinstance(call.func, ast.Attribute):
+            assert call.func.attr not in SILENT, f"line {call.lineno}: .{call.func.attr}()"
+        assert not (isinstance(call.func, ast.Name) and call.func.id in {"print", "input", "open"}), call.lineno
+
+
+@each_file
+def test_nothing_unpickles(path: Path) -> None:
+    for node in ast.walk(tree_of(path)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not {name.split(".")[0] for name in names} & UNSAFE
+    for call in calls(path):
+        assert ast.unparse(call.func) not in {"torch.load", "torch.save", "eval", "exec"}, call.lineno
+        for word in call.keywords:
+            refused = word.arg == "allow_pickle" and not (
+                isinstance(word.value, ast.Constant) and word.value.value is False
+            )
+            assert not refused, call.lineno
+
+
+# ---- words ----
+
+
+def public(body: list[ast.stmt]) -> list[ast.ClassDef | Function]:
+    return [node for node in body if isinstance(node, ast.ClassDef | Function) and not node.name.startswith("_")]
+
+
+@each_file
+def test_everything_public_says_what_it_is(path: Path) -> None:
+    """Modules, classes, functions; methods unless what they override says it. Properties are named like fields."""
+    tree = tree_of(path)
+    assert ast.get_docstring(tree)
+    module = importlib.import_module(name_of(path))
+    silent = [node.name for node in public(tree.body) if not ast.get_docstring(node)]
+    for kind in [node for node in public(tree.body) if isinstance(node, ast.ClassDef)]:
+        made = getattr(module, kind.name)
+        silent += [f"{kind.name}.{node.name}" for node in public(kind.body) if not said(made, node.name)]
+    assert not silent
+
+
+def said(kind: type, name: str) -> bool:
+    member = inspect.getattr_static(kind, name)
+    return isinstance(member, property | cached_property) or bool(inspect.getdoc(getattr(kind, name)))
+
+
+def test_every_algorithm_has_a_test() -> None:
+    files = {str(path.relative_to(TESTS)) for path in TESTS.rglob("test_*.py")}
+    for module in roles():
+        _, _, role, name = module.split(".")
+        assert f"roles/{role}/test_{name}.py" in files, module
+
+
+def test_every_row_of_the_table_is_an_algorithm() -> None:
+    for name, row in ALGORITHMS.items():
+        module = row.make.__module__
+        assert module in roles(), name
+        assert module.split(".")[2] == row.role, name
+        assert set(row.presets) == {key for key in row.presets if key == key.lower()}, name
+        assert row.sentence, name
+        assert row.paper is None or row.paper in ALGORITHMS, name
+
+
+def test_classes_are_abstract_or_final() -> None:
+    """A class with subclasses here is never made. Guide may be: its hooks do nothing, which is a guide too."""
+    called = {call.func.id for path in FILES for call in calls(path) if isinstance(call.func, ast.Name)}
+    bases: dict[str, str] = {}
+    for path in FILES:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ClassDef):
+                bases |= {ast.unparse(base).split(".")[-1]: node.name for base in node.bases}
+    defined = {node.name for path in FILES for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef)}
+    parents = bases.keys() & defined
+    assert {"Process", "Planner", "World"} <= parents
+    assert parents & called <= {"Guide"}
