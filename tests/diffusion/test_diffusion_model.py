@@ -187,8 +187,8 @@ def test_samples_can_be_trained_through(guide: str) -> None:
 
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
 def test_surprise_is_the_error_of_denoising(name: str, levels: int | None) -> None:
-    """For an ideal denoiser of N(m, s^2) at x0 it is (sigma^4 (m - x0)^2 + alpha^2 s^4 sigma^2) / V^2, V = alpha^2 s^2 +
-    sigma^2: least at the mean, and the same noises for all samples tell them apart from few draws."""
+    """For an ideal denoiser of N(m, s^2) at x0 it is (sigma^4 (m - x0)^2 + alpha^2 s^4 sigma^2) / V^2 with
+    V = alpha^2 s^2 + sigma^2: least at the mean, and the same noises for all samples tell them apart from few draws."""
     model = ideal(GAUSSIAN, Recipe(name, "x0", levels))
     alpha, sigma = model.process.alpha_sigma(torch.tensor(0.4, dtype=torch.float64))
     var = alpha**2 * 0.3**2 + sigma**2

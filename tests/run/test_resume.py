@@ -9,15 +9,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ornstein.contract import Learner
+from ornstein.contract import Learner, Stage
 from ornstein.data.episodes import Episodes
+from ornstein.data.views import Window, Windows
 from ornstein.errors import InputError, TrainingError
 from ornstein.roles.planners.diffuser import Diffuser
 from ornstein.run import checkpoint, log
@@ -123,6 +126,52 @@ def test_a_second_interrupt_does_not_wait(walks: Episodes, tmp_path: Path) -> No
     assert not isinstance(stop.value, Interrupted)
 
 
+@dataclass(frozen=True)
+class Plain:
+    """Settings of a learner that has none."""
+
+    updates: int = 4
+
+
+class Restless(Learner):
+    """Draws random numbers and uses its weights between its stages, before the first and after the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.cfg, self.weight = GOAL, Plain(), nn.Parameter(torch.zeros(3), requires_grad=False)
+
+    @property
+    def stages(self) -> list[tuple[str, int]]:
+        return [("one", 3), ("two", 4), ("three", 3)]
+
+    def fit(self, data: Episodes) -> Iterator[Stage]:
+        for name, steps in self.stages:
+            self.weight.mul_(0.5)
+            aim = self.weight.exp() + torch.randn(3)
+            yield Stage(name, Windows(data, 4), partial(self.update, aim), steps, 2)
+        self.weight.add_(torch.randn(3))
+
+    def update(self, aim: Tensor, batch: Window) -> dict[str, Tensor]:
+        self.weight.add_(0.1 * (aim - self.weight) + 0.1 * torch.randn(3) + batch.obs.mean())
+        return {"loss": (aim - self.weight).square().mean()}
+
+
+@pytest.mark.parametrize("stops", [[at] for at in range(1, 10)] + [[2, 4, 7], [1, 3, 5, 7]])
+def test_what_happens_between_stages_happens_again(stops: list[int], walks: Episodes, tmp_path: Path) -> None:
+    def go_on(run: Path, at: int) -> Tensor:
+        learner = Restless()
+        torch.manual_seed(0)
+        return teach(learner, walks, run, config, interrupt(at), every=1).weight
+
+    config = checkpoint.describe(Restless(), seed=0, algorithm="restless")
+    expected = go_on(tmp_path / "whole", 99)
+    for at in stops:
+        with pytest.raises(Interrupted):
+            go_on(tmp_path / "run", at)
+    assert torch.equal(go_on(tmp_path / "run", 99), expected)
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
 # ---- broken off without a word ----
 
 
@@ -201,7 +250,7 @@ def test_power_fails_at_any_moment(
 ) -> None:
     """Whatever is being written: what can be loaded is whole, and going on ends where an undisturbed run does."""
     go("value", walks, tmp_path / "whole")
-    for moment in itertools.chain(range(1, 12), range(12, 90, 9)):
+    for moment in itertools.chain(range(1, 12), range(12, 90, 15)):
         run = tmp_path / str(moment)
         power(moment)
         try:
@@ -217,17 +266,29 @@ def test_power_fails_at_any_moment(
     assert moment > 40, "the power never failed late"
 
 
-@pytest.mark.usefixtures("always_due")
-def test_finished_means_the_last_weights(walks: Episodes, tmp_path: Path, power: Callable[[int], None]) -> None:
-    go("goal", walks, tmp_path / "whole")
-    for moment in range(40, 60):
+def test_finished_means_the_last_weights(
+    walks: Episodes,
+    whole: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    power: Callable[[int], None],
+) -> None:
+    """When a run says so, however the power failed while it was saying it."""
+    monkeypatch.setattr(_Loop, "_due", lambda self: self.progress.step == 2)
+    said = []
+    for moment in range(11, 26):
         run = tmp_path / str(moment)
         power(moment)
         with suppress(Killed):
             go("goal", walks, run)
         power(10**9)
-        if checkpoint.read_checkpoint(run)[0].finished:
-            assert (run / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+        said.append(checkpoint.read_checkpoint(run)[0].finished)
+        if said[-1]:
+            assert (run / WEIGHTS).read_bytes() == (whole["goal"] / WEIGHTS).read_bytes()
+        load(run)
+    assert said == sorted(said)
+    assert not said[0]
+    assert said[-1]
 
 
 # ---- the disk is full ----

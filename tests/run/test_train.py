@@ -185,7 +185,7 @@ def test_tells_of_progress_off_a_terminal(
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(" updates")[0] for line in lines] == ["model: 4/8", "model: 7/8", "model: 8/8"]
     assert "0.3/s" in lines[0]
-    assert lines[0].endswith("00:00:12 left")
+    assert lines[0].endswith("0:00:12 left")
 
 
 def test_a_cut_line_ends_the_log(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from ornstein.errors import InputError, choose, positive
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to diffuse. Everything below `levels` may be changed after training."""
+    """How to diffuse. All but what `TRAINED` names may be changed after training."""
 
     process: Literal["cosine", "linear", "vp", "flow", "karras"] = "cosine"
     target: Literal["eps", "x0", "v", "flow", "edm"] = "eps"
@@ -29,6 +29,8 @@ class Recipe:
     clip: float | None = None  # bound on the predicted clean data
     init_temperature: float = 1.0  # scale of the noise that sampling starts from
     noise_temperature: float = 1.0  # scale of the noise that stochastic solvers add
+
+    TRAINED: ClassVar = ("process", "target", "levels", "data_std")  # weights mean something else under another one
 
     def __post_init__(self) -> None:
         choose("process", self.process, ("cosine", "linear", "vp", "flow", "karras"))

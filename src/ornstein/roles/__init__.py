@@ -56,5 +56,5 @@ def build(name: str, spec: Spec, cfg: Any) -> Learner:
 
 
 def name_of(learner: Learner) -> str:
-    """The first row whose class is the learner's."""
-    return next(name for name, row in ALGORITHMS.items() if row.make is type(learner))
+    """The first row whose class is the learner's; for one that is in no row, the name of its class."""
+    return next((name for name, row in ALGORITHMS.items() if row.make is type(learner)), type(learner).__name__)

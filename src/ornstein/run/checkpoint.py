@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import ornstein
 from ornstein.contract import Agent, Learner, Spec
+from ornstein.diffusion.model import Recipe
 from ornstein.errors import InputError, TrainingError, choose
 from ornstein.roles import ALGORITHMS, build, name_of
 from ornstein.run.log import refused
@@ -134,15 +135,21 @@ def make(config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) 
 def load(path: str | Path, **overrides: Any) -> Agent:
     """The trained agent of a run folder, its settings changed by `overrides`, such as model={"solver": "dpmpp"}.
 
-    Raises InputError for a folder that is incomplete, of another format, or whose weights do not fit.
+    Raises InputError for a folder that is incomplete, of another format, or whose weights do not fit, and for an
+    override of what the weights were trained for, such as the process.
     """
     run = Path(path)
-    agent = make(read_config(run), overrides)
+    config = read_config(run)
+    agent = make(config, overrides)
     if not (run / WEIGHTS).is_file():
         raise InputError(
             f"{run} holds no {WEIGHTS}: expected a run with a checkpoint; go on with --resume, or train again"
         )
     _fill(agent, _read(run / WEIGHTS)[0], run / WEIGHTS)
+    trained, asked = flat(config["config"]), flat(asdict(agent.cfg))
+    for name, value in trained.items():
+        if name.split(".")[-1] in Recipe.TRAINED and asked[name] != value:
+            raise InputError(f"{name}={asked[name]!r} for {run}: expected {value!r}, as its weights were trained with")
     return cast(Agent, agent.eval())
 
 

@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--updates", type=_count, metavar="N", help="of the main stage; others keep their share")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out, or start it")
     train.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1, ...")
-    train.add_argument("--threads", type=_count, metavar="N", help="of the processor (default: torch's choice)")
+    train.add_argument("--threads", type=_count, default=1, metavar="N", help="more pay for wide networks (default 1)")
     train.add_argument("--evaluate-every", type=_count, metavar="N", help="updates between two looks at 20 episodes")
 
     evaluate = commands.add_parser("evaluate", help="score a trained agent", allow_abbrev=False)
@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="write a run's page", allow_abbrev=False)
     report.add_argument("run", type=Path, metavar="RUN")
+    report.add_argument("--task", metavar="NAME", help="for a run that does not say which it was trained for")
     report.add_argument("--out", type=Path, metavar="FILE.html", help="default RUN/report.html")
 
     data = commands.add_parser("data", help="datasets", allow_abbrev=False)
@@ -127,10 +128,9 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
         raise InputError(
             f"device '{args.device}' cannot be used: expected cpu, or a CUDA device of this machine"
         ) from error
-    if args.threads:
-        if args.threads > (most := max(64, os.cpu_count() or 1)):
-            raise InputError(f"--threads is {args.threads}: expected at most {most} on this machine")
-        torch.set_num_threads(args.threads)
+    if args.threads > (most := max(64, os.cpu_count() or 1)):
+        raise InputError(f"--threads is {args.threads}: expected at most {most} on this machine")
+    torch.set_num_threads(args.threads)
     out = args.out or Path("runs", args.algorithm, world.name, str(args.seed))
     every = args.evaluate_every or 0
     jobs.train_job(
@@ -159,7 +159,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     _writable("--out", args.out)
-    print(show(args.run, jobs.task_of(args.run), args.out))
+    print(show(args.run, jobs.task_of(args.run, args.task), args.out))
     return 0
 
 
@@ -177,6 +177,7 @@ def _run(argv: Sequence[str]) -> int:
     args, rest = _parser().parse_known_args(argv)
     if rest and args.command != "train":
         raise InputError(f"unexpected argument '{rest[0]}'; see `ornstein {args.command} --help`")
+    torch.set_num_threads(1)  # small networks run fastest with one, and far fastest where other programs run
     if args.command == "quickstart":
         jobs.quickstart(args.out, args.seed, args.updates)
     elif args.command == "train":

@@ -212,21 +212,6 @@ def test_the_best_of_many_plans_is_chosen(walks: Episodes) -> None:
     assert value.std(1).min() > 0
 
 
-def test_several_plans_to_one_goal(walks: Episodes) -> None:
-    """All end there, and the one that the model finds the most likely is chosen."""
-    agent = train(Diffuser(GOAL, small(plans=16)), walks)
-    kept: list[tuple[Tensor, Tensor]] = []
-    judge = agent.judge
-    agent.judge = lambda x: kept.append((x, judge(x))) or kept[-1][1]  # type: ignore[method-assign, func-returns-value]
-    plan = agent.plan(START, {"goal": END})
-    torch.testing.assert_close(plan.obs[:, -1], END)
-    x, value = kept[0][0].unflatten(0, (3, 16)), kept[0][1].unflatten(0, (3, 16))
-    assert value.std(1).min() > 0
-    best = torch.stack([row[v.argmax()] for row, v in zip(x, value, strict=True)])
-    torch.testing.assert_close(plan.obs, agent.scale_obs.inverse(best))
-    assert torch.equal(plan.value, value.amax(1))
-
-
 class Slope(nn.Module):
     """J = c . x, and nothing else."""
 
