@@ -14,6 +14,7 @@ FEW = Recipe("cosine", "x0", solver="ddim", steps=3, clip=1.0)
 OPTIONS = [  # the same on the command line
     *("--agent.horizon", "8", "--agent.width", "32", "--agent.mults", "1", "--agent.batch", "8", "--agent.plans", "4"),
     *("--agent.updates", "6", "--agent.replan", "4", "--agent.model.steps", "3"),
+    *("--agent.value-share", "0.2"),
 ]
 GOAL = Spec(obs=2, act=2, horizon=8, given={"goal": 2}, tracked=True)
 VALUE = Spec(obs=2, act=2, horizon=8)

@@ -69,6 +69,12 @@ def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Loop, "_due", lambda self: self.run is not None)
 
 
+@pytest.fixture(autouse=True)
+def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files need not reach the disk here, which would take most of the time."""
+    monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: None)
+
+
 def losses(run: Path) -> list[tuple[str, int, float]]:
     return [(line["stage"], line["update"], line["loss"]) for line in log.read(run / LOG)]
 
@@ -312,7 +318,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     if what in ("open", "log"):
         monkeypatch.setattr(checkpoint if what == "open" else log, "open", refuse(open), raising=False)
     else:
-        monkeypatch.setattr(checkpoint.os, what, refuse(getattr(os, what)))
+        monkeypatch.setattr(checkpoint.os, what, refuse(getattr(checkpoint.os, what)))
 
     def look(learner: Learner, done: int) -> None:
         nonlocal full

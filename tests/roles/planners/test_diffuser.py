@@ -241,6 +241,17 @@ def test_guidance_moves_the_input_by_the_posterior_variance(walks: Episodes) -> 
         assert bool(expected.any()) == (k < 4)
 
 
+@pytest.mark.parametrize("rows", [5, 7, 13, 64])
+def test_plans_of_any_length(walks: Episodes, rows: int) -> None:
+    """Also where the network's levels do not halve evenly, up to a whole episode."""
+    for spec in (GOAL, VALUE):
+        agent = train(Diffuser(spec, small(horizon=rows, mults=(1, 1, 1), updates=2)), walks)
+        plan = agent.plan(START, {"goal": END})
+        assert plan.obs.shape == (3, rows, 2)
+        assert plan.obs.isfinite().all()
+        assert plan.value.isfinite().all()
+
+
 def test_goal_is_asked_for(walks: Episodes) -> None:
     with pytest.raises(InputError, match="goal"):
         Diffuser(GOAL, small()).plan(START)

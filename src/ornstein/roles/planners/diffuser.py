@@ -12,7 +12,6 @@ stands for their two accumulated batches of 32; no attention. By default, plans 
 no actions, time is continuous and 16 DDIM steps sample it; the table's row `diffuser_paper` restores the paper.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -70,8 +69,8 @@ def resolve(cfg: Config, spec: Spec) -> Config:
             if (value := getattr(cfg, name)) is not None and value < least:
                 raise InputError(f"{name} is {value}: expected a number of at least {least}")
     goal, actions = "goal" in spec.given, not spec.tracked if cfg.actions is None else cfg.actions
-    stride = cfg.stride or (math.ceil(spec.horizon / 128) if spec.tracked and not cfg.horizon else 1)
-    rows = cfg.horizon or max(2, math.ceil(spec.horizon / stride))
+    stride = cfg.stride or (-(-spec.horizon // 128) if spec.tracked and not cfg.horizon else 1)
+    rows = cfg.horizon or max(2, -(-spec.horizon // stride))  # rounded up
     if not spec.tracked and (stride > 1 or not actions):
         raise InputError(f"stride={stride}, actions={actions}: expected 1, True where no world tracks; leave them out")
     if spec.agents > 1:
@@ -198,6 +197,7 @@ def _maze(rows: int, levels: int) -> dict[str, Any]:
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {  # row of the table -> task or world -> what differs from its Config
     "diffuser": {
+        "toy-point": {"horizon": 12, "mults": (1,), "updates": 3000, "value_share": 1.0, "plans": 32, "replan": 4},
         "pointmaze-umaze": {"horizon": 32, "stride": 4, "updates": 5000},
         "pointmaze-medium": {"horizon": 52, "stride": 5, "updates": 6000},
         "pointmaze-large": {"horizon": 64, "stride": 6, "updates": 8000, "plans": 8, "model": MANY},
