@@ -45,7 +45,8 @@ def test_known_entries_are_seen_clean() -> None:
     assert not torch.isclose(seen[0][:, 1:], plans[:, 1:]).all(-1).any()
 
 
-def test_learns_returns_in_their_own_units() -> None:
+def taught() -> tuple[PlanValue, Diffusion]:
+    """A judge after 150 steps on plans whose returns are known."""
     value, model = judge()
     plans = torch.randn(512, 8, 2)
     value.scale.learn(returns_of(plans)[:, None])
@@ -53,6 +54,11 @@ def test_learns_returns_in_their_own_units() -> None:
     for _ in range(150):
         batch = plans[torch.randint(512, (64,))]
         step(value.loss(model, batch, returns_of(batch)).mean())
+    return value, model
+
+
+def test_learns_returns_in_their_own_units() -> None:
+    value, model = taught()
     fresh = torch.randn(256, 8, 2)
     guess = value(model, fresh, model.path.t[-2]).detach()  # almost no noise left
     assert (guess - returns_of(fresh)).square().mean().sqrt() < 15  # of 50 that there are to explain
@@ -62,13 +68,7 @@ def test_learns_returns_in_their_own_units() -> None:
 
 
 def test_gradient_points_where_the_return_grows() -> None:
-    value, model = judge()
-    plans = torch.randn(512, 8, 2)
-    value.scale.learn(returns_of(plans)[:, None])
-    step = Stepper(value, Optim(3e-3))
-    for _ in range(150):
-        batch = plans[torch.randint(512, (64,))]
-        step(value.loss(model, batch, returns_of(batch)).mean())
+    value, model = taught()
     x = torch.randn(64, 8, 2, requires_grad=True)
     (rise,) = torch.autograd.grad(value(model, x, model.path.t[-2]).sum(), x)
     assert rise[:, -1, 0].mean() > 10 * rise[:, :-1].mean((0, 1)).abs().max()

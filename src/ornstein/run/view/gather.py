@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ornstein.contract import Agent, Planner
 from ornstein.envs.tasks import PROTOCOLS, Task
+from ornstein.envs.vector import Start, World
 from ornstein.roles import ALGORITHMS, preset
 from ornstein.run import log
-from ornstein.run.checkpoint import LOG, flat, load, read_checkpoint, read_config
+from ornstein.run.checkpoint import LOG, flat, load, read_config
 from ornstein.run.evaluate import randomness, rollout
 from ornstein.run.report import kept
 
@@ -22,7 +23,7 @@ SHOWN = 12  # episodes that are drawn
 
 def gather(run: Path, task: Task, seed: int = 1_000) -> dict[str, Any]:
     """The page's data (see `page.render`). Plans are made anew, from starts of their own."""
-    config, agent = read_config(run), load(run)
+    config, agent, lines = read_config(run), load(run), log.read(run / LOG)
     data = {
         "title": f"{config['algorithm']} on {task.name}",
         "algorithm": config["algorithm"],
@@ -34,22 +35,24 @@ def gather(run: Path, task: Task, seed: int = 1_000) -> dict[str, Any]:
             "python": platform.python_version(),
             "commit": config["commit"] or "unknown",
         },
-        "timing": _timing(run),
+        "timing": _timing(run, lines),
         "notes": [task.title, *(PROTOCOLS[p] for p in task.protocols), *_against_paper(config, task)],
-        "curves": _curves(run),
+        "curves": _curves(lines),
         "scores": kept(run),
         "scene": task.scene(),
         "episodes": [],
         "film": None,
     }
     if isinstance(agent, Planner) and task.scene() is not None:
-        data["episodes"] = _episodes(agent, task, seed)
-        data["film"] = _film(agent, task, seed)
+        world = task.worlds(SHOWN)
+        start = world.reset(range(SHOWN), seed)
+        data["film"] = _film(agent, start, seed)
+        data["episodes"] = _episodes(agent, world, start, seed)
     return data
 
 
-def _timing(run: Path) -> dict[str, Any]:
-    timing: dict[str, Any] = {"training": read_checkpoint(run)[0].seconds}
+def _timing(run: Path, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    timing: dict[str, Any] = {"training": lines[-1]["seconds"] if lines else None}
     timing |= {f"evaluation, {r['protocol']}": r["seconds"] for r in kept(run)}
     return timing | {"machine": f"{platform.machine()}, {torch.get_num_threads()} threads"}
 
@@ -70,9 +73,9 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _curves(run: Path) -> list[dict[str, Any]]:
+def _curves(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     curves: dict[str, list[tuple[int, float]]] = {}
-    for line in log.read(run / LOG):
+    for line in lines:
         for name in line.keys() - {"stage", "update", "seconds"}:
             curves.setdefault(f"{line['stage']}/{name}", []).append((line["update"], line[name]))
     return [{"name": name, "points": points} for name, points in curves.items()]
@@ -82,10 +85,9 @@ def _xy(rows: Tensor) -> list[list[float]]:
     return rows[:, :2].tolist()
 
 
-def _episodes(agent: Agent, task: Task, seed: int) -> list[dict[str, Any]]:
-    start = task.reset(SHOWN, seed)
+def _episodes(agent: Agent, world: World, start: Start, seed: int) -> list[dict[str, Any]]:
     with randomness(seed):
-        done = rollout(agent, task.worlds(SHOWN), range(SHOWN), seed)
+        done = rollout(agent, world, range(SHOWN), seed)
     goals = start.given["goal"] if start.given and "goal" in start.given else None
     return [
         {
@@ -100,9 +102,9 @@ def _episodes(agent: Agent, task: Task, seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def _film(agent: Planner, task: Task, seed: int) -> list[list[list[float]]]:
+def _film(agent: Planner, start: Start, seed: int) -> list[list[list[float]]]:
     """The first episode's plan as it is denoised."""
-    start, seen = task.reset(SHOWN, seed), []
+    seen: list[list[list[float]]] = []
     with randomness(seed):
         agent.plan(start.obs, start.given, watch=lambda obs: seen.append(_xy(obs[0])))
     return seen
