@@ -8,6 +8,7 @@ from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError, OrnsteinError, TrainingError
 from ornstein.roles import planners
 from ornstein.run.checkpoint import load
+from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
 from ornstein.run.report import Report
 from ornstein.run.train import train
@@ -20,6 +21,7 @@ __all__ = [
     "Report",
     "Task",
     "TrainingError",
+    "distill",
     "evaluate",
     "load",
     "planners",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.data.episodes import Episodes
+from ornstein.diffusion.pin import Pin
 
 Metrics = dict[str, Tensor]  # scalars, left on the device
 Given = Mapping[str, Tensor]  # what an agent is asked for: name -> (B, size)
@@ -48,6 +49,22 @@ class Stage(NamedTuple):
     batch: int
 
 
+class Example(NamedTuple):
+    """What a Diffusion is trained on: clean samples (B, *event), their conditions (B, C), and the entries known."""
+
+    x0: Tensor
+    cond: Tensor | None = None
+    pin: Pin | None = None
+
+
+class Lesson(NamedTuple):
+    """Where the examples of a Diffusion come from: `example` makes them of `view.batch(batch)`."""
+
+    view: View
+    example: Callable[[Any], Example]
+    batch: int
+
+
 class Plan(NamedTuple):
     """What a planner intends, row by row; rows are `stride` environment steps apart."""
 
@@ -79,6 +96,11 @@ class Learner(nn.Module, ABC):
     @abstractmethod
     def fit(self, data: Episodes) -> Iterator[Stage]:
         """The stages of learning, one after another; a later one may use what an earlier one learned."""
+
+    def lessons(self, data: Episodes) -> dict[str, Lesson]:
+        """How each Diffusion of a trained learner can be taught again, to need fewer steps: by the name under which the
+        learner holds it. Its average is `<name>_ema`, its recipe `cfg.<name>`. None, unless an algorithm says so."""
+        return {}
 
 
 class Agent(Learner, ABC):

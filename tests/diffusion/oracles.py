@@ -10,14 +10,16 @@ from torch import Tensor, nn
 
 from ornstein.diffusion import solvers
 from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.path import Level, Path, path_through
 from ornstein.diffusion.process import Karras, Linear, Process, Table
-from ornstein.diffusion.solvers import Path, path_through
 
 # process and number of levels of its table: all that a Recipe can name
 PROCESSES = [
     ("cosine", None),
     ("linear", None),
     ("vp", None),
+    ("subvp", None),
+    ("ve", None),
     ("flow", None),
     ("karras", None),
     ("cosine", 100),
@@ -25,6 +27,12 @@ PROCESSES = [
     ("vp", 100),
 ]
 NAMES = [name if levels is None else f"{name}-{levels}" for name, levels in PROCESSES]
+Oracle = Callable[[Tensor, Any, Any], Tensor]  # x, alpha, sigma -> clean x0
+
+
+def last(level: Tensor | float) -> Tensor | float:
+    """alpha or sigma with an axis more, for the parts of a mixture."""
+    return level[..., None] if isinstance(level, Tensor) else level
 
 
 @dataclass(frozen=True)
@@ -44,16 +52,24 @@ class Mixture:
         second = sum(w * (m**2 + s**2) for w, m, s in zip(self.weights, self.means, self.stds, strict=True))
         return (second - self.mean**2) ** 0.5
 
-    def __call__(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
         """E[x0 | x]: Bayes' rule for each part, weighed by how likely the part is."""
         weights, means, stds = (x.new_tensor(v) for v in (self.weights, self.means, self.stds))
-        x, alpha, sigma = x[..., None], torch.as_tensor(alpha)[..., None], torch.as_tensor(sigma)[..., None]
+        x, alpha, sigma = x[..., None], last(alpha), last(sigma)
         var = alpha**2 * stds**2 + sigma**2
         means_given_x = (alpha * stds**2 * x + sigma**2 * means) / var
         if len(self.weights) == 1:
             return means_given_x[..., 0]
         likely = torch.softmax(weights.log() - 0.5 * var.log() - (x - alpha * means) ** 2 / (2 * var), -1)
         return (likely * means_given_x).sum(-1)
+
+    def log_density(self, x: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
+        """log p_t(x), entry by entry, of the noised data."""
+        weights, means, stds = (x.new_tensor(v) for v in (self.weights, self.means, self.stds))
+        x, alpha, sigma = x[..., None], last(alpha), last(sigma)
+        var = alpha**2 * stds**2 + sigma**2
+        logs = weights.log() - 0.5 * (2 * torch.pi * var).log() - (x - alpha * means) ** 2 / (2 * var)
+        return logs.logsumexp(-1)
 
 
 def gaussian(mean: float = 0.5, std: float = 0.3) -> Mixture:
@@ -64,17 +80,21 @@ def gaussian(mean: float = 0.5, std: float = 0.3) -> Mixture:
 MIXTURE = Mixture((0.3, 0.7), (-0.6, 0.5), (0.15, 0.2))  # the mixture of the cards
 
 
-def both(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def both(x: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
     """The ideal denoiser of samples with two independent entries, the Gaussian and the mixture."""
     return torch.cat([gaussian()(x[:, :1], alpha, sigma), MIXTURE(x[:, 1:], alpha, sigma)], 1)
 
 
-def solve(oracle: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, path: Path, solver: Any) -> Tensor:
+def consistency(x: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
+    """Where the exact flow takes x on clean data, for the Gaussian: a consistency function, not a denoiser."""
+    return 0.5 + (x - alpha * 0.5) * 0.3 * (alpha**2 * 0.3**2 + sigma**2) ** -0.5
+
+
+def solve(oracle: Oracle, x: Tensor, path: Path, solver: Any) -> Tensor:
     """The sampling loop on an ideal denoiser alone, without a network."""
 
-    def denoise(x: Tensor, t: Tensor) -> Tensor:
-        at = (path.t == t).nonzero()[0, 0]
-        return oracle(x, path.alpha[at], path.sigma[at])
+    def denoise(x: Tensor, level: Level) -> Tensor:
+        return oracle(x, level.alpha, level.sigma)
 
     return solvers.sample(denoise, x, path, solver)
 
@@ -82,19 +102,18 @@ def solve(oracle: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, path: P
 LINEAR = Linear()
 
 
-def golden_path(n: int, process: Process = LINEAR, low: float = 1e-3, high: float = 1.0) -> Path:
+def golden_path(n: int, process: Process = LINEAR, low: float = 1e-3, high: float = 1.0, eta: float = 0.0) -> Path:
     """Even steps of lam between two times, not ending on clean data: the grid of the cards' golden rows."""
     noisy, clean = process.log_snr(torch.tensor([high, low], dtype=torch.float64))
-    return path_through(
-        process, process.time(torch.lerp(noisy, clean, torch.linspace(0, 1, n + 1, dtype=torch.float64))), False
-    )
+    t = process.time(torch.lerp(noisy, clean, torch.linspace(0, 1, n + 1, dtype=torch.float64)))
+    return path_through(process, t, clean=False, eta=eta)
 
 
 class Ideal(nn.Module):
     """An ideal denoiser as the network of a Diffusion: it undoes the input scale, recovers t from what it is told, and
     answers in the units of the target."""
 
-    def __init__(self, oracle: Callable[[Tensor, Tensor, Tensor], Tensor]):
+    def __init__(self, oracle: Oracle):
         super().__init__()
         self.oracle, self.calls, self.model = oracle, 0, None
 
@@ -111,7 +130,7 @@ class Ideal(nn.Module):
         return target.aim(clean, (x - alpha * clean) / sigma, alpha, sigma)
 
 
-def ideal(oracle: Callable[[Tensor, Tensor, Tensor], Tensor], recipe: Recipe) -> Diffusion:
+def ideal(oracle: Oracle, recipe: Recipe) -> Diffusion:
     """A Diffusion whose network is ideal."""
     net = Ideal(oracle)
     model = Diffusion(net, recipe)

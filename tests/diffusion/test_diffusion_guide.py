@@ -7,14 +7,26 @@ import torch
 from oracles import affine, gaussian, golden_path, ideal
 from torch import Tensor, nn
 
-from ornstein.diffusion.guide import Climb, Free, Guide, Lean
+from ornstein.diffusion.guide import Climb, Free, Guide, Lean, PlugIn, Together, Within
 from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.path import Level, make_path
 from ornstein.diffusion.pin import Pin, identity
 from ornstein.diffusion.process import Linear, Process, process
-from ornstein.diffusion.solvers import ddim, ddpm, heun, make_path, sample
+from ornstein.diffusion.solvers import ddim, ddpm, heun, sample
 
 GAUSSIAN = gaussian()
 GOAL, WIDTH = 1.5, 0.4  # of the quadratic energy -(x - GOAL)^2 / (2 WIDTH^2)
+CARD_TIME = process("linear").time(torch.tensor(0.7 / 0.51**0.5, dtype=torch.float64).log())
+CARD = Level(CARD_TIME.item(), 0.7, 0.51**0.5, 0)  # the level of the card's golden numbers, where alpha = 0.7
+
+
+def numbers(level: Level, x: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha and sigma at the precision of x."""
+    return x.new_tensor(level.alpha), x.new_tensor(level.sigma)
+
+
+def gaussian_denoiser(x: Tensor, level: Level) -> Tensor:
+    return GAUSSIAN(x, *numbers(level, x))
 
 
 class Net(nn.Module):
@@ -35,9 +47,9 @@ class Net(nn.Module):
         return self.net(torch.cat(parts, -1)).tanh()
 
 
-def two_gaussians(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+def two_gaussians(x: Tensor, level: Level, cond: Tensor | None) -> Tensor:
     """The ideal denoiser of N(1, 0.5^2) under a condition and of N(0, 1) without."""
-    alpha, sigma = Linear().alpha_sigma(t)
+    alpha, sigma = numbers(level, x)
     assert cond is not None
     return torch.where(cond.isnan(), gaussian(0.0, 1.0)(x, alpha, sigma), gaussian(1.0, 0.5)(x, alpha, sigma))
 
@@ -46,8 +58,10 @@ def free_run(weight: float, solver: Callable, steps: int) -> tuple[float, float]
     path = golden_path(steps)
 
     def run(x: Tensor) -> Tensor:
-        guided = Free(weight).denoise(two_gaussians)
-        return sample(lambda x, t: guided(x, t, torch.zeros_like(x)), x, path, solver)
+        guide, cond = Free(weight), torch.zeros_like(x)
+        asked = guide.ask(cond)
+        guided = guide.denoise(lambda x, level: two_gaussians(x, level, asked), cond)
+        return sample(guided, x, path, solver)
 
     return affine(run, steps)
 
@@ -78,6 +92,18 @@ def test_free_is_convention_a_in_one_call(target: str) -> None:
     assert [len(x) for x in model.net.seen] == [8]
     torch.testing.assert_close(got, null + 3.0 * (given - null), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(model.sample(noise, cond, guide=Free(0.0)), null)
+
+
+def test_convention_b_is_one_more_than_a_and_both_hold_for_the_noise() -> None:
+    """D = (1 + w') D_cond - w' D_null is Free(1 + w'), and eps = eps_null + w (eps_cond - eps_null) says the same."""
+    x = torch.linspace(-2, 2, 7, dtype=torch.float64)[:, None]
+    cond = torch.zeros_like(x)
+    given, null = two_gaussians(x, CARD, cond), two_gaussians(x, CARD, cond * torch.nan)
+    asked = Free(1.3).ask(cond)
+    got = Free(1.3).denoise(lambda x, level: two_gaussians(x, level, asked), cond)(x, CARD)
+    torch.testing.assert_close(got, (1 + 0.3) * given - 0.3 * null)
+    eps, eps_given, eps_null = ((x - CARD.alpha * clean) / CARD.sigma for clean in (got, given, null))
+    torch.testing.assert_close(eps, eps_null + 1.3 * (eps_given - eps_null))
 
 
 def test_free_of_weight_one_changes_nothing() -> None:
@@ -113,18 +139,16 @@ def log_likelihood(p: Process, exact: bool) -> Callable[[Tensor, Tensor], Tensor
 def test_lean_adds_the_gradient_to_the_clean_guess(exact: bool, gradient: float) -> None:
     """At alpha = 0.7 and x = 0.2, where the posterior mean is 0.4829453167."""
     p = process("linear")
-    alpha, sigma_squared = 0.7, 0.51
-    t = p.time(torch.tensor(alpha / sigma_squared**0.5, dtype=torch.float64).log())
-    guided = Lean(log_likelihood(p, exact), 2.0, p).denoise(lambda x, t, c: GAUSSIAN(x, *p.alpha_sigma(t)))
-    got = guided(torch.tensor([[0.2]], dtype=torch.float64), t, None).item()
-    assert got == pytest.approx(0.4829453167 + 2 * sigma_squared / alpha * gradient, abs=1e-8)
+    guided = Lean(log_likelihood(p, exact), 2.0).denoise(gaussian_denoiser, None)
+    got = guided(torch.tensor([[0.2]], dtype=torch.float64), CARD).item()
+    assert got == pytest.approx(0.4829453167 + 2 * CARD.sigma**2 / CARD.alpha * gradient, abs=1e-8)
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "flow", "karras"])
 def test_lean_with_the_exact_energy_reaches_the_tilted_gaussian(name: str) -> None:
     """N(0.5, 0.3^2) times exp(-(x - 1.5)^2 / (2 0.4^2)) is N(0.86, 0.24^2)."""
     model = ideal(GAUSSIAN, Recipe(name, "v", solver="dpmpp", grid="logsnr", steps=100))
-    guide = Lean(log_likelihood(model.process, exact=True), 1.0, model.process)
+    guide = Lean(log_likelihood(model.process, exact=True), 1.0)
     mean, std = affine(lambda z: model.sample(z, guide=guide), 100)
     assert (mean, std) == (pytest.approx(0.86, abs=3e-3), pytest.approx(0.24, abs=3e-3))
 
@@ -139,16 +163,106 @@ def test_lean_with_the_exact_energy_reaches_the_tilted_gaussian(name: str) -> No
 )
 def test_lean_by_other_solvers_and_with_the_plug_in_energy(solver: str, exact: bool, mean: float, std: float) -> None:
     model = ideal(GAUSSIAN, Recipe("linear", "v", solver=solver, grid="logsnr", steps=300))
-    guide = Lean(log_likelihood(model.process, exact), 1.0, model.process)
+    guide = Lean(log_likelihood(model.process, exact), 1.0)
     assert affine(lambda z: model.sample(z, guide=guide), 300) == (
         pytest.approx(mean, abs=5e-3),
         pytest.approx(std, abs=6e-3),
     )
 
 
+@pytest.mark.parametrize("name", ["linear", "flow", "karras"])
+def test_lean_under_ddim_is_the_rule_for_the_noise(name: str) -> None:
+    """eps -= scale sigma grad log h, then DDIM's step by hand."""
+    model = ideal(GAUSSIAN, Recipe(name, "eps", solver="ddim", steps=7))
+    energy, path = log_likelihood(model.process, exact=True), model.path
+    noise = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    x = noise * model.process.spread
+    for here, there in zip(path.levels, path.levels[1:], strict=False):
+        y = x.clone().requires_grad_()
+        (rise,) = torch.autograd.grad(energy(y, torch.tensor(here.t, dtype=torch.float64)).sum(), y)
+        eps = (x - here.alpha * gaussian_denoiser(x, here)) / here.sigma - 2.5 * here.sigma * rise
+        x = there.alpha * (x - here.sigma * eps) / here.alpha + there.sigma * eps
+    torch.testing.assert_close(model.sample(noise, guide=Lean(energy, 2.5)), x, atol=1e-9, rtol=1e-9)
+
+
+def plug(through: bool, std: float = 0.3, scale: float = 1.0) -> PlugIn:
+    """The quadratic energy as a worth of clean samples."""
+    return PlugIn(lambda x0: -((x0 - GOAL).square() / (2 * WIDTH**2)).sum(-1), scale, through, std)
+
+
+@pytest.mark.parametrize("through", [True, False])
+def test_plug_in_adds_the_gradient_at_the_clean_guess(through: bool) -> None:
+    """The card's 0.7227310622 at alpha = 0.7 and x = 0.2; the variance without a network is exact for a Gaussian."""
+    x = torch.tensor([[0.2]], dtype=torch.float64)
+    want = 0.4829453167 + 2 * CARD.sigma**2 / CARD.alpha * 0.7227310622
+    assert plug(through, scale=2.0).denoise(gaussian_denoiser, None)(x, CARD).item() == pytest.approx(want, abs=1e-8)
+
+
+def test_plug_in_beside_the_network_takes_the_variance_it_is_told() -> None:
+    """With std = 1 and alpha^2 + sigma^2 = 1 it is sigma^2."""
+    x = torch.tensor([[0.2]], dtype=torch.float64)
+    clean = 0.4829453167
+    want = clean + 0.51 * (GOAL - clean) / WIDTH**2
+    assert plug(False, std=1.0).denoise(gaussian_denoiser, None)(x, CARD).item() == pytest.approx(want, abs=1e-8)
+    assert PlugIn(torch.sum, 1.0) == PlugIn(torch.sum, 1.0, through=True, std=1.0)
+
+
+@pytest.mark.parametrize("through", [True, False])
+@pytest.mark.parametrize(("solver", "mean", "std"), [("heun", 0.966, 0.227), ("ddpm", 0.930, 0.233)])
+def test_where_plug_in_guidance_goes_too_far(solver: str, mean: float, std: float, through: bool) -> None:
+    """The tilted Gaussian is N(0.86, 0.24^2)."""
+    model = ideal(GAUSSIAN, Recipe("linear", "v", solver=solver, grid="logsnr", steps=300))
+    assert affine(lambda z: model.sample(z, guide=plug(through)), 300) == (
+        pytest.approx(mean, abs=6e-3),
+        pytest.approx(std, abs=6e-3),
+    )
+
+
+@pytest.mark.parametrize("through", [True, False])
+@pytest.mark.parametrize("name", ["cosine", "flow", "karras"])
+def test_plug_in_guidance_of_a_linear_worth_is_exact(name: str, through: bool) -> None:
+    """N(0.5, 0.3^2) times exp(2 x) is N(0.68, 0.3^2)."""
+    model = ideal(GAUSSIAN, Recipe(name, "x0", solver="dpmpp", grid="logsnr", steps=100))
+    guide = PlugIn(lambda x0: 2 * x0.sum(-1), 1.0, through, std=0.3)
+    mean, std = affine(lambda z: model.sample(z, guide=guide), 100)
+    assert (mean, std) == (pytest.approx(0.68, abs=3e-3), pytest.approx(0.3, abs=2e-3))
+
+
+@pytest.mark.parametrize("through", [True, False])
+def test_plug_in_asks_the_network_once(through: bool) -> None:
+    """And its gradient is a constant to whoever trains through the samples."""
+    model = Diffusion(Net(), Recipe("linear", "x0", solver="ddim", steps=6))
+    model.sample(torch.randn(4, 3), guide=plug(through))
+    assert len(model.net.seen) == 6
+    one, noise, grads = Diffusion(Net(), Recipe("linear", "x0", solver="ddim", steps=1)), torch.randn(4, 3), []
+    for guide in (None, plug(through)):
+        one.zero_grad()
+        one.sample(noise, guide=guide).sum().backward()
+        grads.append(one.net.net.weight.grad.clone())
+    torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("through", [True, False])
+def test_a_plug_in_worth_sees_what_is_known(through: bool) -> None:
+    """Not what the network says there, which was never trained; with both halves of classifier-free guidance, too."""
+    model, seen = Diffusion(Net(cond=1), Recipe("karras", "x0", solver="ddim", steps=3)), []
+
+    def worth(x0: Tensor) -> Tensor:
+        seen.append(x0)
+        return (x0[:, 0] * x0[:, 1]).sum() + 0 * x0.sum(-1)
+
+    pin = Pin(torch.tensor([True, False, False]), 2 + torch.arange(4.0)[:, None])
+    shown = PlugIn(lambda x0: (x0[:, 0] - 2 - torch.arange(4.0)).abs() * 1e6 * x0[:, 1], 1.0, through)
+    noise, cond = torch.randn(4, 3), torch.randn(4, 1)
+    plain = model.sample(noise, cond, pin=pin, guide=Free(2.0))
+    torch.testing.assert_close(model.sample(noise, cond, pin=pin, guide=Together(Free(2.0), shown)), plain)
+    model.sample(noise, cond, pin=pin, guide=PlugIn(worth, 0.1, through))
+    assert len(seen) == 3
+
+
 def test_guidance_acts_before_the_clip() -> None:
     model = ideal(GAUSSIAN, Recipe("linear", "v", solver="ddim", steps=4, clip=1.0))
-    guide = Lean(lambda x, t: 1e3 * x.sum(-1), 1.0, model.process)
+    guide = Lean(lambda x, t: 1e3 * x.sum(-1), 1.0)
     assert model.sample(torch.randn(5, 1), guide=guide).max() <= 1.0
 
 
@@ -181,7 +295,7 @@ def test_climb_puts_known_entries_back_between_its_steps() -> None:
     path, x = make_path(process("cosine"), 10), torch.tensor([[2.0, 0.0]])
     pin = Pin(torch.tensor([True, False]), torch.tensor([2.0, 0.0]))
     moved = Climb(lambda x, t: x[:, 0] * x[:, 1], scale=1.0, inner=3).move(x, 4, path, pin)
-    torch.testing.assert_close(moved, torch.tensor([[2.0, 3 * 2 * path.posterior_variance(4).item()]]))
+    torch.testing.assert_close(moved, torch.tensor([[2.0, 3 * 2 * path.posterior_variance(4)]]))
 
 
 @pytest.mark.parametrize("solver", ["ddpm", "ddim", "heun", "dpmpp"])
@@ -192,7 +306,9 @@ def test_an_energy_without_slope_changes_nothing(solver: str) -> None:
         return 0 * x.sum(-1) + t
 
     noise, out = torch.randn(4, 3), []
-    for guide in (None, Guide(), Climb(flat), Lean(flat, 3.0, model.process), Lean(flat, 0.0, model.process)):
+    plugs = [PlugIn(lambda x: flat(x, x.new_zeros(())), 3.0, through) for through in (True, False)]
+    steep = Lean(lambda x, t: x.sum(-1), 0.0)
+    for guide in (None, Guide(), Climb(flat), Lean(flat, 3.0), steep, *plugs, Together(), Together(*plugs, Guide())):
         torch.manual_seed(1)
         out.append(model.sample(noise, guide=guide))
     assert all(torch.equal(x, out[0]) for x in out)
@@ -208,11 +324,11 @@ def test_an_energy_is_asked_once_per_step_or_inner_step() -> None:
 
     model.sample(torch.randn(4, 3), guide=Climb(energy, inner=3, stop=2))
     assert asked == [4] * 12
-    model.sample(torch.randn(4, 3), guide=Lean(energy, 1.0, model.process))
+    model.sample(torch.randn(4, 3), guide=Lean(energy, 1.0))
     assert asked == [4] * 18
 
 
-@pytest.mark.parametrize("kind", ["climb", "lean"])
+@pytest.mark.parametrize("kind", ["climb", "lean", "through", "beside"])
 def test_no_gradient_of_an_energy_reaches_a_weight(kind: str) -> None:
     """Whoever trains through the sampling chain trains the denoiser and not its guide."""
     model, judge = Diffusion(Net(), Recipe(steps=4, target="x0")), Net()
@@ -220,7 +336,12 @@ def test_no_gradient_of_an_energy_reaches_a_weight(kind: str) -> None:
     def energy(x: Tensor, t: Tensor) -> Tensor:
         return judge(x, t.to(x.dtype).expand(len(x))).square().sum(-1)
 
-    guide = Climb(energy, 1.0) if kind == "climb" else Lean(energy, 1.0, model.process)
+    def worth(x: Tensor) -> Tensor:
+        return energy(x, torch.zeros(()))
+
+    kinds = {"climb": Climb(energy, 1.0), "lean": Lean(energy, 1.0)}
+    kinds |= {"through": PlugIn(worth, 1.0), "beside": PlugIn(worth, 1.0, through=False)}
+    guide = kinds[kind]
     model.sample(torch.randn(4, 3), guide=guide).sum().backward()
     assert all(p.grad is None for p in judge.parameters())
     assert model.net.net.weight.grad.abs().sum() > 0
@@ -231,3 +352,123 @@ def test_no_gradient_of_an_energy_reaches_a_weight(kind: str) -> None:
     assert torch.equal(model.sample(torch.ones(4, 3), guide=guide), quiet)
     torch.manual_seed(1)
     assert not torch.equal(model.sample(torch.ones(4, 3)), quiet)
+
+
+def pull(x: Tensor, t: Tensor) -> Tensor:
+    return -(x - 2).square().sum(-1) * (1 + t)
+
+
+GUIDES = {
+    "free": lambda w: Free(w),
+    "lean": lambda w: Lean(pull, w),
+    "climb": lambda w: Climb(pull, w, stop=0),
+    "through": lambda w: PlugIn(lambda x0: pull(x0, x0.new_zeros(())), w),
+    "beside": lambda w: PlugIn(lambda x0: pull(x0, x0.new_zeros(())), w, through=False),
+}
+
+
+@pytest.mark.parametrize("kind", GUIDES)
+def test_each_sample_may_have_its_own_scale(kind: str) -> None:
+    model = Diffusion(Net(cond=1), Recipe("linear", "x0", solver="ddim", steps=4))
+    noise, cond, weights = torch.randn(3, 3), torch.randn(3, 1), [0.0, 0.3, 2.0]
+    got = model.sample(noise, cond, guide=GUIDES[kind](torch.tensor(weights)[:, None]))
+    for row, weight in enumerate(weights):
+        torch.testing.assert_close(got[row], model.sample(noise, cond, guide=GUIDES[kind](weight))[row])
+    assert not torch.allclose(got, model.sample(noise, cond))
+
+
+def test_guides_compose_in_turn() -> None:
+    """Free, an energy, a worth and Diffuser's rule with known entries, against the rules written out by hand."""
+    model = Diffusion(Net(cond=1), Recipe("linear", "x0", solver="ddim", steps=5))
+    pin = Pin(torch.tensor([True, False, False]), torch.arange(4.0)[:, None])
+    noise, cond, path = torch.randn(4, 3), torch.randn(4, 1), model.path
+
+    def worth(x0: Tensor) -> Tensor:
+        return -(x0 + 1).square().sum(-1)
+
+    free, lean, plug_in = Free(2.0), Lean(pull, 0.1), PlugIn(worth, 0.2, through=False)
+    climb = Climb(pull, 0.05, inner=1, stop=2)
+    model.net.seen.clear()
+    got = model.sample(noise, cond, pin=pin, guide=Together(free, lean, climb, plug_in))
+    assert [len(x) for x in model.net.seen] == [8] * 5
+    assert torch.equal(got[:, 0], torch.arange(4.0))
+
+    x = pin(noise)
+    for k in range(5):
+        here, there = path[k], path[k + 1]
+        if k < 3:
+            x = pin(x - 0.05 * path.posterior_variance(k) * 2 * (x - 2) * (1 + here.t))
+        told = torch.full((4,), 1000 * here.t)
+        given, null = (pin(model.net(x, told, c)) for c in (cond, cond * torch.nan))
+        clean = null + 2 * (given - null)
+        clean = clean - 0.1 * here.sigma**2 / here.alpha * 2 * (x - 2) * (1 + here.t)
+        clean = clean - 0.2 * here.sigma**2 / (here.alpha**2 + here.sigma**2) * 2 * (clean + 1)
+        clean = pin(clean)
+        x = pin(there.alpha * clean + there.sigma * (x - here.alpha * clean) / here.sigma)
+    torch.testing.assert_close(got, x, atol=1e-4, rtol=1e-4)
+
+
+def test_moves_compose_in_turn() -> None:
+    """The second guide climbs from where the first has gone, with known entries put back between them."""
+    path, x = make_path(process("cosine"), 10), torch.tensor([[2.0, 1.0]])
+    pin = Pin(torch.tensor([True, False]), torch.tensor([2.0, 0.0]))
+    first, second = Climb(lambda x, t: x.sum(-1), 1.0, 1), Climb(lambda x, t: x[:, 0] * x[:, 1].square() / 4, 1.0, 1)
+    v = path.posterior_variance(3)
+    moved = Together(first, second).move(x, 3, path, pin)
+    torch.testing.assert_close(moved, torch.tensor([[2.0, 1 + v + v * (1 + v)]]))
+
+
+@pytest.mark.parametrize("kind", GUIDES)
+def test_within_acts_at_its_times_alone(kind: str) -> None:
+    """A guide within all times is that guide, within none it is none, and within some each level has its own."""
+    model = Diffusion(Net(cond=1), Recipe("flow", "x0", solver="ddim", steps=5))
+    guide, noise, cond = GUIDES[kind](0.7), torch.randn(4, 3), torch.randn(4, 1)
+    plain, full = model.sample(noise, cond), model.sample(noise, cond, guide=guide)
+    assert torch.equal(model.sample(noise, cond, guide=Within(guide)), full)
+    torch.testing.assert_close(model.sample(noise, cond, guide=Within(guide, 0.9, 0.95)), plain)
+    times = [level.t for level in model.path.levels]
+    model.net.seen.clear()
+    got = model.sample(noise, cond, guide=Within(guide, times[3], times[1]))  # the middle three of five steps
+    assert [len(x) for x in model.net.seen] == ([4, 8, 8, 8, 4] if kind == "free" else [4] * 5)
+    other = [Within(guide, times[k], times[k]) for k in (1, 2, 3)]
+    if kind != "free":
+        torch.testing.assert_close(model.sample(noise, cond, guide=Together(*other)), got)
+    assert not torch.allclose(got, plain)
+    assert not torch.allclose(got, full)
+
+
+@pytest.mark.parametrize("kind", GUIDES)
+def test_no_guide_reads_from_the_device(kind: str) -> None:
+    """Tensors of the device meta have no values to read."""
+    model = Diffusion(Net(cond=1), Recipe("linear", "x0", steps=2)).to("meta")
+    guide = Within(Together(GUIDES[kind](torch.empty(4, 1, device="meta")), Lean(pull, 1.0)))
+    pin = Pin(torch.empty(3, dtype=torch.bool, device="meta"), torch.empty(3, device="meta"))
+    noise, cond = torch.empty(4, 3, device="meta"), torch.empty(4, 1, device="meta")
+    assert model.sample(noise, cond, guide=guide, pin=pin).is_meta
+
+
+RHO = 0.8  # of two entries of unit variance, the second of which is known to be 1
+
+
+def correlated(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The ideal denoiser of the two, in the frame in which they are independent."""
+    turn = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=x.dtype) / 2**0.5
+    var = torch.tensor([1 + RHO, 1 - RHO], dtype=x.dtype)
+    return (alpha * var / (alpha**2 * var + sigma**2) * (x @ turn)) @ turn
+
+
+def told(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The ideal denoiser of a model that was trained with its second entry known: of x0 | x1 = N(rho x1, 1 - rho^2)."""
+    first, var = RHO * x[:, 1:], 1 - RHO**2
+    return torch.cat([(alpha * var * x[:, :1] + sigma**2 * first) / (alpha**2 * var + sigma**2), x[:, 1:]], 1)
+
+
+@pytest.mark.parametrize(
+    ("oracle", "mean", "std", "near"), [(correlated, 0.606, 0.701, 6e-4), (told, 0.8, 0.6, 3e-3)], ids=["not", "told"]
+)
+def test_replacement_is_right_only_if_trained_with(oracle: Callable, mean: float, std: float, near: float) -> None:
+    """Given 1, the other entry is N(0.8, 0.6^2); ancestral sampling with 1000 levels."""
+    model = ideal(oracle, Recipe("cosine", "eps", 1000, steps=1000))
+    pin = Pin(torch.tensor([False, True]), torch.ones(2, dtype=torch.float64))
+    got = affine(lambda z: model.sample(z.repeat(1, 2), pin=pin), 1000)
+    assert got == (pytest.approx(mean, abs=near), pytest.approx(std, abs=near))

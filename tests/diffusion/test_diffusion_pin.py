@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.process import process
-from ornstein.diffusion.solvers import SOLVERS, make_path, sample
+from ornstein.diffusion.path import make_path
+from ornstein.diffusion.solvers import SOLVERS, sample
 
 PROCESSES = ["cosine", "flow", "karras"]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from oracles import NAMES, PROCESSES
 
-from ornstein.diffusion.process import Cosine, Flow, Karras, Linear, Table, process
-from ornstein.diffusion.solvers import GRIDS, make_path
+from ornstein.diffusion.process import VE, Cosine, Flow, Karras, Linear, Process, SubVP, Table, process
+from ornstein.errors import InputError
 
 
 def close(got: torch.Tensor, want: list[float], rel: float = 1e-7) -> None:
@@ -80,6 +80,23 @@ def test_vp_table_is_the_process_vp_at_its_levels() -> None:
                 (0.9946, 0.0084155350, 0.9999645888, -4.7776405),
             ],
         ),
+        (  # alpha of linear, sigma = 1 - alpha^2
+            "subvp",
+            [
+                (1e-3, 0.9999450265, 1.099439557e-4, 9.1154848),
+                (0.1, 0.9467217988, 0.1037178356, 2.2113312),
+                (0.5, 0.2811828808, 0.9209361875, -1.1863855),
+                (1.0, 0.0065715865, 0.9999568143, -5.0249568),
+            ],
+        ),
+        (  # 0.01 5000^t
+            "ve",
+            [
+                (0.0, 1.0, 0.01, -math.log(0.01)),
+                (0.5, 1.0, 0.7071067812, -math.log(0.7071067812)),
+                (1.0, 1.0, 50.0, -math.log(50)),
+            ],
+        ),
         ("flow", [(0.2, 0.8, 0.2, math.log(4)), (0.999, 0.001, 0.999, -math.log(999))]),
         (  # sigma(t) = (.002^(1/7) + t (80^(1/7) - .002^(1/7)))^7
             "karras",
@@ -106,8 +123,19 @@ def test_time_inverts_log_snr(name: str, levels: int | None) -> None:
     torch.testing.assert_close(p.time(p.log_snr(t)), t, atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize(("p", "rel"), [(Linear(), 1e-5), (Cosine(), 1e-4), (Flow(), 1e-4), (Karras(), 1e-5)])
-def test_float32_loses_little_at_the_ends(p: Linear | Cosine | Flow | Karras, rel: float) -> None:
+@pytest.mark.parametrize("name", ["cosine", "linear", "vp", "subvp", "ve", "flow", "karras"])
+def test_time_inverts_log_snr_in_single_precision(name: str) -> None:
+    """Given lam to single precision, at both ends too, where one of alpha and sigma is all but 1."""
+    p = process(name)
+    t = torch.linspace(p.low, p.high, 101)
+    torch.testing.assert_close(p.time(p.log_snr(t.double()).float()), t, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("p", "rel"),
+    [(Linear(), 1e-5), (SubVP(), 1e-5), (VE(), 1e-5), (Cosine(), 1e-4), (Flow(), 1e-4), (Karras(), 1e-5)],
+)
+def test_float32_loses_little_at_the_ends(p: Process, rel: float) -> None:
     """sigma near data and alpha near noise are differences of nearly equal numbers if written carelessly."""
     t = torch.tensor([p.low, 2e-3, 0.99, p.high])
     for single, double in zip(p.alpha_sigma(t), p.alpha_sigma(t.double()), strict=True):
@@ -143,53 +171,77 @@ def test_every_level_of_a_table_is_trained_alike() -> None:
 def test_what_the_network_is_told() -> None:
     t = torch.tensor([0.25, 0.5])
     close(process("cosine").embed(t), [250, 500])
-    close(process("flow").embed(t), [250, 500])
+    for name in ("flow", "subvp", "ve"):
+        close(process(name).embed(t), [250, 500])
     close(process("vp", 20).embed(t), [4, 9])  # the papers' index from 0
     close(process("karras").embed(t), (process("karras").alpha_sigma(t)[1].log() / 4).tolist())
 
 
-@pytest.mark.parametrize(
-    ("steps", "want"),
-    [(5, [80, 17.5278320, 2.51521898, 0.169752756, 0.002]), (18, [80, 57.58598472, 40.7855738, 28.3745846])],
-)
-def test_edm_grid(steps: int, want: list[float]) -> None:
-    path = make_path(process("karras"), steps, "karras")
-    close(path.sigma[: len(want)], want)
-    assert path.sigma[-1] == 0
-    assert path.steps == steps
+# ---- as stochastic differential equations ----
+
+CONTINUOUS = ["cosine", "linear", "vp", "subvp", "ve", "flow", "karras"]
+T = torch.tensor([0.0, 1e-3, 0.1, 0.5, 0.9, 1.0], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
-def test_grids_fall_from_noise_to_data_inside_the_usable_range(name: str, levels: int | None, grid: str) -> None:
-    p = process(name, levels)
-    for steps in (1, 2, 7, 40, levels or 2000):
-        path = make_path(p, steps, grid)
-        asked = path.t[:-1]
-        assert ((path.sigma / path.alpha).diff() < 0).all()
-        assert asked[0].item() == pytest.approx(p.high)
-        assert asked[-1] >= p.low - 1e-12
-        assert (path.alpha[-1], path.sigma[-1]) == (1, 0)
+def test_f_and_g_of_the_papers_processes() -> None:
+    """Song et al. 2021, appendix B: beta(t) = b0 + (b1 - b0) t, its integral to t is b0 t + (b1 - b0) t^2 / 2."""
+    for name, b0, b1 in (("linear", 0.1, 20.0), ("vp", 0.1, 10.0)):
+        f, g = process(name).sde(T[1:])
+        beta = b0 + (b1 - b0) * T[1:]
+        torch.testing.assert_close(f, -beta / 2)
+        torch.testing.assert_close(g, beta.sqrt())
+    f, g = process("subvp").sde(T[1:])
+    beta, integral = 0.1 + 19.9 * T[1:], 0.1 * T[1:] + 19.9 * T[1:] ** 2 / 2
+    torch.testing.assert_close(f, -beta / 2)
+    torch.testing.assert_close(g.square(), beta * (1 - torch.exp(-2 * integral)))
+    f, g = process("ve").sde(T)
+    torch.testing.assert_close(f, torch.zeros(6).double())
+    torch.testing.assert_close(g.square(), 2 * (0.01 * 5000**T) ** 2 * math.log(5000))
+    inner = T[1:-1]
+    f, g = process("flow").sde(inner)
+    torch.testing.assert_close(f, -1 / (1 - inner))
+    torch.testing.assert_close(g.square(), 2 * inner / (1 - inner))
 
 
-def test_what_is_even_on_each_grid() -> None:
-    p = process("linear")
-    even = {
-        "uniform": lambda path: path.t,
-        "quadratic": lambda path: path.t.sqrt(),
-        "logsnr": lambda path: p.log_snr(path.t[:-1]),
-        "karras": lambda path: (path.sigma / path.alpha)[:-1] ** (1 / 7),
-    }
-    for grid, of in even.items():
-        steps = of(make_path(p, 9, grid)).diff()
-        torch.testing.assert_close(steps, steps.mean().expand_as(steps))
+def test_f_and_g_of_edms_process() -> None:
+    """alpha = 1, so that g^2 = d sigma^2 / dt; sigma^(1/7) is linear in t."""
+    f, g = process("karras").sde(T)
+    low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    torch.testing.assert_close(f, torch.zeros(6).double())
+    torch.testing.assert_close(g.square(), 14 * (low + T * (high - low)) ** 13 * (high - low))
 
 
-def test_all_levels_of_a_table_are_visited_if_there_are_as_many_steps() -> None:
-    for grid in GRIDS:
-        assert (make_path(process("cosine", 20), 20, grid).t * 20).round().tolist() == list(range(20, -1, -1))
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_the_noise_added_is_the_fall_of_the_signal_to_noise_ratio(name: str) -> None:
+    """g^2 = -2 sigma^2 d lam / dt and f = d ln alpha / dt, by differences."""
+    p, step = process(name), 1e-5
+    t = torch.linspace(p.low + 0.01, p.high - 0.01, 23).double()
+    f, g = p.sde(t)
+    fall = (p.log_snr(t + step) - p.log_snr(t - step)) / (2 * step)
+    torch.testing.assert_close(g.square(), -2 * p.alpha_sigma(t)[1].square() * fall, rtol=1e-5, atol=1e-8)
+    shrink = (p.alpha_sigma(t + step)[0].log() - p.alpha_sigma(t - step)[0].log()) / (2 * step)
+    torch.testing.assert_close(f, shrink, rtol=1e-5, atol=1e-8)
 
 
-def test_few_steps_over_a_table_are_spaced_from_its_end() -> None:
-    """`trailing` spacing: level T is visited, which the `leading` one of older code never does."""
-    assert (make_path(process("linear", 1000), 5).t * 1000).round().tolist() == [1000, 800, 600, 400, 200, 0]
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_noising_by_the_sde_has_the_moments_of_alpha_and_sigma(name: str) -> None:
+    """dm/dt = f m and dv/dt = 2 f v + g^2, integrated by small steps from one time to another."""
+    p = process(name)
+    ends = p.time(torch.tensor([1.0, -1.0], dtype=torch.float64))
+    t = torch.linspace(*ends.tolist(), 4001, dtype=torch.float64)
+    (alpha, sigma), dt = p.alpha_sigma(ends), t[1] - t[0]
+    f, g = p.sde((t[1:] + t[:-1]) / 2)
+    mean, var = alpha[0].clone(), sigma[0].square()
+    for rate, volatility in zip(f, g, strict=True):
+        grown = (rate * dt).exp()
+        mean, var = mean * grown, var * grown.square() + volatility.square() * dt * grown
+    torch.testing.assert_close(mean, alpha[1], rtol=1e-5, atol=0)
+    torch.testing.assert_close(var, sigma[1].square(), rtol=1e-5, atol=0)
+
+
+def test_a_table_has_no_slopes() -> None:
+    table = process("cosine", 20)
+    assert not table.smooth
+    for ask in (table.slopes, table.sde):
+        with pytest.raises(InputError, match="a table of 20 noise levels: expected .* leave levels out"):
+            ask(torch.tensor([0.5]))

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.process import Table, process
-from ornstein.diffusion.solvers import SOLVERS, path_through, sample
+from ornstein.diffusion.path import path_through
+from ornstein.diffusion.solvers import SOLVERS, sample
 
 diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs

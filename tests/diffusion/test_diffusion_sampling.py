@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.process import process
-from ornstein.diffusion.solvers import GRIDS, SOLVERS, make_path
+from ornstein.diffusion.path import GRIDS, make_path
+from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.target import TARGETS
 
 GAUSSIAN = gaussian()

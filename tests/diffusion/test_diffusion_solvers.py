@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.process import Linear, process
-from ornstein.diffusion.solvers import GRIDS, SOLVERS, Path, ddim, ddpm, dpmpp, heun, make_path, path_through
+from ornstein.diffusion.path import GRIDS, Path, make_path, path_through
+from ornstein.diffusion.solvers import SOLVERS, ddim, ddpm, dpmpp, heun
 
 GAUSSIAN = gaussian()
 EXACT = 0.7991588085  # where the exact flow takes x = 1

@@ -16,7 +16,8 @@ import torch
 
 import ornstein
 from ornstein.diffusion.process import PROCESSES
-from ornstein.diffusion.solvers import GRIDS, SOLVERS
+from ornstein.diffusion.path import GRIDS
+from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.target import TARGETS
 from ornstein.envs.tasks import TASKS
 from ornstein.roles import ALGORITHMS

@@ -1,4 +1,8 @@
-"""Guidance: what a sample should be, said while it is denoised. Guides compose by being applied in turn."""
+"""Guidance: what a sample should be, said while it is denoised. Guides compose by being applied in turn (`Together`).
+
+A scale or weight may be a tensor (B, 1, ...), so that each sample of a batch has its own. No gradient of an energy
+reaches a weight of the energy; samples can be trained through as without a guide.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,23 +10,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.process import Process
-from ornstein.diffusion.solvers import Path
+from ornstein.diffusion.path import Level, Path
 
-Denoiser = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # x (B, *event), t (), cond -> clean x0 (B, *event)
+Denoiser = Callable[[Tensor, Level], Tensor]  # x (B, *event), its level -> clean x0 (B, *event)
 Energy = Callable[[Tensor, Tensor], Tensor]  # x (B, *event), t () -> log h (B,), the log of what is wanted
+Scale = float | Tensor  # a tensor (B, 1, ...) is one number per sample
 
 
-def _rise(energy: Energy, x: Tensor, t: Tensor) -> Tensor:
-    """The gradient of log h in x; none of it reaches a weight."""
-    return torch.func.grad(lambda y: energy(y, t).sum())(x).detach()
+def _slope(worth: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The gradient in x (B, *event) of what x is worth (B,); none of it reaches a weight."""
+    return torch.func.grad(lambda y: worth(y).sum())(x).detach()
+
+
+def _rise(energy: Energy, x: Tensor, t: float) -> Tensor:
+    time = torch.full((), t, dtype=x.dtype, device=x.device)
+    return _slope(lambda y: energy(y, time), x)
 
 
 class Guide:
-    """Two hooks, both the identity."""
+    """Three hooks, all the identity."""
 
-    def denoise(self, denoiser: Denoiser) -> Denoiser:
-        """A denoiser that leans towards what is wanted."""
+    def ask(self, cond: Tensor | None) -> Tensor | None:
+        """The conditions (B, C) that the denoiser is to know, once for a sampling call: (n B, C) if it is to be asked
+        for n batches end to end."""
+        return cond
+
+    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+        """A denoiser that leans towards what is wanted; `cond` is what `ask` was given."""
         return denoiser
 
     def move(self, x: Tensor, k: int, path: Path, pin: Callable[[Tensor], Tensor]) -> Tensor:
@@ -33,40 +47,73 @@ class Guide:
 @dataclass(frozen=True)
 class Free(Guide):
     """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598) in convention A:
-    D = D_null + w (D_cond - D_null), so that w = 1 is the plain conditional model and w = 0 ignores the condition. Both
-    halves are one network call.
+    D = D_null + w (D_cond - D_null), so that w = 1 is the plain conditional model and w = 0 ignores the condition; the
+    paper's own w is one less (convention B). Both halves are one network call.
 
-    A condition is withheld by NaN: networks read a row of NaN as "not given".
+    A condition is withheld by NaN: networks read a row of NaN as "not given". For w above 1 samples are not distributed
+    as p(x | c)^w p(x)^(1 - w): they come out narrower and further from p(x), with deterministic solvers most of all.
     """
 
-    weight: float
+    weight: Scale
 
-    def denoise(self, denoiser: Denoiser) -> Denoiser:
-        def guided(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
-            if cond is None:
-                return denoiser(x, t, cond)
-            both = torch.cat([cond, torch.full_like(cond, torch.nan)])
-            given, null = denoiser(torch.cat([x, x]), t, both).chunk(2)
+    def ask(self, cond: Tensor | None) -> Tensor | None:
+        return None if cond is None else torch.cat([cond, torch.full_like(cond, torch.nan)])
+
+    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+        def guided(x: Tensor, level: Level) -> Tensor:
+            given, null = denoiser(torch.cat([x, x]), level).chunk(2)
             return null + self.weight * (given - null)
 
-        return guided
+        return denoiser if cond is None else guided
 
 
 @dataclass(frozen=True)
 class Lean(Guide):
     """Energy guidance of the clean sample: D += scale (sigma^2 / alpha) grad log h(x, t), exact if h is the noised
-    likelihood E[h(x0) | x] (Dhariwal & Nichol 2021, arXiv:2105.05233, in the form of D)."""
+    likelihood E[h(x0) | x] (Dhariwal & Nichol 2021, arXiv:2105.05233, in the form of D), as `energy.py` trains it.
+    Under DDIM it is their rule eps -= scale sigma grad log h."""
 
     energy: Energy
-    scale: float
-    process: Process
+    scale: Scale
 
-    def denoise(self, denoiser: Denoiser) -> Denoiser:
-        def guided(x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
-            alpha, sigma = self.process.alpha_sigma(t)
-            return denoiser(x, t, cond) + self.scale * sigma.square() / alpha * _rise(self.energy, x, t)
+    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+        def guided(x: Tensor, level: Level) -> Tensor:
+            gain = self.scale * (level.sigma**2 / level.alpha)
+            return denoiser(x, level) + gain * _rise(self.energy, x, level.t)
 
         return guided
+
+
+@dataclass(frozen=True)
+class PlugIn(Guide):
+    """Guidance by a worth J(x0 (B, *event)) -> (B,) of clean samples, taken at the clean prediction, as if the clean
+    sample were known to be that: D += scale Cov[x0 | x] grad J(D). It needs no training, and is biased unless J is
+    linear: where J is concave, too strong.
+
+    With `through`, Cov[x0 | x] = (sigma^2 / alpha) dD/dx: the gradient of J(D(x)) goes through the network, forwards
+    and backwards once (DPS, Chung et al. 2023, arXiv:2209.14687). Without, it is taken for the number std^2 sigma^2 /
+    (alpha^2 std^2 + sigma^2), as it would be for data of independent Gaussian entries of standard deviation `std`: an
+    approximation (PiGDM's, Song et al. 2023, for std = 1) that needs no backward pass.
+    """
+
+    energy: Callable[[Tensor], Tensor]
+    scale: Scale
+    through: bool = True
+    std: float = 1.0
+
+    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+        def through(x: Tensor, level: Level) -> Tensor:
+            clean, pull = torch.func.vjp(lambda y: denoiser(y, level), x)  # type: ignore[misc]
+            with torch.no_grad():  # the gradient itself is not trained through
+                (slope,) = pull(_slope(self.energy, clean.detach()))
+            return clean + self.scale * (level.sigma**2 / level.alpha) * slope
+
+        def beside(x: Tensor, level: Level) -> Tensor:
+            clean = denoiser(x, level)
+            var = (self.std * level.sigma) ** 2 / ((level.alpha * self.std) ** 2 + level.sigma**2)
+            return clean + self.scale * var * _slope(self.energy, clean.detach())
+
+        return through if self.through else beside
 
 
 @dataclass(frozen=True)
@@ -75,7 +122,7 @@ class Climb(Guide):
     by scale * posterior variance * grad J(x, t), and known entries are put back; not in the last `stop` steps."""
 
     energy: Energy
-    scale: float = 0.1
+    scale: Scale = 0.1
     inner: int = 2
     stop: int = 2
 
@@ -83,5 +130,47 @@ class Climb(Guide):
         if path.steps - 1 - k < self.stop:
             return x
         for _ in range(self.inner):
-            x = pin(x + self.scale * path.posterior_variance(k) * _rise(self.energy, x, path.t[k]))
+            x = pin(x + self.scale * path.posterior_variance(k) * _rise(self.energy, x, path[k].t))
         return x
+
+
+class Together(Guide):
+    """Guides applied in turn, the first innermost: `Free` belongs there, lest another be asked about both its halves."""
+
+    def __init__(self, *guides: Guide):
+        self.guides = guides
+
+    def ask(self, cond: Tensor | None) -> Tensor | None:
+        for guide in self.guides:
+            cond = guide.ask(cond)
+        return cond
+
+    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+        for guide in self.guides:
+            denoiser = guide.denoise(denoiser, cond)
+        return denoiser
+
+    def move(self, x: Tensor, k: int, path: Path, pin: Callable[[Tensor], Tensor]) -> Tensor:
+        for guide in self.guides:
+            x = pin(guide.move(x, k, path, pin))
+        return x
+
+
+@dataclass(frozen=True)
+class Within(Guide):
+    """A guide that acts at times from `low` to `high` alone (Kynkäänniemi et al. 2024, arXiv:2404.07724, advise it for
+    classifier-free guidance). Elsewhere the plain conditional model is asked, and of `Free` one half only."""
+
+    guide: Guide
+    low: float = 0.0
+    high: float = 1.0
+
+    def ask(self, cond: Tensor | None) -> Tensor | None:
+        return self.guide.ask(cond)
+
+    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+        guided = self.guide.denoise(denoiser, cond)
+        return lambda x, level: (guided if self.low <= level.t <= self.high else denoiser)(x, level)
+
+    def move(self, x: Tensor, k: int, path: Path, pin: Callable[[Tensor], Tensor]) -> Tensor:
+        return self.guide.move(x, k, path, pin) if self.low <= path[k].t <= self.high else x

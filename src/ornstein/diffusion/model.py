@@ -1,17 +1,18 @@
 """Recipe and Diffusion: network + process + target + solver. Every generative part of the library is a `Diffusion`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion.guide import Guide
+from ornstein.diffusion.path import GRIDS, Churn, Level, Path, make_path
 from ornstein.diffusion.pin import Pin, identity
-from ornstein.diffusion.process import process
-from ornstein.diffusion.solvers import GRIDS, SOLVERS, Path, make_path, sample
-from ornstein.diffusion.target import TARGETS
+from ornstein.diffusion.process import PROCESSES, process
+from ornstein.diffusion.solvers import SOLVERS, sample
+from ornstein.diffusion.target import TARGETS, WEIGHTS
 from ornstein.errors import InputError, choose, positive
 
 
@@ -19,24 +20,33 @@ from ornstein.errors import InputError, choose, positive
 class Recipe:
     """How to diffuse. All but what `TRAINED` names may be changed after training."""
 
-    process: Literal["cosine", "linear", "vp", "flow", "karras"] = "cosine"
-    target: Literal["eps", "x0", "v", "flow", "edm"] = "eps"
+    process: Literal["cosine", "linear", "vp", "subvp", "ve", "flow", "karras"] = "cosine"
+    target: Literal["eps", "x0", "v", "score", "flow", "edm"] = "eps"
     levels: int | None = None  # noise levels of the paper's table; None is continuous time
-    data_std: float = 1.0  # standard deviation of the data, for target edm
-    solver: Literal["ddpm", "ddim", "heun", "dpmpp"] = "ddpm"
-    grid: Literal["uniform", "quadratic", "logsnr", "karras"] = "uniform"
-    steps: int = 20  # sampling steps
+    data_std: float = 1.0  # standard deviation of the data, for target and weight edm
+    weight: Literal["simple", "min-snr", "edm"] = "simple"  # what an error counts in the loss at each noise level
+    solver: Literal[
+        "ddpm", "ddpm_large", "ddim", "euler", "euler_maruyama", "heun",
+        "dpmpp_2s", "dpmpp", "dpmpp_3m", "sde_dpmpp", "unipc", "renoise",
+    ] = "ddpm"  # fmt: skip
+    grid: Literal["trailing", "uniform", "quadratic", "logsnr", "karras"] = "trailing"
+    steps: int = 20  # sampling steps, each a network call (two for heun)
     clip: float | None = None  # bound on the predicted clean data
+    eta: float = 0.0  # share of ancestral noise in ddim
+    churn: Churn = field(default_factory=Churn)  # of heun
     init_temperature: float = 1.0  # scale of the noise that sampling starts from
     noise_temperature: float = 1.0  # scale of the noise that stochastic solvers add
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"  # of the network's products; weights stay as they are
 
     TRAINED: ClassVar = ("process", "target", "levels", "data_std")  # weights mean something else under another one
 
     def __post_init__(self) -> None:
-        choose("process", self.process, ("cosine", "linear", "vp", "flow", "karras"))
+        choose("process", self.process, PROCESSES)
         choose("target", self.target, TARGETS)
+        choose("weight", self.weight, WEIGHTS)
         choose("solver", self.solver, SOLVERS)
         choose("grid", self.grid, GRIDS)
+        choose("precision", self.precision, ("float32", "bfloat16", "auto"))
         positive("steps", self.steps)
         process(self.process, self.levels)
         if self.levels is not None and self.steps > self.levels:
@@ -44,12 +54,19 @@ class Recipe:
                 f"steps={self.steps} with levels={self.levels}: expected at most one step for each trained level; "
                 "lower steps, or leave levels out"
             )
+        if self.levels is not None and self.solver.startswith("euler"):
+            raise InputError(
+                f"solver '{self.solver}' with levels={self.levels}: expected continuous time, in which alpha and sigma "
+                "have slopes; leave levels out, or choose ddim"
+            )
         for name, bound in (("clip", self.clip), ("data_std", self.data_std)):
             if bound is not None and not bound > 0:
                 raise InputError(f"{name} is {bound}: expected a number above 0")
         for name, heat in (("init_temperature", self.init_temperature), ("noise_temperature", self.noise_temperature)):
             if not heat >= 0:
                 raise InputError(f"{name} is {heat}: expected a number of at least 0 (1 is the plain sampler)")
+        if not 0 <= self.eta <= 1:
+            raise InputError(f"eta is {self.eta}: expected a number from 0 (deterministic) to 1 (ancestral sampling)")
 
 
 class Noised(NamedTuple):
@@ -63,52 +80,77 @@ class Noised(NamedTuple):
 
 
 class Diffusion(nn.Module):
-    """A network `net(x (B, *event), noise (B,), cond (B, C) | None) -> like x`, read as a diffusion model."""
+    """A network `net(x (B, *event), noise (B,), cond (B, C) | None) -> like x`, read as a diffusion model.
 
-    _t: Tensor
-    _alpha: Tensor
-    _sigma: Tensor
+    A network that has its three parts `times`, `encode` and `body` is asked for the first two once a sampling call.
+    `path` is what `sample` visits, in place of the recipe's own.
+    """
 
-    def __init__(self, net: nn.Module, recipe: Recipe):
+    _told: Tensor  # what the network is told about each level of the path, and of its churned ones
+
+    def __init__(self, net: nn.Module, recipe: Recipe, path: Path | None = None):
         super().__init__()
         self.net, self.recipe = net, recipe
         self.process = process(recipe.process, recipe.levels)
         self.target = TARGETS[recipe.target][0](recipe.data_std)
-        path = make_path(self.process, recipe.steps, recipe.grid, recipe.noise_temperature)
-        for name in ("t", "alpha", "sigma"):
-            self.register_buffer(f"_{name}", getattr(path, name), persistent=False)
-        self._path = path
+        self.path: Path = path or make_path(
+            self.process, recipe.steps, recipe.grid, recipe.noise_temperature, recipe.eta, recipe.churn
+        )
+        t = torch.tensor([level.t for level in (*self.path.levels, *self.path.churned)], dtype=torch.float64)
+        self.register_buffer("_told", self.process.embed(t), persistent=False)
 
-    @property
-    def path(self) -> Path:
-        """The noise levels that `sample` visits, on the model's device."""
-        return self._path._replace(t=self._t, alpha=self._alpha, sigma=self._sigma)
-
-    def noised(self, x0: Tensor, pin: Pin | None = None) -> Noised:
-        """x0 (B, *event) at random noise levels, its known entries clean."""
+    def noised(self, x0: Tensor, pin: Pin | None = None, eps: Tensor | None = None) -> Noised:
+        """x0 (B, *event) at random noise levels, its known entries clean; `eps` (B, *event) is the noise, if it is
+        not to be drawn."""
         t = self.process.draw(len(x0), x0.device)
         alpha, sigma = (v.reshape(-1, *[1] * (x0.dim() - 1)) for v in self.process.alpha_sigma(t))
-        eps = torch.randn_like(x0)
+        eps = torch.randn_like(x0) if eps is None else eps
         x = alpha * x0 + sigma * eps
         return Noised(pin(x) if pin else x, t, eps, alpha, sigma)
 
-    def loss(self, x0: Tensor, cond: Tensor | None = None, pin: Pin | None = None) -> Tensor:
-        """Squared error per element (B, *event), in the units of the target; 0 at known entries. The caller weighs and
-        averages."""
-        x, t, eps, alpha, sigma = self.noised(x0, pin)
+    def loss(self, x0: Tensor, cond: Tensor | None = None, pin: Pin | None = None, eps: Tensor | None = None) -> Tensor:
+        """Squared error per element (B, *event), in the units of the target, as the recipe weighs it; 0 at known
+        entries. The caller weighs and averages. `eps` as for `noised`."""
+        x, t, eps, alpha, sigma = self.noised(x0, pin, eps)
         error = (self._out(x, t, cond, pin, alpha, sigma) - self.target.aim(x0, eps, alpha, sigma)).square()
+        if self.recipe.weight != "simple" or self.recipe.target == "score":
+            error = error * WEIGHTS[self.recipe.weight][0](self.target, alpha, sigma, self.recipe.data_std)
         return error if pin is None else error.masked_fill(pin.mask, 0)
+
+    def predict(
+        self, x: Tensor, t: Tensor, cond: Tensor | None = None, pin: Pin | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the network alone takes for clean (B, *event), neither bounded nor pinned; and alpha and sigma at t,
+        shaped to multiply x."""
+        t = t.to(x.dtype).expand(len(x))
+        alpha, sigma = (v.reshape(-1, *[1] * (x.dim() - 1)) for v in self.process.alpha_sigma(t))
+        return self.target.x0(self._out(x, t, cond, pin, alpha, sigma), x, alpha, sigma), alpha, sigma
 
     def denoise(self, x: Tensor, t: Tensor, cond: Tensor | None = None, pin: Pin | None = None) -> Tensor:
         """The clean prediction (B, *event) for x (B, *event) at times t, () or (B,); its known entries are the known
         values."""
-        clean = self._bounded(self._clean(x, t, cond, pin))
+        clean = self._bounded(self.predict(x, t, cond, pin)[0])
         return pin(clean) if pin else clean
+
+    def score(self, x: Tensor, t: Tensor, cond: Tensor | None = None, pin: Pin | None = None) -> Tensor:
+        """grad log p_t(x) (B, *event) of the noised data at times t, () or (B,): (alpha D - x) / sigma^2."""
+        clean, alpha, sigma = self.predict(x, t, cond, pin)
+        return (alpha * clean - x) / sigma.square()
+
+    def reverse(
+        self, x: Tensor, t: Tensor, cond: Tensor | None = None, pin: Pin | None = None, eta: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Drift (B, *event) and volatility (B, 1, ...) of dx = [f x - (1 + eta^2)/2 g^2 score] dt + eta g dw, run from
+        t = 1 to 0: all have the marginals of the noised data; eta = 1 is the reverse SDE, 0 the probability-flow ODE
+        (Song et al. 2021, arXiv:2011.13456). Raises InputError for a process that is a table of levels."""
+        t = t.to(x.dtype).expand(len(x))
+        f, g = (v.reshape(-1, *[1] * (x.dim() - 1)) for v in self.process.sde(t))
+        return f * x - (1 + eta**2) / 2 * g.square() * self.score(x, t, cond, pin), eta * g
 
     def surprise(self, x0: Tensor, t: float, pin: Pin | None = None, draws: int = 2) -> Tensor:
         """Mean squared error (B,) of denoising x0 (B, *event) from noise level t: small for samples like the data's, so
         that samples can be told apart. All are given the same `draws` noises."""
-        time = torch.tensor(t, dtype=x0.dtype, device=x0.device)
+        time = torch.full((), t, dtype=x0.dtype, device=x0.device)
         alpha, sigma = self.process.alpha_sigma(time)
         error = torch.zeros_like(x0)
         for _ in range(draws):
@@ -123,31 +165,81 @@ class Diffusion(nn.Module):
         *,
         guide: Guide | None = None,
         pin: Pin | None = None,
+        project: Callable[[Tensor], Tensor] = identity,
+        guess: Tensor | None = None,
+        level: float = 1.0,
         watch: Callable[[Tensor], None] | None = None,
     ) -> Tensor:
-        """Samples (B, *event) from standard normal noise (B, *event). Guidance acts before the clip."""
-        guide = guide or Guide()
+        """Samples (B, *event) from standard normal noise (B, *event).
+
+        Args:
+            guide: what samples should be; it acts before the clip.
+            pin: entries that are known.
+            project: maps a clean prediction (B, *event) into the set that samples must lie in; it acts after the clip.
+            guess: clean samples (B, *event) to begin with, noised to time `level` (warm start): steps above it are left
+                out.
+            watch: sees the sample before each step and at the end.
+
+        Raises InputError for a level below that of the last step.
+        """
+        guide, heat = guide or Guide(), self.recipe.init_temperature
         known = pin.__call__ if pin else identity
+        path = self.path if guess is None else self.path.since(level)
+        cond_asked = guide.ask(cond)
+        ask = self._asker(noise, cond_asked, pin)
+        lean = guide.denoise(ask, cond)
 
-        def clean(x: Tensor, t: Tensor, c: Tensor | None) -> Tensor:  # guides may ask for several batches end to end
-            return self._clean(x, t, c, pin and pin.repeat(len(x) // len(noise), noise))
+        def denoise(x: Tensor, level: Level) -> Tensor:
+            return known(project(self._bounded(lean(x, level))))
 
-        lean = guide.denoise(clean)
+        first = path[0]
+        start = noise * (self.process.spread * heat)
+        if guess is not None:
+            start = first.alpha * guess + first.sigma * heat * noise
+        return sample(denoise, start, path, SOLVERS[self.recipe.solver][0], known, guide.move, watch)
 
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
-            return known(self._bounded(lean(x, t, cond)))
+    def _asker(self, like: Tensor, cond: Tensor | None, pin: Pin | None) -> Callable[[Tensor, Level], Tensor]:
+        """The unguided denoiser along the path, for as many batches end to end as x has more rows than `like`; whatever
+        does not depend on x is worked out here."""
+        told, split = self._told.to(like.dtype), hasattr(self.net, "body")
+        times = self.net.times(told) if split else told  # type: ignore[operator]
+        code = self.net.encode(cond) if split else cond  # type: ignore[operator]
+        pins: dict[int, Pin | None] = {len(like): pin}
 
-        start = noise * (self.process.spread * self.recipe.init_temperature)
-        return sample(denoise, start, self.path, SOLVERS[self.recipe.solver][0], known, guide.move, watch)
+        def ask(x: Tensor, level: Level) -> Tensor:
+            if len(x) not in pins:
+                pins[len(x)] = pin and pin.repeat(len(x) // len(like), like)
+            known, given = pins[len(x)], code if code is None else code[: len(x)]  # guides may ask of one batch alone
+            seen = self._seen(x, level.alpha, level.sigma, known)
+            row = times[level.row : level.row + 1]
+            out = self._call(seen, row if split else row.expand(len(x)), given, body=split)
+            clean = self.target.x0(out, x, level.alpha, level.sigma)
+            return known(clean) if known else clean  # for guides that look at it
 
-    def _clean(self, x: Tensor, t: Tensor, cond: Tensor | None, pin: Pin | None) -> Tensor:
-        t = t.to(x.dtype).expand(len(x))
-        alpha, sigma = (v.reshape(-1, *[1] * (x.dim() - 1)) for v in self.process.alpha_sigma(t))
-        return self.target.x0(self._out(x, t, cond, pin, alpha, sigma), x, alpha, sigma)
+        return ask
 
     def _out(self, x: Tensor, t: Tensor, cond: Tensor | None, pin: Pin | None, alpha: Tensor, sigma: Tensor) -> Tensor:
-        seen = x * self.target.scale(alpha, sigma)  # scaling must not dim what is known
-        return self.net(pin(seen) if pin else seen, self.process.embed(t), cond)
+        return self._call(self._seen(x, alpha, sigma, pin), self.process.embed(t), cond)
+
+    def _seen(self, x: Tensor, alpha: Any, sigma: Any, pin: Pin | None) -> Tensor:
+        scale = self.target.scale(alpha, sigma)
+        seen = x if isinstance(scale, float) and scale == 1 else x * scale
+        return pin(seen) if pin else seen  # neither scaling nor a step of Heun's rule may dim what is known
+
+    def _call(self, x: Tensor, noise: Tensor, cond: Tensor | None, body: bool = False) -> Tensor:
+        """The network, or its body alone, at the recipe's precision."""
+        net: Callable[..., Tensor] = self.net.body if body else self.net  # type: ignore[assignment]
+        if self.recipe.precision == "float32" or not (self.recipe.precision == "bfloat16" or _quick(x.device)):
+            return net(x, noise, cond)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return net(x, noise, cond).to(x.dtype)
 
     def _bounded(self, x0: Tensor) -> Tensor:
         return x0 if self.recipe.clip is None else x0.clamp(-self.recipe.clip, self.recipe.clip)
+
+
+def _quick(device: torch.device) -> bool:
+    """Whether products of bfloat16 are much quicker than of float32 there: tensor cores, or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())

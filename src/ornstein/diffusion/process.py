@@ -24,6 +24,7 @@ class Process(ABC):
     high: float = 1.0
     spread: float = 1.0  # standard deviation of the noise that sampling starts from
     straight: ClassVar[bool] = True  # whether Heun's rule is taken in the frame of straight lines, else in EDM's
+    smooth: ClassVar[bool] = True  # whether time is continuous, so that alpha and sigma have slopes
 
     @abstractmethod
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,6 +38,17 @@ class Process(ABC):
         """lam = ln(alpha / sigma), half the log signal-to-noise ratio."""
         alpha, sigma = self.alpha_sigma(t)
         return alpha.log() - sigma.log()
+
+    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """d alpha / dt and d sigma / dt at times t, each of t's shape."""
+        return torch.func.jvp(self.alpha_sigma, (t.contiguous(),), (torch.ones_like(t),))[1]  # it takes no expanded t
+
+    def sde(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """f and g (each of t's shape) of the noising dx = f x dt + g dw that has these alpha and sigma:
+        f = d ln alpha / dt, g^2 = d sigma^2 / dt - 2 f sigma^2 (Song et al. 2021, arXiv:2011.13456)."""
+        (alpha, sigma), (d_alpha, d_sigma) = self.alpha_sigma(t), self.slopes(t)
+        f = d_alpha / alpha
+        return f, (2 * sigma * (d_sigma - f * sigma)).clamp(min=0).sqrt()
 
     def draw(self, n: int, device: torch.device | str = "cpu") -> Tensor:
         """n training times (n,)."""
@@ -63,8 +75,44 @@ class Linear(Process):
         return log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()
 
     def time(self, lam: Tensor) -> Tensor:
-        a = torch.nn.functional.softplus(-2 * lam)  # -2 ln alpha; this form of the root has no cancellation
-        return 2 * a / (self.b0 + (self.b0**2 + 2 * (self.b1 - self.b0) * a).sqrt())
+        return _linear_time(torch.nn.functional.softplus(-2 * lam), self.b0, self.b1)
+
+
+def _linear_time(a: Tensor, b0: float, b1: float) -> Tensor:
+    """When -2 ln alpha is `a` under a beta linear in t; this form of the root has no cancellation."""
+    return 2 * a / (b0 + (b0**2 + 2 * (b1 - b0) * a).sqrt())
+
+
+@dataclass(frozen=True)
+class SubVP(Process):
+    """Song et al.'s sub-VP: alpha of the linear process, sigma = 1 - alpha^2, never above it (arXiv:2011.13456)."""
+
+    b0: float = 0.1
+    b1: float = 20.0
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        log_alpha = -(self.b1 - self.b0) * t.square() / 4 - self.b0 * t / 2
+        return log_alpha.exp(), -torch.expm1(2 * log_alpha)
+
+    def time(self, lam: Tensor) -> Tensor:
+        # sigma / alpha = 1 / alpha - alpha = 2 sinh(-ln alpha)
+        return _linear_time(2 * torch.asinh((-lam).exp() / 2), self.b0, self.b1)
+
+
+@dataclass(frozen=True)
+class VE(Process):
+    """Variance exploding, alpha = 1 and sigma = sigma_min (sigma_max / sigma_min)^t (Song et al., arXiv:2011.13456)."""
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    low: float = 0.0
+    spread: float = 50.0
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(t), self.sigma_min * (t * math.log(self.sigma_max / self.sigma_min)).exp()
+
+    def time(self, lam: Tensor) -> Tensor:
+        return (-lam - math.log(self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)
 
 
 @dataclass(frozen=True)
@@ -137,6 +185,7 @@ class Table(Process):
     the papers' index k - 1. `abar` holds the T cumulative products of 1 - beta."""
 
     abar: tuple[float, ...] = ()
+    smooth: ClassVar[bool] = False
 
     @property
     def levels(self) -> int:
@@ -155,6 +204,11 @@ class Table(Process):
         alpha, sigma = _lookup(self.abar, lam.device, lam.dtype)
         known = (alpha[1:] / sigma[1:]).log()
         return ((known - lam[..., None]).abs().argmin(-1) + 1).to(lam.dtype) / self.levels
+
+    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        raise InputError(
+            f"slopes of a table of {self.levels} noise levels: expected a process in continuous time; leave levels out"
+        )
 
     def draw(self, n: int, device: torch.device | str = "cpu") -> Tensor:
         return torch.randint(1, self.levels + 1, (n,), device=device) / self.levels
@@ -204,6 +258,8 @@ PROCESSES: dict[str, tuple[Process, str]] = {
     "cosine": (Cosine(), "variance preserving, cosine schedule; with levels, improved DDPM's table"),
     "linear": (Linear(), "variance preserving, linear beta from 0.1 to 20; with levels, DDPM's table"),
     "vp": (Linear(0.1, 10.0), "variance preserving, linear beta from 0.1 to 10, as in Diffusion-QL"),
+    "subvp": (SubVP(), "sub-VP: alpha of linear with less noise, sigma = 1 - alpha^2"),
+    "ve": (VE(), "variance exploding, sigma geometric from 0.01 to 50"),
     "flow": (Flow(), "straight lines from data to noise (flow matching, rectified flow)"),
     "karras": (Karras(), "variance exploding with log-normal training noise (EDM)"),
 }

@@ -2,159 +2,213 @@
 
 A solver sees a denoiser and a path, so each serves every process, target and guide. In a step from (a, s) to the
 cleaner (a', s'), D is the denoised sample and e = (x - a D)/s the noise it implies; h = ln(a'/s') - ln(a/s). Formulas
-are written in ratios that stay finite where s' = 0.
+are written in ratios that stay finite where s' = 0: there the step is x' = D for every solver.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ornstein.diffusion.path import Level, Path
 from ornstein.diffusion.pin import identity
-from ornstein.diffusion.process import Process
 
-Denoise = Callable[[Tensor, Tensor], Tensor]  # x (B, *event), t () -> clean x0 (B, *event)
-Move = Callable[[Tensor, int, "Path", Callable[[Tensor], Tensor]], Tensor]
-
-
-class Path(NamedTuple):
-    """The noise levels that a sampler visits, from noise to data; scalars in float64."""
-
-    t: Tensor  # (N + 1,)
-    alpha: Tensor  # (N + 1,)
-    sigma: Tensor  # (N + 1,)
-    clean: bool = True  # the last sigma is zero
-    straight: bool = False  # Heun's rule is taken in flow matching's frame, else in EDM's
-    noise: float = 1.0  # temperature of the noise that stochastic solvers add
-
-    @property
-    def steps(self) -> int:
-        return len(self.t) - 1
-
-    def first_order(self, k: int) -> tuple[Tensor, Tensor]:
-        """x' = p x + q D is the exact step k for a constant D (DDIM)."""
-        p = self.sigma[k + 1] / self.sigma[k]
-        return p, self.alpha[k + 1] - self.alpha[k] * p
-
-    def kept(self, k: int) -> Tensor:
-        """exp(-h): the part of the noise level's ratio that survives step k; 0 for the last step onto clean data."""
-        return self.alpha[k] * self.sigma[k + 1] / (self.sigma[k] * self.alpha[k + 1])
-
-    def posterior_variance(self, k: int) -> Tensor:
-        """sigma'^2 (1 - exp(-2h)): variance of x' given x and x0; 0 for the last step onto clean data."""
-        return self.sigma[k + 1].square() * (1 - self.kept(k).square())
+Denoise = Callable[[Tensor, Level], Tensor]  # x (B, *event), its level -> clean x0 (B, *event)
+Move = Callable[[Tensor, int, Path, Callable[[Tensor], Tensor]], Tensor]
 
 
-def _even(high: float, low: float, n: int) -> Tensor:
-    """n even steps from `high` that would meet 0 after the last, or end at `low` where that would pass it."""
-    return torch.linspace(high, max(high / n, low), n, dtype=torch.float64)
+def _jump(x: Tensor, clean: Tensor, k: int, path: Path) -> Tensor:
+    if path.last(k):
+        return clean
+    p, q = path.first_order(k)
+    return p * x + q * clean
 
 
-def _uniform(process: Process, n: int) -> Tensor:
-    return _even(process.high, process.low, n)
+def _mean(x: Tensor, clean: Tensor, k: int, path: Path, up: float) -> Tensor:
+    """x' before noise of standard deviation `up` is added: with so much less of e that its level is kept."""
+    here, there = path[k], path[k + 1]
+    rest = math.sqrt(max(there.sigma**2 - up**2, 0.0)) / here.sigma
+    return rest * x + (there.alpha - here.alpha * rest) * clean
 
 
-def _quadratic(process: Process, n: int) -> Tensor:
-    return _even(process.high**0.5, process.low**0.5, n).square()
-
-
-def _ends(process: Process) -> tuple[Tensor, Tensor]:
-    noisy, clean = process.log_snr(torch.tensor([process.high, process.low], dtype=torch.float64))
-    return noisy, clean
-
-
-def _logsnr(process: Process, n: int) -> Tensor:
-    noisy, clean = _ends(process)
-    return process.time(noisy + (clean - noisy) * torch.linspace(0, 1, n, dtype=torch.float64))
-
-
-def _karras(process: Process, n: int, rho: float = 7.0) -> Tensor:
-    noisy, clean = ((-lam / rho).exp() for lam in _ends(process))
-    return process.time(-rho * (noisy + (clean - noisy) * torch.linspace(0, 1, n, dtype=torch.float64)).log())
-
-
-GRIDS: dict[str, tuple[Callable[[Process, int], Tensor], str]] = {
-    "uniform": (_uniform, "equal steps of t, the habit of the field"),
-    "quadratic": (_quadratic, "equal steps of the square root of t"),
-    "logsnr": (_logsnr, "equal steps of the log signal-to-noise ratio"),
-    "karras": (_karras, "equal steps of (sigma/alpha)^(1/7), EDM's"),
-}
-
-
-def make_path(process: Process, steps: int, grid: str = "uniform", noise: float = 1.0) -> Path:
-    """The path of `steps` network calls over the process's usable range, then onto clean data."""
-    t = process.snap(torch.cat([GRIDS[grid][0](process, steps), torch.zeros(1, dtype=torch.float64)]))
-    return path_through(process, t, clean=True, noise=noise)
-
-
-def path_through(process: Process, t: Tensor, clean: bool, noise: float = 1.0) -> Path:
-    """The path through given times (N + 1,), falling; `clean` puts its last point on data whatever its time."""
-    alpha, sigma = process.alpha_sigma(t.double())
-    if clean:
-        alpha[-1], sigma[-1] = 1, 0
-    return Path(t.double(), alpha, sigma, clean, process.straight, noise)
+def _noisy(x: Tensor, clean: Tensor, k: int, path: Path, up: float) -> Tensor:
+    if path.last(k):
+        return clean
+    return _mean(x, clean, k, path, up) + path.noise * up * torch.randn_like(x)
 
 
 def ddim(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
-    """First order, deterministic (Song, Meng & Ermon 2021, arXiv:2010.02502); equals DPM-Solver-1 and flow's Euler."""
-    p, q = path.first_order(k)
-    return p * x + q * denoise(x, path.t[k]), None
+    """First order (Song, Meng & Ermon 2021, arXiv:2010.02502); with eta = 0 deterministic, and equal to DPM-Solver-1
+    and to flow matching's Euler; with eta = 1 ancestral sampling."""
+    clean = denoise(x, path[k])
+    if path.eta == 0:
+        return _jump(x, clean, k, path), None
+    return _noisy(x, clean, k, path, path.eta * path.posterior_variance(k) ** 0.5), None
 
 
 def ddpm(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
     """Ancestral sampling with the posterior variance (Ho et al. 2020, arXiv:2006.11239), between any two levels."""
-    kept, ratio = path.kept(k), path.sigma[k + 1] / path.sigma[k]
-    mean = ratio * kept * x + path.alpha[k + 1] * (1 - kept.square()) * denoise(x, path.t[k])
-    if path.clean and k == path.steps - 1:
-        return mean, None
-    return mean + path.noise * path.posterior_variance(k).sqrt() * torch.randn_like(x), None
+    return _noisy(x, denoise(x, path[k]), k, path, path.posterior_variance(k) ** 0.5), None
+
+
+def ddpm_large(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
+    """Ancestral sampling with the variance of the forward step, DDPM's other choice: it spreads too far."""
+    clean = denoise(x, path[k])
+    if path.last(k):
+        return clean, None
+    mean = _mean(x, clean, k, path, path.posterior_variance(k) ** 0.5)
+    return mean + path.noise * path[k].sigma * math.sqrt(1 - path.kept(k) ** 2) * torch.randn_like(x), None
+
+
+def euler(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
+    """Euler's rule in t on the probability-flow ODE dx/dt = (d alpha/dt) D + (d sigma/dt) e (Song et al. 2021,
+    arXiv:2011.13456). Stiff near data: it needs many steps, and serves to check others."""
+    clean = denoise(x, path[k])
+    if path.last(k):
+        return clean, None
+    here, (d_alpha, d_sigma), dt = path[k], path.slopes[k], path[k + 1].t - path[k].t
+    return x + dt * (d_alpha * clean + d_sigma / here.sigma * (x - here.alpha * clean)), None
+
+
+def euler_maruyama(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
+    """Euler's rule in t on the reverse SDE (Song et al. 2021, arXiv:2011.13456): twice the ODE's pull of the score, and
+    noise g sqrt(dt). It needs even more steps."""
+    clean = denoise(x, path[k])
+    if path.last(k):
+        return clean, None
+    here, (d_alpha, d_sigma), dt = path[k], path.slopes[k], path[k + 1].t - path[k].t
+    pull = d_sigma - here.sigma * d_alpha / here.alpha  # g^2 / (2 sigma)
+    x = x + dt * (d_alpha * clean + (d_sigma + pull) / here.sigma * (x - here.alpha * clean))
+    return x + path.noise * math.sqrt(max(-2 * here.sigma * pull * dt, 0.0)) * torch.randn_like(x), None
 
 
 def heun(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
-    """Second order, two calls a step but one in the last (EDM, Karras et al. 2022, arXiv:2206.00364, algorithm 1):
+    """Second order, two calls a step but one in the last (EDM, Karras et al. 2022, arXiv:2206.00364, algorithms 1, 2):
     slopes at both ends are averaged. EDM's frame is x/alpha over sigma/alpha; the straight one, x/(alpha + sigma) over
-    sigma/(alpha + sigma), is flow matching's, and stays bounded where alpha is small: it serves all other processes."""
+    sigma/(alpha + sigma), is flow matching's, and stays bounded where alpha is small: it serves all but EDM's process.
+    With churn a step first goes back to more noise."""
+    here, there = path[k], path[k + 1]
+    if path.churned and (hot := path.churned[k]) != here:
+        more = math.sqrt((hot.sigma / hot.alpha) ** 2 - (here.sigma / here.alpha) ** 2)
+        x = hot.alpha * (x / here.alpha + path.churn_noise * more * torch.randn_like(x))
+        here = hot
 
-    def slope(x: Tensor, at: int) -> tuple[Tensor, Tensor]:
-        clean = denoise(x, path.t[at])
-        scale = path.alpha[at] + path.sigma[at] if path.straight else path.alpha[at]
-        eps = (x - path.alpha[at] * clean) / path.sigma[at]
-        return eps - clean if path.straight else eps, scale
+    def frame(level: Level) -> float:
+        return level.alpha + level.sigma if path.straight else level.alpha
 
-    first, here = slope(x, k)
-    there = path.alpha[k + 1] + path.sigma[k + 1] if path.straight else path.alpha[k + 1]
-    step = path.sigma[k + 1] / there - path.sigma[k] / here
-    ahead = there * (x / here + step * first)
-    if path.clean and k == path.steps - 1:
-        return ahead, None
-    second, _ = slope(ahead, k + 1)
-    return there * (x / here + step * (first + second) / 2), None
+    def slope(x: Tensor, clean: Tensor, level: Level) -> Tensor:
+        eps = (x - level.alpha * clean) / level.sigma
+        return eps - clean if path.straight else eps
+
+    clean = denoise(x, here)
+    if path.last(k):
+        return clean, None
+    first, step = slope(x, clean, here), there.sigma / frame(there) - here.sigma / frame(here)
+    ahead = frame(there) * (x / frame(here) + step * first)
+    second = slope(ahead, denoise(ahead, there), there)
+    return frame(there) * (x / frame(here) + step * (first + second) / 2), None
+
+
+def dpmpp_2s(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
+    """DPM-Solver++(2S), second order, single step (Lu et al. 2022, arXiv:2211.01095): every second level of the path is
+    the intermediate one of a step over two, so that a call is made at each level, as by the other solvers."""
+    clean = denoise(x, path[k])
+    if memory is None or path.last(k):
+        return _jump(x, clean, k, path), clean
+    h = path.h(k - 1) + path.h(k)
+    weight = -path[k + 1].alpha * math.expm1(-h) * h / (2 * path.h(k - 1))
+    return _jump(x, memory, k, path) + weight * (clean - memory), None
 
 
 def dpmpp(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
     """DPM-Solver++(2M): second order from the previous step's D (Lu et al. 2022, arXiv:2211.01095). First order at
     the first step and at the last onto clean data, where h is infinite."""
-    clean, h = denoise(x, path.t[k]), -path.kept(k).log()
-    mixed = clean
-    if k > 0 and not (path.clean and k == path.steps - 1):
-        previous, h_previous = memory
-        weight = h / (2 * h_previous)
-        mixed = (1 + weight) * clean - weight * previous
-    p, q = path.first_order(k)
-    return p * x + q * mixed, (clean, h)
+    clean = denoise(x, path[k])
+    return _jump(x, _ahead(clean, k, path, memory), k, path), (clean, k)
+
+
+def _ahead(clean: Tensor, k: int, path: Path, memory: Any) -> Tensor:
+    """D in the middle of step k, as the line through the last two D has it."""
+    if memory is None or path.last(k):
+        return clean
+    before, at = memory
+    weight = path.h(k) / (2 * path.h(at))
+    return (1 + weight) * clean - weight * before
+
+
+def sde_dpmpp(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
+    """SDE-DPM-Solver++(2M), the midpoint form: ancestral sampling with the D of the middle of the step."""
+    clean = denoise(x, path[k])
+    return _noisy(x, _ahead(clean, k, path, memory), k, path, path.posterior_variance(k) ** 0.5), (clean, k)
+
+
+def dpmpp_3m(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
+    """DPM-Solver++(3M), third order from the last three D. Released code halves the second difference (as do those that
+    followed it) and so is of second order; here it is the full one, h^2 D''."""
+    clean, history = denoise(x, path[k]), memory or ()
+    x_next = _jump(x, clean, k, path)
+    if history and not path.last(k):
+        h, a = path.h(k), path[k + 1].alpha
+        p2 = math.expm1(-h) / h + 1
+        r0, before = path.h(history[0][1]) / h, history[0][0]
+        slope = (clean - before) / r0
+        if len(history) > 1:
+            r1 = path.h(history[1][1]) / h
+            bend = (slope - (before - history[1][0]) / r1) / (r0 + r1)
+            x_next = x_next + a * p2 * (slope + r0 * bend) - 2 * a * (p2 / h - 0.5) * bend
+        else:
+            x_next = x_next + a * p2 * slope
+    return x_next, ((clean, k), *history[:1])
+
+
+def unipc(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
+    """UniPC-2 with B(h) = e^h - 1 (Zhao et al. 2023, arXiv:2302.04867), one call a step: each D first corrects the step
+    that led to it, then predicts the next one as DPM-Solver++(2M) does. Of third order where steps are small."""
+    clean, history = denoise(x, path[k]), memory or ()
+    if history:
+        before, at = history[0]
+        h, down = path.h(at), math.expm1(-path.h(at))
+        phi = down / -h - 1
+        first = phi / down
+        if len(history) > 1:
+            r = -path.h(history[1][1]) / h
+            second = 2 * (phi / -h - 0.5) / down
+            rho = (first - second) / (1 - r)
+            x = x - path[k].alpha * down * (rho - 0.5) / r * (history[1][0] - before)
+            first = first - rho
+        else:
+            first = 0.5
+        x = x - path[k].alpha * down * first * (clean - before)
+    return _jump(x, _ahead(clean, k, path, history[0] if history else None), k, path), ((clean, k), *history[:1])
+
+
+def renoise(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
+    """Consistency models' sampling (Song et al. 2023, arXiv:2303.01469, algorithm 1): to data in one go, back to the
+    next level with fresh noise. Right for any number of steps only if D is a consistency function."""
+    return _noisy(x, denoise(x, path[k]), k, path, path[k + 1].sigma), None
 
 
 Solver = Callable[[Denoise, Tensor, int, Path, Any], tuple[Tensor, Any]]
 SOLVERS: dict[str, tuple[Solver, str]] = {
     "ddpm": (ddpm, "ancestral sampling, first order, stochastic"),
-    "ddim": (ddim, "first order, deterministic; Euler's rule for flow matching"),
-    "heun": (heun, "second order, deterministic, two network calls a step"),
-    "dpmpp": (dpmpp, "DPM-Solver++(2M), second order, deterministic, one network call a step"),
+    "ddpm_large": (ddpm_large, "ancestral sampling with the larger variance, first order, stochastic"),
+    "ddim": (ddim, "first order, deterministic unless eta is above 0; Euler's rule for flow matching"),
+    "euler": (euler, "Euler's rule in t on the probability-flow ODE, first order, for many steps"),
+    "euler_maruyama": (euler_maruyama, "Euler's rule in t on the reverse SDE, stochastic, for many steps"),
+    "heun": (heun, "second order, two network calls a step; deterministic unless there is churn"),
+    "dpmpp_2s": (dpmpp_2s, "DPM-Solver++(2S), second order, deterministic"),
+    "dpmpp": (dpmpp, "DPM-Solver++(2M), second order, deterministic"),
+    "dpmpp_3m": (dpmpp_3m, "DPM-Solver++(3M), third order, deterministic"),
+    "sde_dpmpp": (sde_dpmpp, "SDE-DPM-Solver++(2M), second order, stochastic"),
+    "unipc": (unipc, "UniPC-2, third order for small steps, deterministic"),
+    "renoise": (renoise, "consistency sampling: to data and back to the next level, stochastic"),
 }
 
 
-def _stay(x: Tensor, k: int, path: Path, pin: Callable[[Tensor], Tensor]) -> Tensor:
+def stay(x: Tensor, k: int, path: Path, pin: Callable[[Tensor], Tensor]) -> Tensor:
+    """No move."""
     return x
 
 
@@ -164,7 +218,7 @@ def sample(
     path: Path,
     solver: Solver = ddim,
     pin: Callable[[Tensor], Tensor] = identity,
-    move: Move = _stay,
+    move: Move = stay,
     watch: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """The sampling loop: x (B, *event) at the path's first noise level becomes a sample of the data. Each step is
@@ -174,7 +228,9 @@ def sample(
         x = pin(x)
         if watch is not None:
             watch(x)
-        x, memory = solver(denoise, pin(move(x, k, path, pin)), k, path, memory)
+        if move is not stay:
+            x = pin(move(x, k, path, pin))
+        x, memory = solver(denoise, x, k, path, memory)
     x = pin(x)
     if watch is not None:
         watch(x)

@@ -1,11 +1,33 @@
 """What networks are made of: noise embeddings, conditioning, residual blocks over time."""
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": nn.Mish, "silu": nn.SiLU}
+
+
+class Denoiser(nn.Module, ABC):
+    """net(x (B, *event), noise (B,), cond (B, C) | None) -> like x, in three parts, so that a sampler does the first
+    two once for all its steps."""
+
+    def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
+        """The network as one call."""
+        return self.body(x, self.times(noise), self.encode(cond))
+
+    @abstractmethod
+    def times(self, noise: Tensor) -> Tensor:
+        """What depends on the noise level alone: (N,) -> (N, dim)."""
+
+    def encode(self, cond: Tensor | None) -> Tensor | None:
+        """What depends on the condition alone, (B, C) -> (B, dim); None if there is none."""
+        return cond
+
+    @abstractmethod
+    def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:
+        """The rest, x (B, *event) -> like x. `time` has B rows, or one that serves the whole batch."""
 
 
 class Sinusoidal(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ornstein.errors import InputError, choose, positive
-from ornstein.networks.blocks import ACTIVATIONS, Condition, ConvBlock, ResidualBlock, noise_embedding
+from ornstein.networks.blocks import ACTIVATIONS, Condition, ConvBlock, Denoiser, ResidualBlock, noise_embedding
 
 
 def _check(width: int, mults: Sequence[int], activation: str) -> type[nn.Module]:
@@ -37,7 +37,7 @@ def _halve(channels: int) -> nn.Conv1d:
     return nn.Conv1d(channels, channels, 3, stride=2, padding=1)
 
 
-class TemporalUNet(nn.Module):
+class TemporalUNet(Denoiser):
     """(B, H, features), noise (B,), cond (B, cond) | None -> (B, H, features), for any H: rows are added at the end so
     that every level halves evenly, and taken off again.
 
@@ -71,12 +71,16 @@ class TemporalUNet(nn.Module):
         )
         self.head = nn.Sequential(ConvBlock(sizes[1], width, act), nn.Conv1d(width, features, 1))
 
-    def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
+    def times(self, noise: Tensor) -> Tensor:
+        return self.noise(noise)
+
+    def encode(self, cond: Tensor | None) -> Tensor | None:
+        return None if self.cond is None or cond is None else self.cond(cond)
+
+    def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:
         rows = x.shape[1]
         h = F.pad(x.transpose(1, 2), (0, -rows % self.multiple), mode="replicate")  # (B, features, H')
-        emb = self.noise(noise)
-        if self.cond is not None and cond is not None:
-            emb = emb + self.cond(cond)
+        emb = time if code is None else time + code
         skips = []
         for level in self.down:
             h, skip = level(h, emb)

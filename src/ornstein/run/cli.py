@@ -14,6 +14,7 @@ import torch
 
 import ornstein
 from ornstein.data import sources
+from ornstein.diffusion.distill import METHODS
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError, OrnsteinError, choose
@@ -56,6 +57,14 @@ class _Help(argparse.Action):
         parser.exit()
 
 
+def _places(command: argparse.ArgumentParser) -> None:
+    """Options of all that trains."""
+    command.add_argument("--seed", type=_seed, default=0, metavar="N")
+    command.add_argument("--resume", action="store_true", help="go on with the run in --out, or start it")
+    command.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1, ...")
+    command.add_argument("--threads", type=_count, default=1, metavar="N", help="default 1; more pay for wide networks")
+
+
 def _parser() -> argparse.ArgumentParser:
     top = _Parser(prog="ornstein", description="Diffusion models for decision making.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"ornstein {ornstein.__version__}")
@@ -77,12 +86,18 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--data", metavar="PATH-OR-MINARI-ID", help="your own: a Minari or D4RL dataset")
     train.add_argument("--env", metavar="ENV_ID", help="Gymnasium environment of --data, if it does not say")
     train.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/ALGORITHM/TASK/SEED)")
-    train.add_argument("--seed", type=_seed, default=0, metavar="N")
     train.add_argument("--updates", type=_count, metavar="N", help="of the main stage; others keep their share")
-    train.add_argument("--resume", action="store_true", help="go on with the run in --out, or start it")
-    train.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1, ...")
-    train.add_argument("--threads", type=_count, default=1, metavar="N", help="more pay for wide networks (default 1)")
+    _places(train)
     train.add_argument("--evaluate-every", type=_count, metavar="N", help="updates between two looks at 20 episodes")
+
+    distill = commands.add_parser("distill", help="teach a trained agent to sample in few steps", allow_abbrev=False)
+    distill.add_argument("run", type=Path, metavar="RUN")
+    distill.add_argument("--steps", type=_count, required=True, metavar="N", help="network calls, such as 1 or 2")
+    distill.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder of the student")
+    distill.add_argument("--updates", type=_count, default=5000, metavar="N", help="default 5000")
+    distill.add_argument("--method", default="path", metavar="M", help=" | ".join(METHODS) + " (default path)")
+    distill.add_argument("--task", metavar="NAME", help="for a run that does not say which it was trained for")
+    _places(distill)
 
     evaluate = commands.add_parser("evaluate", help="score a trained agent", allow_abbrev=False)
     evaluate.add_argument("run", type=Path, metavar="RUN")
@@ -122,6 +137,17 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     cfg = settings.parse(preset(args.algorithm, world.kinds), rest)
     if args.updates:
         cfg = checkpoint.merge(cfg, {"updates": args.updates})
+    _settle(args)
+    out = args.out or Path("runs", args.algorithm, world.name, str(args.seed))
+    every = args.evaluate_every or 0
+    jobs.train_job(
+        args.algorithm, cfg, world, out, seed=args.seed, resume=args.resume, device=args.device, evaluate_every=every
+    )
+    return 0
+
+
+def _settle(args: argparse.Namespace) -> None:
+    """Refuse a device or a number of threads that this machine has not; use that many threads."""
     try:
         torch.zeros(1, device=args.device).item()
     except (RuntimeError, AssertionError) as error:
@@ -131,11 +157,14 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.threads > (most := max(64, os.cpu_count() or 1)):
         raise InputError(f"--threads is {args.threads}: expected at most {most} on this machine")
     torch.set_num_threads(args.threads)
-    out = args.out or Path("runs", args.algorithm, world.name, str(args.seed))
-    every = args.evaluate_every or 0
-    jobs.train_job(
-        args.algorithm, cfg, world, out, seed=args.seed, resume=args.resume, device=args.device, evaluate_every=every
-    )
+
+
+def _distill(args: argparse.Namespace) -> int:
+    choose("method", args.method, METHODS)
+    world = jobs.task_of(args.run, args.task)
+    _settle(args)
+    options = {"steps": args.steps, "updates": args.updates, "method": args.method, "seed": args.seed}
+    jobs.distill_job(args.run, world, args.out, **options, resume=args.resume, device=args.device)
     return 0
 
 
@@ -182,6 +211,8 @@ def _run(argv: Sequence[str]) -> int:
         jobs.quickstart(args.out, args.seed, args.updates)
     elif args.command == "train":
         return _train(args, rest)
+    elif args.command == "distill":
+        return _distill(args)
     elif args.command == "evaluate":
         return _evaluate(args)
     elif args.command == "report":
@@ -206,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = _warn
             return _run(argv)
     except Interrupted as stop:
-        again = shlex.join([*argv, "--resume"] if argv[0] == "train" and "--resume" not in argv else argv)
+        again = shlex.join([*argv, "--resume"] if argv[0] in ("train", "distill") and "--resume" not in argv else argv)
         jobs.say(f"interrupted; {stop} is saved. Go on with: ornstein {again}")
         return 130
     except KeyboardInterrupt:

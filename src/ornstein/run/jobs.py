@@ -14,6 +14,7 @@ from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError
 from ornstein.roles import build, preset
 from ornstein.run import checkpoint, report
+from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
 from ornstein.run.report import Report
 from ornstein.run.train import finished, teach
@@ -82,6 +83,27 @@ def train_job(
     teach(agent, data, out, config, look if evaluate_every else None, evaluate_every)
     say(f"trained: {out}")
     return True
+
+
+def distill_job(
+    run: Path,
+    world: Task,
+    out: Path,
+    *,
+    steps: int,
+    updates: int,
+    method: str,
+    seed: int = 0,
+    resume: bool = False,
+    device: str = "cpu",
+) -> None:
+    """A run's agent taught to sample in `steps` network calls, as a run of its own."""
+    agent, name = checkpoint.load(run).to(device), checkpoint.read_config(run)["algorithm"]
+    data = world.episodes(device, data_progress())
+    say(f"{name} of {run} to {steps} network calls by the method '{method}'; writing {out}")
+    origin = {"task": world.record(), "algorithm": name, "source": str(run)}
+    distill(agent, data, steps=steps, out=out, updates=updates, method=method, seed=seed, resume=resume, **origin)
+    say(f"distilled: {out}")
 
 
 def task_of(run: Path, name: str | None = None, env: str | None = None) -> Task:

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ornstein.data.sources import Dataset, data_folder
+from ornstein.diffusion.path import GRIDS
 from ornstein.diffusion.process import PROCESSES
-from ornstein.diffusion.solvers import GRIDS, SOLVERS
+from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.target import TARGETS
 from ornstein.envs.tasks import TASKS
 from ornstein.errors import choose

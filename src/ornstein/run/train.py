@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,13 @@ from ornstein.run.checkpoint import Moment, Progress
 
 L = TypeVar("L", bound=Learner)
 Look = Callable[[Learner, int], None]  # after so many updates of all stages
+
+
+class Course(NamedTuple):
+    """What a learner is to be taught: the names and steps of the stages that `fit` will yield."""
+
+    stages: list[tuple[str, int]]
+    fit: Callable[[Episodes], Iterator[Stage]]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -119,18 +126,26 @@ def _interruptible() -> Iterator[threading.Event]:
 
 
 def teach(
-    agent: L, data: Episodes, run: Path | None, config: dict[str, Any], look: Look | None = None, every: int = 0
+    agent: L,
+    data: Episodes,
+    run: Path | None,
+    config: dict[str, Any],
+    look: Look | None = None,
+    every: int = 0,
+    course: Course | None = None,
 ) -> L:
     """Train with the random state as it is, from where `run` stands if it holds a checkpoint. `look` is called after
-    each `every` updates, and must leave the random state alone. Nothing is written before the first stage is ready."""
+    each `every` updates, and must leave the random state alone. `course` stands in place of the agent's own stages.
+    Nothing is written before the first stage is ready."""
     agent.train()
+    course = course or Course(agent.stages, agent.fit)
     progress, tensors = Progress([]), None
     if run is not None and (run / checkpoint.TRAIN).exists():
         progress, tensors = checkpoint.read_checkpoint(run)
-    done, base = sum(steps for _, steps in agent.stages[: progress.stage]) + progress.step, 0
-    with log.Teller(agent.stages, done) as teller, _interruptible() as asked:
+    done, base = sum(steps for _, steps in course.stages[: progress.stage]) + progress.step, 0
+    with log.Teller(course.stages, done) as teller, _interruptible() as asked:
         loop = _Loop(agent, run, progress, teller, asked, look, every)
-        for number, stage in enumerate(_stages(agent, data, run, progress, tensors)):
+        for number, stage in enumerate(_stages(agent, course, data, run, progress, tensors)):
             if number == 0 and run is not None:
                 _open(run, config, done)
             if number > progress.stage:
@@ -145,12 +160,17 @@ def teach(
 
 
 def _stages(
-    agent: Learner, data: Episodes, run: Path | None, progress: Progress, tensors: dict[str, Tensor] | None
+    agent: Learner,
+    course: Course,
+    data: Episodes,
+    run: Path | None,
+    progress: Progress,
+    tensors: dict[str, Tensor] | None,
 ) -> Iterator[Stage]:
-    """The agent's stages. Between two stages an algorithm may draw random numbers and read its weights: the boundary
+    """The stages of a course. Between two an algorithm may draw random numbers and read its weights: the boundary
     before each is kept, and put back when a run goes on, before the latest state is."""
-    known, stages, latest = len(progress.boundaries), agent.fit(data), progress.stage
-    for number in range(len(agent.stages)):
+    known, stages, latest = len(progress.boundaries), course.fit(data), progress.stage
+    for number in range(len(course.stages)):
         if number < known and run is not None:
             progress.boundaries[number].restore(agent, run / checkpoint.TRAIN)
         elif run is not None:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Given, Metrics, Plan, Planner, Spec, Stage
+from ornstein.contract import Example, Given, Lesson, Metrics, Plan, Planner, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import MinMax, ZScore
 from ornstein.data.views import Window, Windows
@@ -117,8 +117,7 @@ class Diffuser(Planner):
         self.scale_obs.learn(data.obs)
         self.scale_act.learn(data.act)
         wanted = replace(data, rew=data.rew - self.cfg.penalty * data.done)
-        discount, steps = None if self.goal else self.cfg.discount, dict(self.stages)
-        windows = Windows(wanted, self.rows, stride=self.stride, pad=not self.goal, discount=discount)
+        windows, steps = self.windows(wanted), dict(self.stages)
         self.step_model.over(steps["model"])
         yield Stage("model", windows, self.update_model, steps["model"], self.cfg.batch)
         if not self.goal:
@@ -126,18 +125,32 @@ class Diffuser(Planner):
             self.value.scale.learn(windows.returns[:, None])
             yield Stage("value", windows, self.update_value, steps["value"], self.cfg.batch)
 
+    def lessons(self, data: Episodes) -> dict[str, Lesson]:
+        return {"model": Lesson(self.windows(data), self.example, self.cfg.batch)}
+
+    def windows(self, data: Episodes) -> Windows:
+        """Stretches of data as long as a plan."""
+        discount = None if self.goal else self.cfg.discount
+        return Windows(data, self.rows, stride=self.stride, pad=not self.goal, discount=discount)
+
+    def example(self, batch: Window) -> Example:
+        """Normalised windows (B, H, features), and what is known of them."""
+        obs = self.scale_obs(batch.obs)
+        x = torch.cat([self.scale_act(batch.act), obs], -1) if self.acts else obs
+        return Example(x, pin=Pin(self.known, x))
+
     def update_model(self, batch: Window) -> Metrics:
         """One step of denoising: the error of real rows, the first action's counting more."""
-        x = self.plans_of(batch)
-        error = self.model.loss(x, pin=Pin(self.known, x)) * batch.real[..., None]  # (B, H, features)
+        x, _, pin = self.example(batch)
+        error = self.model.loss(x, pin=pin) * batch.real[..., None]  # (B, H, features)
         error[:, 0, : self.acts] *= self.cfg.first_action
         loss = error.sum() / (batch.real.sum() * x.shape[-1])
         return self.learn(loss, self.step_model, self.model, self.model_ema)
 
     def update_value(self, batch: Window) -> Metrics:
         """One step of telling returns from noisy plans."""
-        x = self.plans_of(batch)
-        loss = self.value.loss(self.model, x, batch.ret, Pin(self.known, x)).mean()
+        x, _, pin = self.example(batch)
+        loss = self.value.loss(self.model, x, batch.ret, pin).mean()
         return self.learn(loss, self.step_value, self.value, self.value_ema)
 
     def learn(self, loss: Tensor, step: Stepper, net: nn.Module, ema: nn.Module) -> Metrics:
@@ -146,11 +159,6 @@ class Diffuser(Planner):
         if step.count % self.cfg.ema_every == 0:
             follow(ema, net, 1.0 if step.count < self.cfg.ema_start else self.cfg.ema_rate)
         return {"loss": loss.detach()}
-
-    def plans_of(self, batch: Window) -> Tensor:
-        """Normalised windows (B, H, features)."""
-        obs = self.scale_obs(batch.obs)
-        return torch.cat([self.scale_act(batch.act), obs], -1) if self.acts else obs
 
     @torch.no_grad()
     def plan(self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None) -> Plan:
@@ -174,7 +182,7 @@ class Diffuser(Planner):
         """What plans (B, H, features) are chosen by, (B,): J or, with a goal, how little they surprise the model."""
         if self.goal:
             return -self.model_ema.surprise(x, 0.4, Pin(self.known, x), draws=2 if self.candidates > 1 else 0)
-        return self.worth(x, self.model.path.t[-2])
+        return self.worth(x, torch.full((), self.model.path[-2].t, device=x.device))
 
     def worth(self, x: Tensor, t: Tensor) -> Tensor:
         """J of noised plans (B, H, features) at t: (B,)."""

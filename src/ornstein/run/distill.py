@@ -1,0 +1,173 @@
+"""A trained agent taught to sample in fewer network calls: every Diffusion that it gives lessons of, one stage each."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from ornstein.contract import Example, Learner, Lesson, Metrics, Stage
+from ornstein.data.episodes import Episodes
+from ornstein.diffusion import distill as few
+from ornstein.diffusion.model import Diffusion
+from ornstein.diffusion.optim import Optim, Stepper, follow
+from ornstein.diffusion.pin import Pin
+from ornstein.errors import InputError, positive
+from ornstein.run import checkpoint
+from ornstein.run.train import Course, finished, teach
+
+L = TypeVar("L", bound=Learner)
+CALLS = 16  # of the teacher, from noise to data
+ROWS = 32_768  # trajectories that are kept
+FRESH = 8  # batches drawn for each batch of new trajectories
+EMA = 0.005  # rate at which the student's average follows it
+
+
+class Walked(NamedTuple):
+    """Where the teacher took some noise (B, *event): `states` (N + 1, B, *event) at the student's levels."""
+
+    noise: Tensor
+    states: Tensor
+    cond: Tensor | None
+    pin: Pin | None
+
+
+class Walks:
+    """The teacher's trajectories, kept and drawn again: to walk costs ten times what learning from it does."""
+
+    def __init__(self, teacher: Diffusion, stations: tuple[int, ...], lesson: Lesson):
+        self.teacher, self.stations, self.lesson = teacher, stations, lesson
+        self.fields: dict[str, Tensor] = {}
+        self.drawn = self.next = self.rows = 0
+
+    def batch(self, n: int) -> Walked:
+        """`n` of them, some just made."""
+        if self.drawn % FRESH == 0:
+            self.keep(self.walk(n))
+        self.drawn += 1
+        rows = torch.randint(self.rows, (n,), device=self.fields["noise"].device)
+        found = {name: field[rows] for name, field in self.fields.items()}
+        pin = Pin(found["mask"], found["value"]) if "mask" in found else None
+        return Walked(found["noise"], found["states"].transpose(0, 1), found.get("cond"), pin)
+
+    def walk(self, n: int) -> dict[str, Tensor]:
+        """`n` new trajectories, for conditions and known entries as the data has them."""
+        x0, cond, pin = self.lesson.example(self.lesson.view.batch(n))
+        noise = torch.randn_like(x0)
+        states = few.trajectory(self.teacher, self.stations, noise, cond, pin)
+        found = {"noise": noise, "states": states.transpose(0, 1)}
+        if cond is not None:
+            found["cond"] = cond
+        if pin is not None:
+            found["mask"], found["value"] = pin.mask.expand_as(x0), pin.value.expand_as(x0)
+        return found
+
+    def keep(self, walked: dict[str, Tensor]) -> None:
+        """Put them in the place of the oldest."""
+        n = len(walked["noise"])
+        if not self.fields:
+            self.fields = {name: v.new_empty(ROWS, *v.shape[1:]) for name, v in walked.items()}
+        if self.next + n > ROWS:
+            self.next = 0
+        for name, value in walked.items():
+            self.fields[name][self.next : self.next + n] = value
+        self.next += n
+        self.rows = max(self.rows, self.next)
+
+
+def distill(
+    teacher: L,
+    data: Episodes,
+    *,
+    steps: int,
+    out: str | Path | None = None,
+    updates: int = 5000,
+    method: str = "path",
+    seed: int = 0,
+    resume: bool = False,
+    rate: float = 3e-4,
+    task: dict[str, Any] | None = None,
+    algorithm: str = "",
+    source: str | None = None,
+) -> L:
+    """A copy of a trained agent that samples with `steps` network calls; the teacher stays as it is.
+
+    Args:
+        data: episodes on the agent's device, like those it was trained on: they say what it is asked for.
+        out: the run folder to write; None keeps nothing.
+        updates: of each Diffusion that the agent gives lessons of.
+        method: `path`, `consistency` or `reflow` (see `ornstein.diffusion.distill`).
+        resume: go on with the distillation in `out`; afresh if there is none. The teacher's trajectories are walked
+            anew, so the weights are not bit for bit those of an uninterrupted one.
+        rate: the learning rate, which falls to zero along a half cosine.
+        task, algorithm, source: what config.json is to say of where this came from.
+
+    Raises:
+        InputError: an agent that gives no lessons, a method that there is not, a count below 1, a folder in use.
+        TrainingError: a loss that is no longer finite, or a disk that is full. The last checkpoint is kept.
+    """
+    lessons = teacher.lessons(data)
+    if not lessons:
+        raise InputError(
+            f"{type(teacher).__name__} cannot be distilled: expected an agent that samples, and gives lessons of it; "
+            "choose one that `ornstein list` names as diffusing"
+        )
+    recipes = {name: few.student_recipe(getattr(teacher.cfg, name), steps, method) for name in lessons}
+    student = type(teacher)(teacher.spec, replace(teacher.cfg, **recipes))
+    device = next(teacher.parameters()).device
+    student.to(device).load_state_dict(teacher.state_dict())
+    said = {"from": source, "method": method, "steps": steps, "updates": positive("updates", updates), "rate": rate}
+    config = checkpoint.describe(student, seed=seed, task=task, algorithm=algorithm) | {"distilled": said}
+    run = None if out is None else Path(out)
+    if run is not None and finished(run, config, resume):
+        checkpoint.restore(run, student, checkpoint.read_checkpoint(run)[1])
+        return student.eval()
+    torch.manual_seed(seed)
+    names = [f"{name} to {steps}" for name in lessons]
+    for name in lessons:
+        getattr(student, name).load_state_dict(getattr(teacher, f"{name}_ema").state_dict())
+        setattr(student, f"step_{name}_distilled", Stepper(getattr(student, name), Optim(rate, cosine=True)))
+
+    def fit(data: Episodes) -> Iterator[Stage]:
+        for said, (name, lesson) in zip(names, lessons.items(), strict=True):
+            yield _stage(said, name, teacher, student, lesson, updates, method)
+
+    return teach(student, data, run, config, course=Course([(said, updates) for said in names], fit))
+
+
+def _stage(
+    said: str, name: str, teacher: Learner, student: Learner, lesson: Lesson, updates: int, method: str
+) -> Stage:
+    model, average = getattr(student, name), getattr(student, f"{name}_ema")
+    stepper: Stepper = getattr(student, f"step_{name}_distilled")
+    stepper.over(updates)
+    trained: Diffusion = getattr(teacher, f"{name}_ema")
+    recipe = replace(trained.recipe, solver="dpmpp", grid=model.recipe.grid, steps=model.recipe.steps)
+    path, stations = few.teacher_path(recipe, CALLS)
+    guide = Diffusion(copy.deepcopy(trained.net), recipe, path).eval().requires_grad_(False).to(model._told.device)
+
+    def learn(loss: Callable[[Any], Tensor]) -> Callable[[Any], Metrics]:
+        def update(batch: Any) -> Metrics:
+            value = loss(batch).mean()
+            stepper(value)
+            follow(average, model, EMA)
+            return {"loss": value.detach()}
+
+        return update
+
+    if method == "consistency":
+
+        def loss(batch: Any) -> Tensor:
+            example: Example = lesson.example(batch)
+            return few.consistency_loss(model, *example, teacher=guide)
+
+        return Stage(said, lesson.view, learn(loss), updates, lesson.batch)
+    walks = Walks(guide, stations, lesson)
+    if method == "path":
+        return Stage(said, walks, learn(lambda b: few.path_loss(model, b.states, b.cond, b.pin)), updates, lesson.batch)
+    return Stage(
+        said, walks, learn(lambda b: few.reflow_loss(model, b.noise, b.states, b.cond, b.pin)), updates, lesson.batch
+    )
