@@ -1,6 +1,7 @@
 """The errors a caller can meet. Every message names the value, what was expected, and how to mend it, in one line."""
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class OrnsteinError(Exception):
@@ -31,3 +32,10 @@ def positive(name: str, value: int) -> int:
     if value < 1:
         raise InputError(f"{name} is {value}: expected a whole number of at least 1")
     return value
+
+
+def at_least(settings: Any, **least: float) -> None:
+    """An `InputError` if a field of `settings` is below its bound; one that is None is not set."""
+    for name, bound in least.items():
+        if (value := getattr(settings, name)) is not None and value < bound:
+            raise InputError(f"{name} is {value}: expected a number of at least {bound}")

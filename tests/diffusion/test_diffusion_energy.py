@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from oracles import affine, gaussian, ideal
+from oracles import gaussian, ideal
 from torch import Tensor, nn
 
 from ornstein.diffusion.energy import contrastive_energy_loss

@@ -11,7 +11,7 @@ from ornstein.diffusion.guide import Climb, Free, Guide, Lean, PlugIn, Together,
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.path import Level, make_path
 from ornstein.diffusion.pin import Pin, identity
-from ornstein.diffusion.process import Linear, Process, process
+from ornstein.diffusion.process import Process, process
 from ornstein.diffusion.solvers import ddim, ddpm, heun, sample
 
 GAUSSIAN = gaussian()

@@ -9,32 +9,83 @@ from itertools import product
 
 import pytest
 import torch
-from oracles import MIXTURE, NAMES, PROCESSES, affine, both, gaussian, ideal, solve
+from oracles import MIXTURE, NAMES, PROCESSES, affine, both, consistency, gaussian, ideal, solve
 from torch import Tensor
 
 from ornstein.diffusion.model import Recipe
+from ornstein.diffusion.path import GRIDS, Churn, make_path
 from ornstein.diffusion.process import process
-from ornstein.diffusion.path import GRIDS, make_path
 from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.target import TARGETS
 
 GAUSSIAN = gaussian()
-STEPS = 60
-# largest relative error of the spread with 60 steps, for (continuous time, table of 100 levels), and its sign
+# Relative error of the spread of a Gaussian in 60 steps, with its sign, on all grids but `uniform`, for (continuous time,
+# a table of 100 levels), and on `uniform`, whose last step but one spans most of the noise levels. Measured; no bound is
+# far from the worst process. `renoise` is given the consistency function.
 SPREAD = {
-    "ddpm": ((-0.16, -0.03), (-0.17, -0.03)),
-    "ddim": ((-0.09, -0.01), (-0.09, -0.01)),
-    "heun": ((-0.025, 0.01), (-0.025, 0.015)),
-    "dpmpp": ((-0.015, 0.02), (-0.015, 0.02)),
+    "ddpm": ((-0.16, -0.03), (-0.17, -0.03), (-0.16, -0.03)),
+    "ddpm_large": ((0.015, 0.125), (0.015, 0.11), (0.015, 0.11)),
+    "ddim": ((-0.09, -0.01), (-0.09, -0.01), (-0.09, -0.01)),
+    "euler": ((-0.155, 0.005), None, (-0.1, 0.0)),  # in 240 steps; ve and karras are worst
+    "euler_maruyama": ((-0.005, 0.05), None, (-0.005, 0.02)),
+    "heun": ((-0.025, 0.01), (-0.025, 0.015), (-0.008, 0.005)),
+    "dpmpp_2s": ((-0.045, 0.0), (-0.037, 0.0), (-0.037, 0.0)),
+    "dpmpp": ((-0.015, 0.02), (-0.015, 0.02), (0.0, 0.08)),
+    "dpmpp_3m": ((-0.03, 0.002), (-0.025, 0.0), (-0.16, 0.0)),
+    "sde_dpmpp": ((0.0, 0.06), (0.005, 0.04), (0.0, 0.23)),
+    "unipc": ((-0.015, 0.01), (-0.02, 0.005), (-0.005, 0.075)),
+    "renoise": ((-1e-9, 1e-9), (-1e-9, 1e-9), (-1e-9, 1e-9)),
 }
+FORGETFUL = {"ddpm", "ddpm_large", "euler_maruyama", "sde_dpmpp", "renoise"}  # of where they started
+STEPS = dict.fromkeys(SOLVERS, 60) | {"euler": 240}
+PAIRS = [
+    pytest.param(name, levels, solver, id=f"{title}-{solver}")
+    for (name, levels), title in zip(PROCESSES, NAMES, strict=True)
+    for solver in SOLVERS
+    if levels is None or not solver.startswith("euler")
+]
+each_pair = pytest.mark.parametrize(("name", "levels", "solver"), PAIRS)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
-def test_mean_and_spread(name: str, levels: int | None, solver: str, grid: str) -> None:
-    target = list(TARGETS)[(list(GRIDS).index(grid) + list(SOLVERS).index(solver) + NAMES.index(name)) % len(TARGETS)]
-    model = ideal(both, Recipe(name, target, levels, 0.3, solver, grid, STEPS))
+def truth(name: str, levels: int | None, solver: str) -> tuple[float, float]:
+    """Mean and spread that exact steps would reach from N(0, spread^2), which is not quite the noised data."""
+    if solver in FORGETFUL:
+        return 0.5, 0.3
+    p = process(name, levels)
+    alpha, sigma = (v.item() for v in p.alpha_sigma(torch.tensor(p.high, dtype=torch.float64)))
+    scale = 0.3 / (alpha**2 * 0.3**2 + sigma**2) ** 0.5
+    return 0.5 - alpha * 0.5 * scale, scale * p.spread
+
+
+def bounds(solver: str, levels: int | None, grid: str) -> tuple[float, float]:
+    found = SPREAD[solver][2 if grid == "uniform" else int(levels is not None)]
+    assert found is not None
+    return found
+
+
+@each_pair
+def test_mean_and_spread_on_every_grid(name: str, levels: int | None, solver: str) -> None:
+    oracle, steps, p = consistency if solver == "renoise" else GAUSSIAN, STEPS[solver], process(name, levels)
+    exact_mean, exact_std = truth(name, levels, solver)
+    for grid in GRIDS:
+        path = make_path(p, steps, grid)
+        draws = 0 if solver == "euler" else steps
+        mean, std = affine(lambda z, path=path: solve(oracle, z, path, SOLVERS[solver][0]), draws, p.spread)
+        low, high = bounds(solver, levels, grid)
+        # the rules in t move the mean too; no other solver can
+        assert mean == pytest.approx(exact_mean, abs=8e-3 if solver.startswith("euler") else 1.5e-3), grid
+        assert low < std / exact_std - 1 < high, grid
+
+
+@each_pair
+def test_a_gaussian_and_a_mixture(name: str, levels: int | None, solver: str) -> None:
+    """Through the network, with each target on some pairs and on some grid."""
+    turn = list(SOLVERS).index(solver) + NAMES.index(name if levels is None else f"{name}-{levels}")
+    target, grid = list(TARGETS)[turn % len(TARGETS)], ("trailing", "quadratic", "logsnr", "karras")[turn % 4]
+    if solver == "renoise":  # not for denoisers: see test_diffusion_stochastic.py
+        return
+    steps = STEPS[solver]
+    model = ideal(both, Recipe(name, target, levels, 0.3, solver=solver, grid=grid, steps=steps))
     g, drawn = torch.Generator().manual_seed(0), []
 
     def run(unit: Tensor) -> Tensor:
@@ -43,65 +94,59 @@ def test_mean_and_spread(name: str, levels: int | None, solver: str, grid: str) 
         drawn.append(out[len(unit) :, 1])
         return out[: len(unit), :1]
 
-    mean, std = affine(run, STEPS, noise=lambda rows: torch.randn(rows, 2, generator=g, dtype=torch.float64))
-    alpha, sigma = model.path.alpha[0], model.path.sigma[0]
-    scale = 0.3 / (alpha**2 * 0.3**2 + sigma**2).sqrt()
-    if solver == "ddpm":  # forgets where it started
-        exact_mean, exact_std = 0.5, 0.3
-    else:  # follows the flow from N(0, spread^2), which is not quite the noised data
-        exact_mean, exact_std = 0.5 - (alpha * 0.5 * scale).item(), (scale * model.process.spread).item()
-    low, high = SPREAD[solver][levels is not None]
-    assert mean == pytest.approx(exact_mean, abs=1.5e-3)
+    draws = 0 if solver == "euler" else steps
+    mean, std = affine(run, draws, noise=lambda rows: torch.randn(rows, 2, generator=g, dtype=torch.float64))
+    exact_mean, exact_std = truth(name, levels, solver)
+    low, high = bounds(solver, levels, grid)
+    assert mean == pytest.approx(exact_mean, abs=8e-3 if solver.startswith("euler") else 1.5e-3)
     assert low < std / exact_std - 1 < high
-    right, slack = drawn[0] > -0.05, 0.02 if solver in ("heun", "dpmpp") else 0.06
+    right, slack = drawn[0] > -0.05, 0.02 if solver in ("heun", "dpmpp", "dpmpp_2s", "dpmpp_3m", "unipc") else 0.06
     assert right.double().mean().item() == pytest.approx(0.7, abs=0.06)
     assert drawn[0][right].mean().item() == pytest.approx(0.5, abs=slack)
     assert drawn[0][~right].mean().item() == pytest.approx(-0.6, abs=slack)
     assert low - 0.1 < drawn[0][right].std().item() / 0.2 - 1 < high + 0.1
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
+@each_pair
 def test_the_target_does_not_matter_to_an_ideal_network(name: str, levels: int | None, solver: str) -> None:
-    """Few steps, every grid and target: the samples are those of the ideal denoiser itself."""
+    """Few steps, every target, each on another grid: the samples are those of the ideal denoiser itself."""
     noise = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     p = process(name, levels)
-    for grid in GRIDS:
+    for turn, target in enumerate(TARGETS, list(SOLVERS).index(solver)):
+        grid = list(GRIDS)[turn % len(GRIDS)]
         torch.manual_seed(1)
         want = solve(both, noise * p.spread, make_path(p, 4, grid), SOLVERS[solver][0])
-        for target in TARGETS:
-            torch.manual_seed(1)
-            got = ideal(both, Recipe(name, target, levels, 0.4, solver, grid, 4)).sample(noise)
-            torch.testing.assert_close(got, want, atol=1e-8, rtol=1e-7)
+        torch.manual_seed(1)
+        got = ideal(both, Recipe(name, target, levels, 0.4, solver=solver, grid=grid, steps=4)).sample(noise)
+        torch.testing.assert_close(got, want, atol=1e-8, rtol=1e-7)
 
 
 @pytest.mark.parametrize(("name", "levels"), [*PROCESSES, ("cosine", 5), ("linear", 5), ("vp", 5)])
 def test_few_steps_stay_finite_in_single_precision(name: str, levels: int | None) -> None:
+    """Every solver on every grid in four steps, every target on every grid in one; the third choice goes round."""
     noise = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
-    for grid, solver, target, steps in product(GRIDS, SOLVERS, TARGETS, (1, 4)):
-        out = ideal(both, Recipe(name, target, levels, 0.4, solver, grid, steps)).sample(noise)
+    solvers = [solver for solver in SOLVERS if levels is None or not solver.startswith("euler")]
+    targets = list(TARGETS)
+    four = [(g, s, targets[(i + j) % 6], 4) for (i, g), (j, s) in product(enumerate(GRIDS), enumerate(solvers))]
+    one = [(g, solvers[(i + j) % 10], t, 1) for (i, g), (j, t) in product(enumerate(GRIDS), enumerate(targets))]
+    for grid, solver, target, steps in four + one:
+        out = ideal(both, Recipe(name, target, levels, 0.4, solver=solver, grid=grid, steps=steps)).sample(noise)
         assert out.dtype == torch.float32
         assert out.isfinite().all(), (grid, solver, target, steps)
-        if solver != "heun":  # the corrector of Heun's rule overshoots where a step spans most of the noise
-            assert out.abs().max() < 5, (grid, solver, target, steps)
+        # Euler's rules, and the corrector of Heun's, overshoot where a step spans most of the noise
+        if solver != "heun" and (steps == 1 or not solver.startswith("euler")):
+            most = 10 if solver in ("ddpm_large", "dpmpp_3m") else 5  # they spread and extrapolate further than others
+            assert out.abs().max() < most, (grid, solver, target, steps)
         if steps == 1:  # one step is the mean of the data, given almost nothing
             torch.testing.assert_close(out.mean(0), torch.tensor([0.5, MIXTURE.mean]), atol=0.06, rtol=0)
 
 
-@pytest.mark.parametrize(("solver", "calls"), [("ddpm", 7), ("ddim", 7), ("dpmpp", 7), ("heun", 13)])
-def test_network_calls(solver: str, calls: int) -> None:
-    model = ideal(GAUSSIAN, Recipe("karras", "edm", solver=solver, grid="karras", steps=7))
+@pytest.mark.parametrize("churn", [Churn(), Churn(9.0)])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_network_calls(solver: str, churn: Churn) -> None:
+    model = ideal(GAUSSIAN, Recipe("karras", "edm", solver=solver, grid="karras", steps=7, churn=churn))
     model.sample(torch.randn(3, 1))
-    assert model.net.calls == calls
-
-
-def test_only_ddpm_draws_noise() -> None:
-    noise = torch.randn(4, 1)
-    for solver in SOLVERS:
-        model = ideal(GAUSSIAN, Recipe(solver=solver, steps=3))
-        torch.manual_seed(0)
-        one, two = model.sample(noise), model.sample(noise)
-        assert torch.equal(one, two) == (solver != "ddpm")
+    assert model.net.calls == (13 if solver == "heun" else 7)
 
 
 def test_clip_bounds_the_clean_guess_and_not_the_sample_on_its_way() -> None:

@@ -59,7 +59,10 @@ def test_each_block_has_its_own_scale_and_shift() -> None:
 def test_any_horizon_is_the_padded_one_cut(horizon: int, mults: tuple[int, ...]) -> None:
     net, x, noise, cond = unet(mults=mults), draw(2, horizon, 3), torch.tensor([3.0, 70.0]), draw(2, 2)
     padded = F.pad(x.mT, (0, -horizon % 2 ** (len(mults) - 1)), mode="replicate").mT
+    seen: list[Tensor] = []
+    net.blocks[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].mT))
     out = net(x, noise, cond)
+    assert torch.equal(seen[0], padded)  # for a multiple, x itself
     assert out.shape == x.shape
     assert torch.equal(out, net(padded, noise, cond)[:, :horizon])
 

@@ -46,21 +46,21 @@ def ball(center: Tensor, radius: float) -> Projection:
 
 
 def half_space(normal: Tensor, offset: float | Tensor) -> Projection:
-    """Onto points with normal . point <= offset; `normal` must not be all zero. A point is as many trailing axes of x as
-    `normal` has, as for `ball`; a tensor `offset` is one number per point, (B, 1, ...)."""
+    """Onto points with normal . point <= offset; `normal` must not be all zero. A point is as many trailing axes of x
+    as `normal` has, as for `ball`; a tensor `offset` is one number per point, (B, 1, ...)."""
     axes = _axes("normal", normal)
 
     def project(x: Tensor) -> Tensor:
         out = normal.to(x.dtype)
         excess = ((out * x).sum(axes, keepdim=True) - offset) / out.square().sum()
-        return torch.where(excess > 0, x - excess * out, x)
+        return torch.where(excess > 0, x - excess.to(x.dtype) * out, x)
 
     return project
 
 
 def only(index: Any, project: Projection) -> Projection:
-    """`project` for x[index] alone, such as the positions of a plan: `np.s_[..., :2]`. Slices, numbers and index tensors
-    are quick; a mask would be read by the host."""
+    """`project` for x[index] alone, such as the positions of a plan: `np.s_[..., :2]`. Slices, numbers and index
+    tensors are quick; a mask would be read by the host."""
 
     def part(x: Tensor) -> Tensor:
         out = x.clone()
@@ -71,13 +71,13 @@ def only(index: Any, project: Projection) -> Projection:
 
 
 def every(*projections: Projection, rounds: int = 16) -> Projection:
-    """Onto the intersection of convex sets, which must not be empty. `rounds` rounds of Dykstra's algorithm (Boyle &
-    Dykstra 1986), whose limit is the nearest point, then as many of plain projection in turn, which find a feasible point
-    when x is too far off for the former. It ends in the last set.
+    """Onto the intersection of convex sets, which must not be empty: `rounds` rounds of Dykstra's algorithm (Boyle &
+    Dykstra 1986), whose limit is the nearest point, then as many of plain projections in turn, which find a feasible
+    point when x is too far off for the former. It ends in the last set.
 
-    Sets that bound separate entries need one round. Where flat edges meet at an angle a, each plain round leaves cos(a)^2
-    of the miss: 16 are exact to rounding at 60 degrees, and leave 1 % at 30. Along curved edges the nearest point is
-    found slowly, a feasible one is not.
+    Sets that bound separate entries need one round. Where flat edges meet at an angle a, each round leaves cos(a)^2 of
+    the miss: 16 are exact to rounding at 60 degrees, and leave 1 % at 30. Along curved edges the nearest point is found
+    slowly, a feasible one is not.
     """
     positive("rounds", rounds)
 

@@ -135,7 +135,7 @@ class Climb(Guide):
 
 
 class Together(Guide):
-    """Guides applied in turn, the first innermost: `Free` belongs there, lest another be asked about both its halves."""
+    """Guides applied in turn, the first innermost: `Free` belongs there, or others are asked about both its halves."""
 
     def __init__(self, *guides: Guide):
         self.guides = guides

@@ -41,12 +41,9 @@ class Recipe:
     TRAINED: ClassVar = ("process", "target", "levels", "data_std")  # weights mean something else under another one
 
     def __post_init__(self) -> None:
-        choose("process", self.process, PROCESSES)
-        choose("target", self.target, TARGETS)
-        choose("weight", self.weight, WEIGHTS)
-        choose("solver", self.solver, SOLVERS)
-        choose("grid", self.grid, GRIDS)
-        choose("precision", self.precision, ("float32", "bfloat16", "auto"))
+        tables = (PROCESSES, TARGETS, WEIGHTS, SOLVERS, GRIDS, ("float32", "bfloat16", "auto"))
+        for kind, known in zip(("process", "target", "weight", "solver", "grid", "precision"), tables, strict=True):
+            choose(kind, getattr(self, kind), known)
         positive("steps", self.steps)
         process(self.process, self.levels)
         if self.levels is not None and self.steps > self.levels:
@@ -59,12 +56,13 @@ class Recipe:
                 f"solver '{self.solver}' with levels={self.levels}: expected continuous time, in which alpha and sigma "
                 "have slopes; leave levels out, or choose ddim"
             )
-        for name, bound in (("clip", self.clip), ("data_std", self.data_std)):
-            if bound is not None and not bound > 0:
-                raise InputError(f"{name} is {bound}: expected a number above 0")
-        for name, heat in (("init_temperature", self.init_temperature), ("noise_temperature", self.noise_temperature)):
-            if not heat >= 0:
-                raise InputError(f"{name} is {heat}: expected a number of at least 0 (1 is the plain sampler)")
+        for name in ("clip", "data_std", "init_temperature", "noise_temperature"):
+            value, least = (
+                getattr(self, name),
+                "of at least 0 (1 is the plain sampler)" if "temp" in name else "above 0",
+            )
+            if value is not None and not (value > 0 or (value == 0 and "temp" in name)):
+                raise InputError(f"{name} is {value}: expected a number {least}")
         if not 0 <= self.eta <= 1:
             raise InputError(f"eta is {self.eta}: expected a number from 0 (deterministic) to 1 (ancestral sampling)")
 

@@ -23,38 +23,55 @@ class Optim:
 
 
 class Stepper:
-    """One optimiser step for a module: `stepper(loss)`. It has a state to save, and never reads from the device."""
+    """One optimiser step for a module: `stepper(loss)`. Its count, its rate and its moments are tensors on the module's
+    device and change in place, and nothing is read from there: steps can be recorded and replayed."""
+
+    count: Tensor  # (), of steps done
 
     def __init__(self, module: nn.Module, settings: Optim):
         self.settings = settings
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.adam = torch.optim.AdamW(self.parameters, lr=settings.lr, weight_decay=settings.decay, fused=True)
-        self.count, self.total = 0, 0
+        rate = torch.tensor(settings.lr, dtype=torch.float64) if settings.cosine else settings.lr
+        self.adam = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=settings.decay, fused=True)
+        self.count = torch.zeros((), dtype=torch.long)
+        self.over(1)
 
     def over(self, steps: int) -> None:
         """Say how many steps there will be; a cosine rate needs to know."""
-        self.total = steps
+        parts = (i / steps for i in range(steps + 1)) if self.settings.cosine else ()
+        rates = [self.settings.lr * (1 + math.cos(math.pi * part)) / 2 for part in parts]
+        self.rates = torch.tensor(rates, dtype=torch.float64, device=self.count.device)  # (steps + 1,)
 
     def __call__(self, loss: Tensor) -> None:
+        if self.count.device != loss.device:
+            self._move(loss.device)
         if self.settings.cosine:
-            part = min(self.count / max(self.total, 1), 1.0)
-            for group in self.adam.param_groups:
-                group["lr"] = self.settings.lr * (1 + math.cos(math.pi * part)) / 2
-        self.adam.zero_grad(set_to_none=True)
+            rate = self.adam.param_groups[0]["lr"]
+            rate.copy_(self.rates.take(self.count.clamp(max=len(self.rates) - 1)))
+        for parameter in self.parameters:
+            parameter.grad = None  # a recorded backward pass makes the gradients anew in a place of its own
         loss.backward()
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         self.adam.step()
         self.count += 1
 
+    def _move(self, device: torch.device) -> None:
+        """Follow the module to its device, before its first step there."""
+        self.count, self.rates = self.count.to(device), self.rates.to(device)
+        group = self.adam.param_groups[0]
+        group["capturable"] = device.type == "cuda"
+        if self.settings.cosine:
+            group["lr"] = group["lr"].to(device, torch.float32)  # the one type that AdamW reads there
+
     def state_dict(self) -> dict[str, Any]:
         """The moments as a flat dict of tensors, and the count."""
         moments = {f"{i}.{k}": v for i, s in self.adam.state_dict()["state"].items() for k, v in s.items()}
-        return {"count": torch.tensor(self.count), **moments}
+        return {"count": self.count, **moments}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a `state_dict`."""
-        self.count = int(state["count"])
+        self.count.copy_(state["count"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             if name != "count":
@@ -68,10 +85,21 @@ def slow(module: M) -> M:
     return copy.deepcopy(module).requires_grad_(False)
 
 
+def pace(count: Tensor, rate: float, every: int = 1, start: int = 0) -> float | Tensor:
+    """The rate at which an average is to `follow` after step `count` (): `rate` at each `every`-th step, but 1, a copy,
+    before step `start`; 0 at steps between. A plain number if it never changes, else () on the device."""
+    if every == 1 and start <= 1:
+        return rate
+    return torch.where(count % every == 0, torch.where(count < start, 1.0, rate), 0.0)
+
+
 @torch.no_grad()
-def follow(target: nn.Module, source: nn.Module, rate: float) -> None:
-    """target += rate (source - target), for all parameters in one fused call. Buffers are copied."""
-    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), rate)
+def follow(target: nn.Module, source: nn.Module, rate: float | Tensor) -> None:
+    """target += rate (source - target), for all parameters in one fused call. Buffers are copied. `rate` is a number,
+    or () on the device."""
+    mine, theirs = tuple(target.parameters()), tuple(source.parameters())
+    weight = [rate.to(p.dtype) for p in mine] if isinstance(rate, Tensor) else rate
+    torch._foreach_lerp_(mine, theirs, weight)
     if buffers := list(target.buffers()):
         torch._foreach_copy_(buffers, list(source.buffers()))
 

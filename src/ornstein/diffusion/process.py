@@ -198,7 +198,7 @@ class Table(Process):
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha, sigma = _lookup(self.abar, t.device, t.dtype)
         level = (t * self.levels).round().long()
-        return alpha[level], sigma[level]
+        return alpha.take(level), sigma.take(level)  # `alpha[level]` reads a single level on the host
 
     def time(self, lam: Tensor) -> Tensor:
         alpha, sigma = _lookup(self.abar, lam.device, lam.dtype)

@@ -65,6 +65,16 @@ def _places(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threads", type=_count, default=1, metavar="N", help="default 1; more pay for wide networks")
 
 
+def _distill_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path, metavar="RUN")
+    command.add_argument("--steps", type=_count, required=True, metavar="N", help="network calls, such as 1 or 2")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder of the student")
+    command.add_argument("--updates", type=_count, default=2000, metavar="N", help="default 2000")
+    command.add_argument("--method", default="path", metavar="M", help=" | ".join(METHODS) + " (default path)")
+    command.add_argument("--task", metavar="NAME", help="for a run that does not say which it was trained for")
+    _places(command)
+
+
 def _parser() -> argparse.ArgumentParser:
     top = _Parser(prog="ornstein", description="Diffusion models for decision making.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"ornstein {ornstein.__version__}")
@@ -90,14 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     _places(train)
     train.add_argument("--evaluate-every", type=_count, metavar="N", help="updates between two looks at 20 episodes")
 
-    distill = commands.add_parser("distill", help="teach a trained agent to sample in few steps", allow_abbrev=False)
-    distill.add_argument("run", type=Path, metavar="RUN")
-    distill.add_argument("--steps", type=_count, required=True, metavar="N", help="network calls, such as 1 or 2")
-    distill.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder of the student")
-    distill.add_argument("--updates", type=_count, default=5000, metavar="N", help="default 5000")
-    distill.add_argument("--method", default="path", metavar="M", help=" | ".join(METHODS) + " (default path)")
-    distill.add_argument("--task", metavar="NAME", help="for a run that does not say which it was trained for")
-    _places(distill)
+    _distill_options(
+        commands.add_parser("distill", help="teach a trained agent to sample in few steps", allow_abbrev=False)
+    )
 
     evaluate = commands.add_parser("evaluate", help="score a trained agent", allow_abbrev=False)
     evaluate.add_argument("run", type=Path, metavar="RUN")

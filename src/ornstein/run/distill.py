@@ -84,7 +84,7 @@ def distill(
     *,
     steps: int,
     out: str | Path | None = None,
-    updates: int = 5000,
+    updates: int = 2000,
     method: str = "path",
     seed: int = 0,
     resume: bool = False,

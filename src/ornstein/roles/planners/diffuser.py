@@ -25,9 +25,9 @@ from ornstein.data.normalize import MinMax, ZScore
 from ornstein.data.views import Window, Windows
 from ornstein.diffusion.guide import Climb
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, slow
+from ornstein.diffusion.optim import Optim, Stepper, follow, pace, slow
 from ornstein.diffusion.pin import Pin
-from ornstein.errors import InputError
+from ornstein.errors import InputError, at_least
 from ornstein.networks.unet1d import TemporalUNet
 from ornstein.roles.values.plan_value import PlanValue
 
@@ -63,11 +63,8 @@ class Config:
 
 def resolve(cfg: Config, spec: Spec) -> Config:
     """`cfg` with every None filled in for `spec`. Raises InputError for what is too small or does not go together."""
-    one, none = "stride updates batch plans guide_inner ema_every", "value_share replan guide_stop ema_start"
-    for least, names in ((2, "horizon"), (1, one), (0, none)):
-        for name in names.split():
-            if (value := getattr(cfg, name)) is not None and value < least:
-                raise InputError(f"{name} is {value}: expected a number of at least {least}")
+    at_least(cfg, horizon=2, stride=1, updates=1, batch=1, plans=1, guide_inner=1, ema_every=1)
+    at_least(cfg, value_share=0, replan=0, guide_stop=0, ema_start=0)
     goal, actions = "goal" in spec.given, not spec.tracked if cfg.actions is None else cfg.actions
     stride = cfg.stride or (-(-spec.horizon // 128) if spec.tracked and not cfg.horizon else 1)
     rows = cfg.horizon or max(2, -(-spec.horizon // stride))  # rounded up
@@ -101,12 +98,10 @@ class Diffuser(Planner):
         scale = MinMax if cfg.scale == "minmax" else ZScore
         self.scale_obs, self.scale_act = scale(spec.obs), scale(spec.act)
         self.model = Diffusion(TemporalUNet(features, cfg.width, cfg.mults, cfg.activation), cfg.model)
-        self.model_ema = slow(self.model)
-        self.step_model = Stepper(self.model, cfg.optim)
+        self.model_ema, self.step_model = slow(self.model), Stepper(self.model, cfg.optim)
         if not self.goal:
             self.value = PlanValue(features, self.rows, cfg.width, cfg.mults, cfg.activation)
-            self.value_ema = slow(self.value)
-            self.step_value = Stepper(self.value, cfg.optim)
+            self.value_ema, self.step_value = slow(self.value), Stepper(self.value, cfg.optim)
 
     @property
     def stages(self) -> list[tuple[str, int]]:
@@ -116,8 +111,7 @@ class Diffuser(Planner):
     def fit(self, data: Episodes) -> Iterator[Stage]:
         self.scale_obs.learn(data.obs)
         self.scale_act.learn(data.act)
-        wanted = replace(data, rew=data.rew - self.cfg.penalty * data.done)
-        windows, steps = self.windows(wanted), dict(self.stages)
+        windows, steps = self.windows(replace(data, rew=data.rew - self.cfg.penalty * data.done)), dict(self.stages)
         self.step_model.over(steps["model"])
         yield Stage("model", windows, self.update_model, steps["model"], self.cfg.batch)
         if not self.goal:
@@ -156,8 +150,7 @@ class Diffuser(Planner):
     def learn(self, loss: Tensor, step: Stepper, net: nn.Module, ema: nn.Module) -> Metrics:
         """Step `net` down the loss (), and let its average follow when it is due."""
         step(loss)
-        if step.count % self.cfg.ema_every == 0:
-            follow(ema, net, 1.0 if step.count < self.cfg.ema_start else self.cfg.ema_rate)
+        follow(ema, net, pace(step.count, self.cfg.ema_rate, self.cfg.ema_every, self.cfg.ema_start))
         return {"loss": loss.detach()}
 
     @torch.no_grad()
