@@ -199,10 +199,8 @@ def test_tables_are_made_from_results(tmp_path: Path) -> None:
     write(tmp_path / "c-cpu.json", result("c", like_for_like=2.0, equal_calls=1.5, as_shipped=8.0))
     write(tmp_path / "d256-cpu.json", result("d256", like_for_like=0.5))
     table = speed_tables.like_for_like("cpu", tmp_path).splitlines()
-    assert (
-        "| Diffusion-QL, batch 256 | one decision for one observation, all candidates | 172 k | 5 / 4 | 12 ms | 6 ms |"
-        in (table[2])
-    )
+    assert table[2].startswith("| Diffusion-QL, batch 256 | one decision for one observation, all candidates |")
+    assert "| 172 k | 5 / 4 | 12 ms | 6 ms |" in table[2]
     assert table[2].endswith("| 2.00 | 1.90 to 2.10 | 1.50 |")
     assert table[3].endswith("| **0.50** | 0.40 to 0.60 |  |")  # what is slower stands out
     assert "| geometric mean | all |  |  |  |  | 1.00 |" in table[4]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion import solvers
+from ornstein.diffusion.guide import Climb, Free, Guide, Lean
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.path import Level, Path, path_through
 from ornstein.diffusion.process import Karras, Linear, Process, Table
@@ -136,6 +137,28 @@ def ideal(oracle: Oracle, recipe: Recipe) -> Diffusion:
     model = Diffusion(net, recipe)
     net.model = [model]  # in a list, so that it is no submodule
     return model
+
+
+class Mlp(nn.Module):
+    """A small denoiser of one number, with a few waves of the noise level."""
+
+    def __init__(self, cond: int = 0):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(10 + cond, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
+
+    def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
+        waves = noise[:, None] / 1000 * torch.tensor([0.5, 1.0, 2.0, 4.0], device=x.device) * torch.pi
+        parts = [x, noise[:, None] / 1000, waves.sin(), waves.cos()]
+        return self.net(torch.cat(parts if cond is None else [*parts, cond.nan_to_num()], -1))
+
+
+def guides() -> dict[str, Guide | None]:
+    """One of each kind, for samples of one entry under a condition."""
+
+    def energy(x: Tensor, t: Tensor) -> Tensor:
+        return -(x - 1).square().sum(-1)
+
+    return {"plain": None, "free": Free(1.5), "climb": Climb(energy), "lean": Lean(energy, 0.1)}
 
 
 def affine(

@@ -20,8 +20,6 @@ from ornstein.diffusion.process import Table, process
 from ornstein.diffusion.solvers import SOLVERS, sample
 
 diffusers = pytest.importorskip("diffusers")
-from diffusers.schedulers.deprecated.scheduling_sde_vp import ScoreSdeVpScheduler  # noqa: E402
-
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs
 LEVELS = 100
 
@@ -210,7 +208,8 @@ def over_their_times(made: Any, solver: str) -> Tensor:
 
 def test_a_step_of_the_reverse_sde_of_vp() -> None:
     """Euler-Maruyama's, in steps of 1/N that do not quite meet their own times: step by step from the same x."""
-    made = ScoreSdeVpScheduler(beta_min=0.1, beta_max=20.0)
+    module = pytest.importorskip("diffusers.schedulers.deprecated.scheduling_sde_vp")
+    made = module.ScoreSdeVpScheduler(beta_min=0.1, beta_max=20.0)
     made.set_timesteps(50)
     linear, x = process("linear"), noise()
     for t in made.timesteps[:-2:6].double():

@@ -1,6 +1,6 @@
 """Recipe and Diffusion: network + process + target + solver. Every generative part of the library is a `Diffusion`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -41,7 +41,7 @@ class Recipe:
     TRAINED: ClassVar = ("process", "target", "levels", "data_std")  # weights mean something else under another one
 
     def __post_init__(self) -> None:
-        tables = (PROCESSES, TARGETS, WEIGHTS, SOLVERS, GRIDS, ("float32", "bfloat16", "auto"))
+        tables: tuple[Iterable[str], ...] = (PROCESSES, TARGETS, WEIGHTS, SOLVERS, GRIDS, ("float32", "bfloat16", "auto"))
         for kind, known in zip(("process", "target", "weight", "solver", "grid", "precision"), tables, strict=True):
             choose(kind, getattr(self, kind), known)
         positive("steps", self.steps)

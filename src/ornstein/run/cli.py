@@ -20,6 +20,7 @@ from ornstein.envs.tasks import task
 from ornstein.errors import InputError, OrnsteinError, choose
 from ornstein.roles import ALGORITHMS, preset
 from ornstein.run import checkpoint, jobs, listing, settings
+from ornstein.run.capture import records
 from ornstein.run.train import Interrupted
 from ornstein.run.view import show
 
@@ -61,8 +62,14 @@ def _places(command: argparse.ArgumentParser) -> None:
     """Options of all that trains."""
     command.add_argument("--seed", type=_seed, default=0, metavar="N")
     command.add_argument("--resume", action="store_true", help="go on with the run in --out, or start it")
+    _machine(command)
+
+
+def _machine(command: argparse.ArgumentParser) -> None:
+    """Options of all that computes."""
     command.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1, ...")
     command.add_argument("--threads", type=_count, default=1, metavar="N", help="default 1; more pay for wide networks")
+    command.add_argument("--capture", default="auto", metavar="auto|on|off", help="CUDA graphs (default auto: on CUDA)")
 
 
 def _distill_options(command: argparse.ArgumentParser) -> None:
@@ -111,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--protocol", metavar="goals|d4rl", help="how a maze is judged")
     evaluate.add_argument("--episodes", type=_count, default=100, metavar="N")
     evaluate.add_argument("--seed", type=_seed, default=0, metavar="N")
+    _machine(evaluate)
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the report here")
 
     report = commands.add_parser("report", help="write a run's page", allow_abbrev=False)
@@ -144,21 +152,21 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
         cfg = checkpoint.merge(cfg, {"updates": args.updates})
     _settle(args)
     out = args.out or Path("runs", args.algorithm, world.name, str(args.seed))
-    every = args.evaluate_every or 0
-    jobs.train_job(
-        args.algorithm, cfg, world, out, seed=args.seed, resume=args.resume, device=args.device, evaluate_every=every
-    )
+    how = {"resume": args.resume, "device": args.device, "capture": args.capture}
+    jobs.train_job(args.algorithm, cfg, world, out, seed=args.seed, **how, evaluate_every=args.evaluate_every or 0)
     return 0
 
 
 def _settle(args: argparse.Namespace) -> None:
-    """Refuse a device or a number of threads that this machine has not; use that many threads."""
+    """Refuse a device or a number of threads that this machine has not, and graphs that the device has not; use that
+    many threads."""
     try:
         torch.zeros(1, device=args.device).item()
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"device '{args.device}' cannot be used: expected cpu, or a CUDA device of this machine"
         ) from error
+    records(args.capture, args.device)
     if args.threads > (most := max(64, os.cpu_count() or 1)):
         raise InputError(f"--threads is {args.threads}: expected at most {most} on this machine")
     torch.set_num_threads(args.threads)
@@ -169,7 +177,8 @@ def _distill(args: argparse.Namespace) -> int:
     world = jobs.task_of(args.run, args.task)
     _settle(args)
     options = {"steps": args.steps, "updates": args.updates, "method": args.method, "seed": args.seed}
-    jobs.distill_job(args.run, world, args.out, **options, resume=args.resume, device=args.device)
+    how = {"resume": args.resume, "device": args.device, "capture": args.capture}
+    jobs.distill_job(args.run, world, args.out, **options, **how)
     return 0
 
 
@@ -184,7 +193,9 @@ def _writable(option: str, path: Path | None) -> None:
 def _evaluate(args: argparse.Namespace) -> int:
     _writable("--json", args.json)
     world = jobs.task_of(args.run, args.task, args.env)
-    report = jobs.evaluate_job(args.run, world, protocol=args.protocol, episodes=args.episodes, seed=args.seed)
+    _settle(args)
+    options = {"protocol": args.protocol, "episodes": args.episodes, "seed": args.seed}
+    report = jobs.evaluate_job(args.run, world, **options, device=args.device, capture=args.capture)
     if args.json is not None:
         checkpoint.write(args.json, report.json())
     print(report)

@@ -89,6 +89,7 @@ def distill(
     seed: int = 0,
     resume: bool = False,
     rate: float = 3e-4,
+    capture: str = "auto",
     task: dict[str, Any] | None = None,
     algorithm: str = "",
     source: str | None = None,
@@ -103,6 +104,7 @@ def distill(
         resume: go on with the distillation in `out`; afresh if there is none. The teacher's trajectories are walked
             anew, so the weights are not bit for bit those of an uninterrupted one.
         rate: the learning rate, which falls to zero along a half cosine.
+        capture: whether updates are recorded as CUDA graphs, as for `ornstein.train`.
         task, algorithm, source: what config.json is to say of where this came from.
 
     Raises:
@@ -135,7 +137,7 @@ def distill(
         for said, (name, lesson) in zip(names, lessons.items(), strict=True):
             yield _stage(said, name, teacher, student, lesson, updates, method)
 
-    return teach(student, data, run, config, course=Course([(said, updates) for said in names], fit))
+    return teach(student, data, run, config, course=Course([(said, updates) for said in names], fit), capture=capture)
 
 
 def _stage(

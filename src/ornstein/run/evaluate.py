@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,12 +15,14 @@ from ornstein.envs.tasks import Task
 from ornstein.envs.vector import World
 from ornstein.errors import InputError, choose, positive
 from ornstein.roles import name_of
+from ornstein.run.capture import Captured
 from ornstein.run.report import Report, bootstrap
 
 WORLDS = 128  # at once
 SAMPLES = 512  # worlds x candidates in one call of an agent
 
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
+Ask = Callable[[Tensor, Given | None], Any]  # a planner's `plan`, or the `act` of another agent
 
 
 @contextmanager
@@ -46,11 +48,17 @@ def _join(plans: Sequence[Plan]) -> Plan:
     return Plan(obs, torch.cat(act) if act else None, value, plans[0].stride)
 
 
+def asks(agent: Agent) -> Ask:
+    """What a rollout asks of an agent."""
+    return agent.plan if isinstance(agent, Planner) else agent.act
+
+
 class _Driver:
     """An agent at work in many worlds: it holds the plan, or the history and what is left of a chunk of actions."""
 
-    def __init__(self, agent: Agent, world: World, given: Given | None):
+    def __init__(self, agent: Agent, world: World, given: Given | None, ask: Ask | None):
         self.agent, self.world, self.given = agent, world, given
+        self.ask = ask or asks(agent)
         self.device = next(agent.parameters()).device
         self.plans: list[tuple[int, Plan]] = []
         self.chunk: list[Tensor] = []
@@ -62,14 +70,14 @@ class _Driver:
             return self.follow(self.agent, obs, step)
         self.history = [*(self.history or [obs] * self.agent.history), obs][-self.agent.history :]
         if not self.chunk:
-            actions = torch.cat([self.agent.act(o, g) for o, g in self.slices(torch.stack(self.history, 1))])
+            actions = torch.cat([self.ask(o, g) for o, g in self.slices(torch.stack(self.history, 1))])
             self.chunk = list(actions.cpu().unbind(1))[: self.agent.execute]
         return self.chunk.pop(0)
 
     def follow(self, agent: Planner, obs: Tensor, step: int) -> Tensor:
         """The action of the plan in force, made anew when it is due."""
         if not self.plans or (agent.replan and step - self.plans[-1][0] >= agent.replan):
-            plan = _join([agent.plan(o, g) for o, g in self.slices(obs)])
+            plan = _join([self.ask(o, g) for o, g in self.slices(obs)])
             act = None if plan.act is None else plan.act.cpu()
             self.plans.append((step, plan._replace(obs=plan.obs.cpu(), act=act, value=plan.value.cpu())))
         made, plan = self.plans[-1]
@@ -88,11 +96,17 @@ class _Driver:
 
 @torch.no_grad()
 def rollout(
-    agent: Agent, world: World, episodes: Sequence[int], seed: int, progress: Progress | None = None
+    agent: Agent,
+    world: World,
+    episodes: Sequence[int],
+    seed: int,
+    progress: Progress | None = None,
+    ask: Ask | None = None,
 ) -> Rollout:
-    """One episode in each world, all in lock-step. What a world does after its first end does not count."""
+    """One episode in each world, all in lock-step. What a world does after its first end does not count. `ask` stands
+    in place of the agent's own `plan` or `act`."""
     obs, given = world.reset(episodes, seed)
-    driver, alive = _Driver(agent, world, given), torch.ones(len(obs), dtype=torch.bool)
+    driver, alive = _Driver(agent, world, given, ask), torch.ones(len(obs), dtype=torch.bool)
     returns, success, seen = torch.zeros(len(obs), dtype=torch.float64), None, [obs]
     for step in range(world.limit):
         obs, rew, done, reached = world.step(driver.act(obs, step))
@@ -116,6 +130,7 @@ def evaluate(
     episodes: int = 100,
     seed: int = 0,
     progress: Progress | None = None,
+    capture: str = "auto",
 ) -> Report:
     """Score an agent. The same seed gives the same report but for `seconds`, and the agent is left as it was.
 
@@ -123,9 +138,11 @@ def evaluate(
         protocol: one of the task's; None is its first.
         episodes: how many, each with a start of its own.
         progress: is told how many steps of how many are done, from the start for each 128 episodes.
+        capture: whether sampling calls are recorded as CUDA graphs, as for `ornstein.train`.
 
     Raises:
-        InputError: an unknown protocol, a count below 1, or an agent made for other observations or actions.
+        InputError: an unknown protocol, a count below 1, an agent made for other observations or actions, or capture
+            where there is no CUDA.
     """
     protocol = choose("protocol", protocol or task.protocols[0], task.protocols)
     if (agent.spec.obs, agent.spec.act) != (task.spec.obs, task.spec.act):
@@ -139,10 +156,11 @@ def evaluate(
             f"an agent for worlds that {' and '.join(lacking)} in task '{task.name}', which does not: expected a task "
             "like the one it was trained for"
         )
+    ask = Captured(asks(agent), capture, next(agent.parameters()).device)
     start, world = time.monotonic(), task.worlds(min(positive("episodes", episodes), WORLDS), protocol)
     with randomness(seed):
-        numbers = range(episodes)
-        done = [rollout(agent, world, numbers[i : i + WORLDS], seed, progress) for i in range(0, episodes, WORLDS)]
+        parts = [range(episodes)[i : i + WORLDS] for i in range(0, episodes, WORLDS)]
+        done = [rollout(agent, world, part, seed, progress, ask) for part in parts]
     returns = torch.cat([part.returns for part in done]).tolist()
     if not math.isfinite(sum(returns)):
         raise InputError(

@@ -63,6 +63,7 @@ def train_job(
     seed: int = 0,
     resume: bool = False,
     device: str = "cpu",
+    capture: str = "auto",
     evaluate_every: int = 0,
 ) -> bool:
     """Train into `out`; False if it held this run already, finished."""
@@ -78,9 +79,9 @@ def train_job(
     say("updates: " + ", ".join(f"{steps:,} of {name}" for name, steps in agent.stages) + f"; writing {out}")
 
     def look(learner: Any, done: int) -> None:
-        say(f"after {done:,} updates: {evaluate(learner, world, episodes=20, seed=seed)}")
+        say(f"after {done:,} updates: {evaluate(learner, world, episodes=20, seed=seed, capture=capture)}")
 
-    teach(agent, data, out, config, look if evaluate_every else None, evaluate_every)
+    teach(agent, data, out, config, look if evaluate_every else None, evaluate_every, capture=capture)
     say(f"trained: {out}")
     return True
 
@@ -96,13 +97,15 @@ def distill_job(
     seed: int = 0,
     resume: bool = False,
     device: str = "cpu",
+    capture: str = "auto",
 ) -> None:
     """A run's agent taught to sample in `steps` network calls, as a run of its own."""
     agent, name = checkpoint.load(run).to(device), checkpoint.read_config(run)["algorithm"]
     data = world.episodes(device, data_progress())
     say(f"{name} of {run} to {steps} network calls by the method '{method}'; writing {out}")
     origin = {"task": world.record(), "algorithm": name, "source": str(run)}
-    distill(agent, data, steps=steps, out=out, updates=updates, method=method, seed=seed, resume=resume, **origin)
+    how: dict[str, Any] = {"method": method, "seed": seed, "resume": resume, "capture": capture}
+    distill(agent, data, steps=steps, out=out, updates=updates, **how, **origin)
     say(f"distilled: {out}")
 
 
@@ -123,11 +126,20 @@ def task_of(run: Path, name: str | None = None, env: str | None = None) -> Task:
         ) from error
 
 
-def evaluate_job(run: Path, world: Task, *, protocol: str | None, episodes: int, seed: int) -> Report:
+def evaluate_job(
+    run: Path,
+    world: Task,
+    *,
+    protocol: str | None,
+    episodes: int,
+    seed: int,
+    device: str = "cpu",
+    capture: str = "auto",
+) -> Report:
     """Score a run folder's agent, and keep the report there."""
-    agent, name = checkpoint.load(run), checkpoint.read_config(run)["algorithm"]
-    tell = evaluation_progress()
-    scored = evaluate(agent, world, protocol=protocol, episodes=episodes, seed=seed, progress=tell)
+    agent, name = checkpoint.load(run).to(device), checkpoint.read_config(run)["algorithm"]
+    how: dict[str, Any] = {"protocol": protocol, "episodes": episodes, "seed": seed, "capture": capture}
+    scored = evaluate(agent, world, **how, progress=evaluation_progress())
     scored = replace(scored, algorithm=name)
     report.keep(run, scored)
     return scored

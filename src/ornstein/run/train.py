@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +20,7 @@ from ornstein.contract import Learner, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.errors import InputError, TrainingError, positive
 from ornstein.run import checkpoint, log
+from ornstein.run.capture import Captured, records
 from ornstein.run.checkpoint import Moment, Progress
 
 L = TypeVar("L", bound=Learner)
@@ -44,6 +46,7 @@ def train(
     seed: int = 0,
     updates: int | None = None,
     resume: bool = False,
+    capture: str = "auto",
 ) -> L:
     """Teach an agent, in place.
 
@@ -53,9 +56,12 @@ def train(
         updates: of the main stage, in place of the configuration's; other stages keep their share.
         resume: go on with the run in `out`; afresh if there is none. On a CPU the weights are bit for bit those of an
             uninterrupted run.
+        capture: whether updates are recorded as CUDA graphs, which run faster: `auto` where the agent is on CUDA, `on`
+            (refused elsewhere), or `off`.
 
     Raises:
-        InputError: a folder that holds a run (without `resume`) or another configuration (with it); a count below 1.
+        InputError: a folder that holds a run (without `resume`) or another configuration (with it); a count below 1;
+            capture where there is no CUDA.
         TrainingError: a loss that is no longer finite, or a disk that is full. The last checkpoint is kept.
     """
     if updates is not None:
@@ -66,7 +72,7 @@ def train(
         checkpoint.restore(run, agent, checkpoint.read_checkpoint(run)[1])
         return agent.eval()
     torch.manual_seed(seed)
-    return teach(agent, data, run, config)
+    return teach(agent, data, run, config, capture=capture)
 
 
 def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
@@ -133,10 +139,13 @@ def teach(
     look: Look | None = None,
     every: int = 0,
     course: Course | None = None,
+    capture: str = "auto",
 ) -> L:
     """Train with the random state as it is, from where `run` stands if it holds a checkpoint. `look` is called after
-    each `every` updates, and must leave the random state alone. `course` stands in place of the agent's own stages.
-    Nothing is written before the first stage is ready."""
+    each `every` updates, and must leave the random state alone. `course` stands in place of the agent's own stages;
+    `capture` is as for `train`. Nothing is written before the first stage is ready."""
+    device = next((p.device for p in agent.parameters()), torch.device("cpu"))
+    records(capture, device)  # refuses before anything is done
     agent.train()
     course = course or Course(agent.stages, agent.fit)
     progress, tensors = Progress([]), None
@@ -144,7 +153,7 @@ def teach(
         progress, tensors = checkpoint.read_checkpoint(run)
     done, base = sum(steps for _, steps in course.stages[: progress.stage]) + progress.step, 0
     with log.Teller(course.stages, done) as teller, _interruptible() as asked:
-        loop = _Loop(agent, run, progress, teller, asked, look, every)
+        loop = _Loop(agent, run, progress, teller, asked, look, every, partial(Captured, mode=capture, device=device))
         for number, stage in enumerate(_stages(agent, course, data, run, progress, tensors)):
             if number == 0 and run is not None:
                 _open(run, config, done)
@@ -194,18 +203,19 @@ class _Loop:
         asked: threading.Event,
         look: Look | None,
         every: int,
+        captured: Callable[..., Captured],
     ):
         self.agent, self.run, self.progress, self.teller = agent, run, progress, teller
-        self.asked, self.look, self.every = asked, look, every
+        self.asked, self.look, self.every, self.captured = asked, look, every, captured
         self.start = self.saved = time.monotonic()
         self.earlier = progress.seconds
         self.sums: dict[str, Tensor] = {}
         self.seen = 0
 
     def go(self, stage: Stage, base: int) -> None:
-        interval = max(1, min(50, stage.steps // 50))
+        interval, update = max(1, min(50, stage.steps // 50)), self.captured(stage.update)
         for step in range(self.progress.step + 1, stage.steps + 1):
-            metrics = stage.update(stage.view.batch(stage.batch))
+            metrics = update(stage.view.batch(stage.batch))
             self.seen += 1
             for name, value in metrics.items():
                 self.sums[name] = self.sums[name] + value if name in self.sums else value

@@ -1,0 +1,55 @@
+"""Ensembles of values as one batched call."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ornstein.errors import choose, positive
+from ornstein.networks.blocks import ACTIVATIONS
+
+
+class Critics(nn.Module):
+    """obs (B, obs), act (B, act) | None -> values (members, B) of as many networks that share nothing; `act=0` makes
+    them values of states. Every layer is one batched product over all members.
+
+    `norm` puts a layer norm before each activation. Weights begin as those of separate `nn.Linear` layers.
+    """
+
+    def __init__(
+        self,
+        obs: int,
+        act: int = 0,
+        members: int = 2,
+        hidden: Sequence[int] = (256, 256, 256),
+        activation: str = "mish",
+        norm: bool = False,
+    ):
+        super().__init__()
+        self.members, self.act = positive("members", members), act
+        self.activation = ACTIVATIONS[choose("activation", activation, ACTIVATIONS)]()
+        sizes = [obs + act, *hidden, 1]
+        self.weights = nn.ParameterList(_uniform(a, members, a, b) for a, b in pairwise(sizes))
+        self.biases = nn.ParameterList(_uniform(a, members, 1, b) for a, b in pairwise(sizes))
+        ones = (torch.ones(members, 1, b) for b in hidden if norm)
+        self.gains = nn.ParameterList(ones)
+        self.shifts = nn.ParameterList(torch.zeros(members, 1, b) for b in hidden if norm)
+
+    def forward(self, obs: Tensor, act: Tensor | None = None) -> Tensor:
+        x = obs if act is None else torch.cat([obs, act], -1)
+        h = x.expand(self.members, *x.shape)  # (E, B, features)
+        last = len(self.weights) - 1
+        for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = torch.baddbmm(bias, h, weight)
+            if k < last:
+                if self.gains:
+                    h = F.layer_norm(h, h.shape[-1:]) * self.gains[k] + self.shifts[k]
+                h = self.activation(h)
+        return h[..., 0]
+
+
+def _uniform(inputs: int, *shape: int) -> Tensor:
+    return (2 * torch.rand(shape) - 1) / math.sqrt(inputs)

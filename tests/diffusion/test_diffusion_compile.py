@@ -1,0 +1,125 @@
+"""Every loss and every sampling call is one graph without host reads: `fullgraph` refuses a Python branch on a tensor's
+value and a value read from the device."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from oracles import Mlp, guides
+from torch import Tensor, nn
+
+from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.path import Churn
+from ornstein.diffusion.pin import Pin
+from ornstein.diffusion.solvers import SOLVERS
+from ornstein.diffusion.target import TARGETS, WEIGHTS
+
+# theirs, of a lookup that is cached between calls and worked out anew in a graph
+pytestmark = pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    """Else a function is refused after it was compiled for eight models."""
+    torch.compiler.reset()
+    yield
+
+
+class Short(nn.Module):
+    """The least network: the fewer operations, the sooner it is compiled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
+        return self.gain * x + noise[:, None] / 1000
+
+
+def same_in_one_graph(run: Callable[..., Tensor], *args: Any) -> None:
+    torch.manual_seed(1)
+    want = run(*args)
+    torch.manual_seed(1)
+    got = torch.compile(run, fullgraph=True, backend="eager")(*args)
+    torch.testing.assert_close(got, want)
+    assert got.isfinite().all()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_is_one_graph(solver: str) -> None:
+    churn = Churn(2.0, 0.0, math.inf)
+    model = Diffusion(Short(), Recipe("flow", "v", solver=solver, steps=4, clip=2.0, eta=0.5, churn=churn))
+    with torch.no_grad():
+        same_in_one_graph(lambda noise: model.sample(noise), torch.randn(6, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "grid"),
+    [
+        ("cosine", 20, "uniform"), ("linear", None, "karras"), ("subvp", None, "logsnr"),
+        ("ve", None, "quadratic"), ("karras", None, "karras"),
+    ],
+)  # fmt: skip
+def test_every_process_is_one_graph(name: str, levels: int | None, grid: str) -> None:
+    model = Diffusion(Short(), Recipe(name, "edm", levels, solver="dpmpp", grid=grid, steps=3))
+    with torch.no_grad():
+        same_in_one_graph(lambda noise: model.sample(noise), torch.randn(6, 2))
+
+
+@pytest.mark.parametrize(
+    ("solver", "guide"),
+    [("ddpm", "free"), ("ddpm", "climb"), ("ddpm", "lean"), ("heun", "lean")],
+)
+def test_guided_sampling_is_one_graph(solver: str, guide: str) -> None:
+    torch.manual_seed(0)
+    model = Diffusion(Mlp(cond=1), Recipe(solver=solver, steps=3, target="x0"))
+    with torch.no_grad():
+        same_in_one_graph(
+            lambda noise, cond: model.sample(noise, cond, guide=guides()[guide]), torch.randn(6, 1), torch.randn(6, 1)
+        )
+
+
+PIN = Pin(torch.tensor([[True], [False], [False], [False], [False], [False]]), torch.zeros(1))
+
+
+def test_a_pinned_and_guided_table_is_one_graph() -> None:
+    model = Diffusion(Mlp(cond=1), Recipe("cosine", "eps", 20, steps=3))
+    with torch.no_grad():
+        same_in_one_graph(
+            lambda noise: model.sample(noise, torch.ones(6, 1), guide=guides()["free"], pin=PIN), torch.randn(6, 1)
+        )
+
+
+def test_a_projected_warm_start_in_half_precision_is_one_graph() -> None:
+    model = Diffusion(Mlp(), Recipe("linear", "v", solver="unipc", steps=4, precision="bfloat16"))
+    with torch.no_grad():
+        same_in_one_graph(
+            lambda noise, guess: model.sample(noise, guess=guess, level=0.6, project=lambda x: x.clamp(-1, 0.5)),
+            torch.randn(6, 1),
+            torch.randn(6, 1),
+        )
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_loss_is_one_graph(target: str, weight: str) -> None:
+    model = Diffusion(Short(), Recipe("cosine", target, weight=weight))
+    same_in_one_graph(lambda x0: model.loss(x0, pin=PIN).mean(), torch.randn(6, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [("vp", 20), ("linear", None), ("subvp", None), ("ve", None), ("flow", None), ("karras", None)],
+)
+def test_the_loss_of_every_process_is_one_graph(name: str, levels: int | None) -> None:
+    model = Diffusion(Mlp(), Recipe(name, "edm", levels))
+    same_in_one_graph(lambda x0: model.loss(x0, pin=PIN).mean(), torch.randn(6, 1))
+
+
+@pytest.mark.parametrize("name", ["linear", "ve"])
+def test_the_score_is_one_graph(name: str) -> None:
+    model, t = Diffusion(Short(), Recipe(name, "v")), torch.full((6,), 0.4)
+    same_in_one_graph(lambda x: model.score(x, t), torch.randn(6, 2))
+    same_in_one_graph(lambda x: torch.cat([part.expand(6, 2) for part in model.reverse(x, t)]), torch.randn(6, 2))
