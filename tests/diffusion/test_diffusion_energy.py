@@ -148,12 +148,12 @@ def test_a_network_trained_with_it_guides_to_the_tilted_gaussian() -> None:
     net = nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1)).double()
     model = ideal(gaussian(), Recipe("linear", "v", solver="dpmpp", grid="logsnr", steps=40))
     opt = torch.optim.Adam(net.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, 1e-2, total_steps=500)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, 1e-2, total_steps=300)
 
     def energy(x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         return net(torch.cat([x, t.expand(len(x))[:, None]], 1))[:, 0]
 
-    for update in range(500):
+    for update in range(300):
         support = supports(32, 64, seed=update)
         opt.zero_grad()
         contrastive_energy_loss(model, energy, support, worth(support)).mean().backward()

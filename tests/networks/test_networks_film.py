@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ornstein.errors import InputError
+from ornstein.networks import conv
+from ornstein.networks.conv import Conv, Double, Norm
 from ornstein.networks.film_unet import FilmUNet
 
 MULTS = (1, 2, 4)
@@ -18,6 +20,58 @@ def draw(*shape: int, seed: int = 1) -> Tensor:
 def unet(**settings: object) -> FilmUNet:
     torch.manual_seed(0)
     return FilmUNet(3, **{"width": 8, "mults": MULTS, "cond": 2, "emb": 16, **settings}).eval()
+
+
+def plain(layer: Conv, x: Tensor) -> Tensor:
+    """Torch's own convolution."""
+    weight = layer.weight.view(len(layer.bias), -1, layer.kernel)
+    return F.conv1d(x, weight, layer.bias, layer.stride, layer.kernel // 2)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (5, 1), (5, 2)])
+@pytest.mark.parametrize("rows", [1, 6, 7])
+def test_convolution_is_torchs(
+    rows: int, kernel: int, stride: int, batch: int, wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever way it is computed, with its gradients."""
+    monkeypatch.setattr(conv, "_WIDE", 0 if wide else 10**9)
+    torch.manual_seed(0)
+    layer, x = Conv(4, 6, kernel, stride), draw(batch, 4, rows).requires_grad_()
+    got, want = layer(x), plain(layer, x)
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+    pairs = [torch.autograd.grad(out.square().sum(), [x, *layer.parameters()]) for out in (got, want)]
+    torch.testing.assert_close(pairs[0], pairs[1], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_doubling_is_torchs_transposed_convolution(rows: int) -> None:
+    layer, x = Double(4), draw(2, 4, rows)
+    weight = layer.weight.view(4, 4, 4).permute(2, 1, 0)  # (c_in, c_out, kernel)
+    want = F.conv_transpose1d(x, weight, layer.bias, stride=2, padding=1)
+    torch.testing.assert_close(layer(x), want, atol=1e-5, rtol=1e-5)
+
+
+def test_norm_is_torchs_whatever_the_memory() -> None:
+    layer, x = Norm(16), 3 * draw(2, 16, 5) + 1
+    nn.init.normal_(layer.weight)
+    nn.init.normal_(layer.bias)
+    want = F.group_norm(x, 8, layer.weight, layer.bias)
+    torch.testing.assert_close(layer(x), want)
+    torch.testing.assert_close(layer(x.mT.contiguous().mT), want)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(Conv(64, 32, 5), nn.Conv1d(64, 32, 5)), (Double(64), nn.ConvTranspose1d(64, 64, 4))]
+)
+def test_convolutions_start_as_torchs_do(ours: nn.Module, theirs: nn.Module) -> None:
+    for name in ("weight", "bias"):
+        mine, its = getattr(ours, name), getattr(theirs, name)
+        assert mine.numel() == its.numel()
+        bound = its.abs().amax().item()
+        assert mine.abs().amax().item() == pytest.approx(bound, rel=0.05 if name == "weight" else 0.3)
+        assert mine.mean().abs() < 0.5 * bound
 
 
 @pytest.mark.parametrize(("features", "cond", "parameters"), [(2, 40, 65_783_298), (10, 38, 65_768_970)])
@@ -36,10 +90,9 @@ def test_the_parts_make_one_linear_map_of_level_and_condition() -> None:
 def test_a_block_is_the_papers() -> None:
     """scale * first(x) + shift between the convolutions: scale itself, not 1 + scale."""
     block, x, scale, shift = unet().blocks[0], draw(2, 3, 8), draw(2, 8), draw(2, 8, seed=2)
-    h = F.mish(F.group_norm(F.conv1d(x, block.first[0].weight, block.first[0].bias, padding=2), 8))
-    h = scale[:, :, None] * h + shift[:, :, None]
-    h = F.mish(F.group_norm(F.conv1d(h, block.second[0].weight, block.second[0].bias, padding=2), 8))
-    want = h + F.conv1d(x, block.skip.weight, block.skip.bias)
+    h = F.mish(F.group_norm(plain(block.first[0], x), 8))
+    h = F.mish(F.group_norm(plain(block.second[0], scale[:, :, None] * h + shift[:, :, None]), 8))
+    want = h + plain(block.skip, x)
     torch.testing.assert_close(block(x, scale, shift), want, atol=1e-5, rtol=1e-5)
 
 

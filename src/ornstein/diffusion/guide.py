@@ -93,7 +93,7 @@ class PlugIn(Guide):
     With `through`, Cov[x0 | x] = (sigma^2 / alpha) dD/dx: the gradient of J(D(x)) goes through the network, forwards
     and backwards once (DPS, Chung et al. 2023, arXiv:2209.14687). Without, it is taken for the number std^2 sigma^2 /
     (alpha^2 std^2 + sigma^2), as it would be for data of independent Gaussian entries of standard deviation `std`: an
-    approximation (PiGDM's, Song et al. 2023, for std = 1) that needs no backward pass.
+    approximation (PiGDM's, Song et al. 2023, for std = 1) that needs no backward pass of the network.
     """
 
     energy: Callable[[Tensor], Tensor]

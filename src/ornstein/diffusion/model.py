@@ -41,7 +41,8 @@ class Recipe:
     TRAINED: ClassVar = ("process", "target", "levels", "data_std")  # weights mean something else under another one
 
     def __post_init__(self) -> None:
-        tables: tuple[Iterable[str], ...] = (PROCESSES, TARGETS, WEIGHTS, SOLVERS, GRIDS, ("float32", "bfloat16", "auto"))
+        precisions = ("float32", "bfloat16", "auto")
+        tables: tuple[Iterable[str], ...] = (PROCESSES, TARGETS, WEIGHTS, SOLVERS, GRIDS, precisions)
         for kind, known in zip(("process", "target", "weight", "solver", "grid", "precision"), tables, strict=True):
             choose(kind, getattr(self, kind), known)
         positive("steps", self.steps)

@@ -10,7 +10,9 @@ class Pin(NamedTuple):
     """Known entries. `mask` is bool and true where `value` is known; both broadcast to (B, *event).
 
     A model trained with its pins (clean values in the noised input, no loss there) is a conditional model, which
-    is what makes replacement right when sampling (Diffuser, arXiv:2205.09991, section 3.3).
+    is what makes replacement right when sampling (Diffuser, arXiv:2205.09991, section 3.3). With a model that
+    was not, it is biased: of two standard normal entries with correlation 0.8, of which one is known to be 1, the other
+    comes out as N(0.606, 0.701^2) in place of N(0.8, 0.6^2).
     """
 
     mask: Tensor

@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ornstein.errors import InputError, choose
-from ornstein.networks.blocks import ACTIVATIONS, ConvBlock, Denoiser, noise_embedding
+from ornstein.networks.blocks import ACTIVATIONS, Denoiser, noise_embedding
+from ornstein.networks.conv import Conv, Double, Norm
+
+
+def _conv_block(c_in: int, c_out: int, act: type[nn.Module], kernel: int) -> nn.Sequential:
+    return nn.Sequential(Conv(c_in, c_out, kernel), Norm(c_out), act())
 
 
 class _FilmBlock(nn.Module):
@@ -17,8 +22,8 @@ class _FilmBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, act: type[nn.Module], kernel: int):
         super().__init__()
-        self.first, self.second = ConvBlock(c_in, c_out, act, kernel), ConvBlock(c_out, c_out, act, kernel)
-        self.skip = nn.Conv1d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.first, self.second = _conv_block(c_in, c_out, act, kernel), _conv_block(c_out, c_out, act, kernel)
+        self.skip = Conv(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         h = torch.addcmul(shift[:, :, None], scale[:, :, None], self.first(x))  # scale, not 1 + scale
@@ -60,13 +65,13 @@ class FilmUNet(Denoiser):
         self.null = nn.Parameter(torch.zeros(cond)) if cond and drop > 0 else None
         self.blocks = nn.ModuleList(_FilmBlock(*pair, act, kernel) for a, b in levels for pair in ((a, b), (b, b)))
         self.resample = nn.ModuleList(
-            [nn.Conv1d(b, b, 3, stride=2, padding=1) for _, b in down[:-1]]
+            [Conv(b, b, 3, stride=2) for _, b in down[:-1]]
             + [nn.Identity(), nn.Identity()]
-            + [nn.ConvTranspose1d(b, b, 4, stride=2, padding=1) for _, b in up]
+            + [Double(b) for _, b in up]
         )
         self.shares = [b for _, b in levels for _ in range(4)]  # scale and shift of two blocks a level
         self.film = nn.Linear(emb + cond, sum(self.shares))  # of all blocks, as one product
-        self.head = nn.Sequential(ConvBlock(width, width, act, kernel), nn.Conv1d(width, features, 1))
+        self.head = nn.Sequential(_conv_block(width, width, act, kernel), Conv(width, features, 1))
 
     def times(self, noise: Tensor) -> Tensor:
         return F.linear(self.act(self.noise(noise)), self.film.weight[:, : self.emb], self.film.bias)
@@ -92,7 +97,7 @@ class FilmUNet(Denoiser):
         skips: list[Tensor] = []
         for i, resample in enumerate(self.resample):  # downward, the middle, upward
             if i > self.depth:
-                h = torch.cat([h, skips.pop()], 1)
+                h = torch.cat([h.mT, skips.pop().mT], 2).mT  # as `Conv` likes its memory
             for k in (2 * i, 2 * i + 1):
                 h = self.blocks[k](h, *shares[2 * k : 2 * k + 2])
             if i < self.depth:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +18,7 @@ from ornstein.diffusion.optim import Optim, Stepper, follow
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, positive
 from ornstein.run import checkpoint
+from ornstein.run.capture import Captured
 from ornstein.run.train import Course, finished, teach
 
 L = TypeVar("L", bound=Learner)
@@ -38,8 +40,9 @@ class Walked(NamedTuple):
 class Walks:
     """The teacher's trajectories, kept and drawn again: to walk costs ten times what learning from it does."""
 
-    def __init__(self, teacher: Diffusion, stations: tuple[int, ...], lesson: Lesson):
-        self.teacher, self.stations, self.lesson = teacher, stations, lesson
+    def __init__(self, teacher: Diffusion, stations: tuple[int, ...], lesson: Lesson, capture: str = "off"):
+        self.trajectory = Captured(partial(few.trajectory, teacher, stations), capture, teacher._told.device)
+        self.lesson = lesson
         self.fields: dict[str, Tensor] = {}
         self.drawn = self.next = self.rows = 0
 
@@ -57,7 +60,7 @@ class Walks:
         """`n` new trajectories, for conditions and known entries as the data has them."""
         x0, cond, pin = self.lesson.example(self.lesson.view.batch(n))
         noise = torch.randn_like(x0)
-        states = few.trajectory(self.teacher, self.stations, noise, cond, pin)
+        states = self.trajectory(noise, cond, pin)
         found = {"noise": noise, "states": states.transpose(0, 1)}
         if cond is not None:
             found["cond"] = cond
@@ -104,7 +107,7 @@ def distill(
         resume: go on with the distillation in `out`; afresh if there is none. The teacher's trajectories are walked
             anew, so the weights are not bit for bit those of an uninterrupted one.
         rate: the learning rate, which falls to zero along a half cosine.
-        capture: whether updates are recorded as CUDA graphs, as for `ornstein.train`.
+        capture: whether updates and the teacher's walks are recorded as CUDA graphs, as for `ornstein.train`.
         task, algorithm, source: what config.json is to say of where this came from.
 
     Raises:
@@ -135,13 +138,13 @@ def distill(
 
     def fit(data: Episodes) -> Iterator[Stage]:
         for said, (name, lesson) in zip(names, lessons.items(), strict=True):
-            yield _stage(said, name, teacher, student, lesson, updates, method)
+            yield _stage(said, name, teacher, student, lesson, updates, method, capture)
 
     return teach(student, data, run, config, course=Course([(said, updates) for said in names], fit), capture=capture)
 
 
 def _stage(
-    said: str, name: str, teacher: Learner, student: Learner, lesson: Lesson, updates: int, method: str
+    said: str, name: str, teacher: Learner, student: Learner, lesson: Lesson, updates: int, method: str, capture: str
 ) -> Stage:
     model, average = getattr(student, name), getattr(student, f"{name}_ema")
     stepper: Stepper = getattr(student, f"step_{name}_distilled")
@@ -167,7 +170,7 @@ def _stage(
             return few.consistency_loss(model, *example, teacher=guide)
 
         return Stage(said, lesson.view, learn(loss), updates, lesson.batch)
-    walks = Walks(guide, stations, lesson)
+    walks = Walks(guide, stations, lesson, capture)
     if method == "path":
         return Stage(said, walks, learn(lambda b: few.path_loss(model, b.states, b.cond, b.pin)), updates, lesson.batch)
     return Stage(
