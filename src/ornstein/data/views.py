@@ -38,10 +38,11 @@ class Transitions:
     def __init__(self, data: Episodes) -> None:
         """Raises `InputError` if no step has a known successor."""
         self.data = data
-        self.at_end = torch.zeros(len(data), dtype=torch.bool, device=data.device)
-        self.at_end[data.ends] = True
-        self.episode = torch.cumsum(self.at_end, 0) - self.at_end.long()  # (S,) the episode of each step
-        kept = ~self.at_end | data.done | data.final_valid[self.episode]
+        at_end = torch.zeros(len(data), dtype=torch.bool, device=data.device)
+        at_end[data.ends] = True
+        self.episode = torch.cumsum(at_end, 0) - at_end.long()  # (S,) the episode of each step
+        self.numbers = torch.stack([data.rew, data.done.to(data.rew), at_end.to(data.rew)], 1)  # (S, 3), one gather
+        kept = ~at_end | data.done | data.final_valid[self.episode]
         self.steps = kept.nonzero().squeeze(1)
         if not len(self.steps):
             raise InputError(
@@ -55,10 +56,14 @@ class Transitions:
     def batch(self, n: int) -> Transition:
         """`n` transitions, drawn with replacement by the global generator of the data's device."""
         data = self.data
-        i = self.steps[torch.randint(len(self.steps), (n,), device=data.device)]
-        inside = data.obs[(i + 1).clamp(max=len(data) - 1)]
-        next_obs = torch.where(self.at_end[i, None], data.final_obs[self.episode[i]], inside)
-        return Transition(data.obs[i], data.act[i], data.rew[i], next_obs, data.done[i].float())
+        i = torch.randint(len(self.steps), (n,), device=data.device)
+        if len(self.steps) < len(data):
+            i = self.steps.index_select(0, i)
+        rew, done, at_end = self.numbers.index_select(0, i).unbind(1)
+        inside = data.obs.index_select(0, (i + 1).clamp_(max=len(data) - 1))
+        final = data.final_obs.index_select(0, self.episode.index_select(0, i))
+        next_obs = torch.where(at_end[:, None] > 0, final, inside)
+        return Transition(data.obs.index_select(0, i), data.act.index_select(0, i), rew, next_obs, done)
 
 
 class Windows:
@@ -78,6 +83,9 @@ class Windows:
         steps = torch.arange(len(data), device=data.device)
         self.starts = steps if pad else steps[steps + span <= data.last]
         self.offsets = torch.arange(0, span + 1, stride, device=data.device)  # (H,)
+        self.obs = None if pad else _stretches(data.obs, horizon, stride)  # (S - span, H, O)
+        self.act = None if pad else _stretches(data.act, horizon, stride)
+        self.all_real = torch.ones(1, horizon, dtype=torch.bool, device=data.device)
         self.returns = torch.zeros_like(data.rew)
         if discount is not None:
             self.returns = discounted_returns(data.rew, data.last, discount)
@@ -89,13 +97,25 @@ class Windows:
     def batch(self, n: int) -> Window:
         """`n` windows, drawn with replacement by the global generator of the data's device."""
         data = self.data
-        start = self.starts[torch.randint(len(self.starts), (n,), device=data.device)]
+        start = self.starts.index_select(0, torch.randint(len(self.starts), (n,), device=data.device))
+        returns = self.returns.index_select(0, start)
+        if self.obs is not None and self.act is not None:
+            real = self.all_real.expand(n, -1)
+            return Window(self.obs.index_select(0, start), self.act.index_select(0, start), real, returns)
         rows = start[:, None] + self.offsets  # (B, H)
-        last = data.last[start][:, None]
+        last = data.last.index_select(0, start)[:, None]
         real = rows <= last
-        rows = torch.minimum(rows, last)
-        act = data.act[rows].masked_fill(~real[..., None], 0.0)
-        return Window(data.obs[rows], act, real, self.returns[start])
+        rows = torch.minimum(rows, last).flatten()
+        obs, act = (field.index_select(0, rows).unflatten(0, real.shape) for field in (data.obs, data.act))
+        return Window(obs, act.masked_fill_(~real[..., None], 0.0), real, returns)
+
+
+def _stretches(field: Tensor, horizon: int, stride: int) -> Tensor:
+    """Every window of a field (S, ...) as a view that copies nothing: (S - span, H, ...)."""
+    field = field.contiguous()
+    step, *rest = field.stride()
+    count = len(field) - (horizon - 1) * stride
+    return field.as_strided((count, horizon, *field.shape[1:]), (step, stride * step, *rest))
 
 
 def _compare(lengths: Tensor, needed: int, horizon: int, stride: int, fate: str) -> None:
