@@ -179,6 +179,7 @@ def result(name: str, **ratios: float) -> dict[str, Any]:
     sides = {name: side(0.012 / value, calls=4) for name, value in ratios.items()} | {"peer": side(0.012)}
     found = {name: {"ratio": value, "ci95": [value - 0.1, value + 0.1]} for name, value in ratios.items()}
     return {
+        "case": name,
         "title": CASES[name]["title"],
         "commit": "abc",
         "peer": "05f17fc",
@@ -186,7 +187,7 @@ def result(name: str, **ratios: float) -> dict[str, Any]:
         "machine": {"cpu": "a processor", "threads": 1},
         "versions": {"torch": "2.13.0"},
         "seconds": 60,
-        "rows": [{"metric": "act", "clock": "cpu", "sides": sides, "ratios": found}],
+        "rows": [{"metric": "act", "clock": "cpu", "sides": sides, "ratios": found, "short": []}],
     }
 
 
@@ -203,7 +204,7 @@ def test_tables_are_made_from_results(tmp_path: Path) -> None:
     assert "| 172 k | 5 / 4 | 12 ms | 6 ms |" in table[2]
     assert table[2].endswith("| 2.00 | 1.90 to 2.10 | 1.50 |")
     assert table[3].endswith("| **0.50** | 0.40 to 0.60 |  |")  # what is slower stands out
-    assert "| geometric mean | all |  |  |  |  | 1.00 |" in table[4]
+    assert "| geometric mean | training and sampling |  |  |  |  | 1.00 |" in table[4]
     assert "sampling" in table[5]
     assert len(table) == 6  # nothing of training was timed
     shipped = speed_tables.as_shipped("cpu", tmp_path).splitlines()
@@ -225,6 +226,27 @@ def test_every_row_of_a_table_has_as_many_cells(tmp_path: Path) -> None:
         assert len({line.count("|") for line in table.splitlines()}) == 1
         assert len(table.splitlines()) >= 3
     assert "| success | 0.91 | 0.93 |" in speed_tables.equal_result("cpu", tmp_path)
+
+
+def test_what_falls_short_is_told_with_a_profile(tmp_path: Path) -> None:
+    import speed_tables
+    from speed_cases import aim
+    from speed_harness import write
+
+    assert speed_tables.short("cpu", tmp_path) == speed_tables.EMPTY
+    slow = result("c", like_for_like=1.2)
+    write(tmp_path / "d256-cpu.json", result("d256", like_for_like=1.2))
+    assert speed_tables.short("cpu", tmp_path) == "*None.*"
+    profiles = {"like_for_like": [["aten::mish", 0.4]], "peer": [["aten::mm", 0.3]]}
+    slow["rows"][0] |= {"short": ["like_for_like"], "aims": {"like_for_like": 1.5}, "profiles": profiles}
+    write(tmp_path / "c-cpu.json", slow)
+    row = speed_tables.short("cpu", tmp_path).splitlines()[2]
+    assert row.endswith("| like for like | 1.5 | 1.20 | mish 40% | mm 30% |")
+    assert [aim("c", m, "like_for_like", "cpu") for m in ("train_step", "train_iter", "act")] == [1.0, 1.4, 1.5]
+    assert aim("h_windows", "batch", "like_for_like", "cpu") == 10.0
+    assert aim("c", "act", "as_shipped", "cpu") == 1.0
+    assert aim("c", "act", "equal_calls", "cpu") == 0.0
+    assert [aim("f_unet", m, "like_for_like", "cuda") for m in ("train_step", "chunk_ddpm")] == [1.5, 5.0]
 
 
 def test_durations_read_well() -> None:

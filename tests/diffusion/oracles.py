@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pytest
@@ -53,24 +54,29 @@ class Mixture:
         second = sum(w * (m**2 + s**2) for w, m, s in zip(self.weights, self.means, self.stds, strict=True))
         return (second - self.mean**2) ** 0.5
 
+    @cache  # noqa: B019  # there are few
+    def parts(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """The logs of the weights, the means and the variances."""
+        weights, means, stds = (torch.tensor(v, dtype=dtype) for v in (self.weights, self.means, self.stds))
+        return weights.log(), means, stds**2
+
     def __call__(self, x: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
         """E[x0 | x]: Bayes' rule for each part, weighed by how likely the part is."""
-        weights, means, stds = (x.new_tensor(v) for v in (self.weights, self.means, self.stds))
-        x, alpha, sigma = x[..., None], last(alpha), last(sigma)
-        var = alpha**2 * stds**2 + sigma**2
-        means_given_x = (alpha * stds**2 * x + sigma**2 * means) / var
         if len(self.weights) == 1:
-            return means_given_x[..., 0]
-        likely = torch.softmax(weights.log() - 0.5 * var.log() - (x - alpha * means) ** 2 / (2 * var), -1)
-        return (likely * means_given_x).sum(-1)
+            var = alpha**2 * self.stds[0] ** 2 + sigma**2
+            return alpha * self.stds[0] ** 2 / var * x + sigma**2 / var * self.means[0]
+        logs, means, squares = self.parts(x.dtype)
+        x, alpha, sigma = x[..., None], last(alpha), last(sigma)
+        var = alpha**2 * squares + sigma**2
+        likely = torch.softmax(logs - 0.5 * var.log() - (x - alpha * means) ** 2 / (2 * var), -1)
+        return (likely * (alpha * squares * x + sigma**2 * means) / var).sum(-1)
 
     def log_density(self, x: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
         """log p_t(x), entry by entry, of the noised data."""
-        weights, means, stds = (x.new_tensor(v) for v in (self.weights, self.means, self.stds))
+        logs, means, squares = self.parts(x.dtype)
         x, alpha, sigma = x[..., None], last(alpha), last(sigma)
-        var = alpha**2 * stds**2 + sigma**2
-        logs = weights.log() - 0.5 * (2 * torch.pi * var).log() - (x - alpha * means) ** 2 / (2 * var)
-        return logs.logsumexp(-1)
+        var = alpha**2 * squares + sigma**2
+        return (logs - 0.5 * (2 * torch.pi * var).log() - (x - alpha * means) ** 2 / (2 * var)).logsumexp(-1)
 
 
 def gaussian(mean: float = 0.5, std: float = 0.3) -> Mixture:

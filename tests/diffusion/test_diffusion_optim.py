@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, slow
+from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, pace, slow
 
 
 def net() -> nn.Sequential:
@@ -46,10 +46,53 @@ def test_the_cosine_rate_falls_to_zero() -> None:
     for i in range(6):
         before = module[0].weight.clone()
         step(loss(module, i))
-        rates.append(step.adam.param_groups[0]["lr"])
+        rates.append(float(step.adam.param_groups[0]["lr"]))
         assert torch.equal(before, module[0].weight) == (i >= 4)
     want = [0.05 * (1 + math.cos(math.pi * min(i, 4) / 4)) for i in range(6)]
     assert rates == pytest.approx(want, abs=1e-12)
+
+
+def test_a_rate_on_the_device_is_the_same_rate() -> None:
+    """To the last bit of the weights."""
+    ours, theirs = net(), net()
+    step, adam = Stepper(ours, Optim(0.01, cosine=True)), torch.optim.AdamW(theirs.parameters(), weight_decay=0)
+    step.over(7)
+    adam.param_groups[0]["fused"] = True
+    for i in range(7):
+        step(loss(ours, i))
+        adam.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * i / 7)) / 2
+        adam.zero_grad()
+        loss(theirs, i).backward()
+        adam.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_a_cosine_rate_that_was_not_told_the_steps_falls_at_once() -> None:
+    module = net()
+    step = Stepper(module, Optim(0.1, cosine=True))
+    step(loss(module, 0))
+    before = module[0].weight.clone()
+    assert not torch.equal(before, net()[0].weight)
+    step(loss(module, 1))
+    assert torch.equal(before, module[0].weight)
+
+
+def test_what_changes_from_step_to_step_stays_in_its_place() -> None:
+    """So that a recorded step finds it there: count, rate, moments, weights."""
+    module = net()
+    step = Stepper(module, Optim(0.1, cosine=True))
+    step.over(9)
+
+    def places() -> list[int]:
+        held = [step.count, step.adam.param_groups[0]["lr"], *step.state_dict().values(), *module.parameters()]
+        return [x.data_ptr() for x in held]
+
+    step(loss(module, 0))
+    before = places()
+    for i in range(1, 4):
+        step(loss(module, i))
+    assert places() == before
+    assert step.count == 4
 
 
 @pytest.mark.parametrize("clip", [None, 0.5])
@@ -69,7 +112,9 @@ def test_going_on_from_a_state_is_exact(cosine: bool) -> None:
     for i in range(4):
         step(loss(whole, i))
     state = {name: value.clone() for name, value in step.state_dict().items()}
-    assert all(isinstance(value, Tensor) for value in state.values())
+    names = {f"{i}.{part}" for i in range(6) for part in ("step", "exp_avg", "exp_avg_sq")}
+    assert state.keys() == {"count", *names}
+    assert (state["count"].dtype, state["count"].shape) == (torch.int64, ())
     resumed = copy.deepcopy(whole)
     again = Stepper(resumed, settings)
     again.over(8)
@@ -110,6 +155,28 @@ def test_follow_moves_parameters_part_of_the_way_and_copies_buffers() -> None:
     assert torch.equal(late[1].running_mean, module[1].running_mean)
     follow(late, module, 1.0)
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), late.parameters(), strict=True))
+
+
+def test_a_rate_may_be_a_tensor() -> None:
+    """And moves as the number does, to the last bit, in any precision."""
+    for kind in (torch.float32, torch.float64):
+        module = net().to(kind)
+        one, other = slow(module), slow(module)
+        Stepper(module, Optim(0.1))(module(torch.randn(16, 3, dtype=kind)).square().mean())
+        for rate in (0.0, 0.3, 0.7, 1.0):
+            follow(one, module, rate)
+            follow(other, module, torch.tensor(rate, dtype=kind))
+            assert all(torch.equal(a, b) for a, b in zip(*(x.state_dict().values() for x in (one, other)), strict=True))
+    assert other[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize(("every", "start"), [(1, 0), (1, 4), (3, 0), (3, 5), (2, 6)])
+def test_the_pace_of_an_average(every: int, start: int) -> None:
+    for n in range(1, 13):
+        want = 0.0 if n % every else 1.0 if n < start else 0.25
+        found = pace(torch.tensor(n), 0.25, every, start)
+        assert float(found) == want
+        assert isinstance(found, Tensor) == (every > 1 or start > 1), "a plain number costs nothing"
 
 
 def test_gradients_pass_through_a_frozen_module_and_not_into_it() -> None:

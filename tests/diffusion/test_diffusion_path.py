@@ -66,7 +66,7 @@ def test_what_is_even_on_each_grid(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
 def test_which_grids_visit_both_ends_of_the_usable_range(name: str, levels: int | None) -> None:
-    """`trailing` and `quadratic` leave the last step as long as the others; the rest ask once more at the lowest level."""
+    """The last step of `trailing` and `quadratic` is as long as others; the rest ask once more at the lowest level."""
     p = process(name, levels)
     for grid in GRIDS:
         last = times(make_path(p, 8, grid))[-2].item()

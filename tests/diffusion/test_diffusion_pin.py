@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.path import Churn, make_path
+from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.process import process
 from ornstein.diffusion.solvers import SOLVERS, sample
 

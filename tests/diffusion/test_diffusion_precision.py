@@ -66,7 +66,7 @@ def test_weights_and_gradients_stay_in_single_precision() -> None:
 @pytest.mark.parametrize("quick", [False, True])
 def test_auto_is_half_precision_where_that_is_quicker(quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device] = []
-    monkeypatch.setattr(module, "_quick", lambda device: asked.append(device) or quick)
+    monkeypatch.setattr(module, "_quick", lambda device, work: asked.append(device) or quick)
     noise, (single, half) = torch.randn(6, 1), pair()
     auto = Diffusion(single.net, Recipe("linear", "v", solver="ddim", steps=5, precision="auto"))
     assert torch.equal(auto.sample(noise), (half if quick else single).sample(noise))
@@ -76,12 +76,13 @@ def test_auto_is_half_precision_where_that_is_quicker(quick: bool, monkeypatch: 
 @pytest.mark.parametrize("amx", [False, True])
 def test_where_half_precision_is_quicker(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
-    assert module._quick(torch.device("cpu")) == amx
+    assert module._quick(torch.device("cpu"), 10**9) == amx
+    assert not module._quick(torch.device("cpu"), 10**8)  # too little to do
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
-    assert not module._quick(torch.device("cpu"))
+    assert not module._quick(torch.device("cpu"), 10**9)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: amx)
-    assert module._quick(torch.device("cuda")) == amx
-    assert not module._quick(torch.device("meta"))
+    assert module._quick(torch.device("cuda"), 10**9) == amx
+    assert not module._quick(torch.device("meta"), 10**9)
 
 
 def test_a_network_of_half_precision_learns_as_well() -> None:

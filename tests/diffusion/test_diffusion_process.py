@@ -243,5 +243,5 @@ def test_a_table_has_no_slopes() -> None:
     table = process("cosine", 20)
     assert not table.smooth
     for ask in (table.slopes, table.sde):
-        with pytest.raises(InputError, match="a table of 20 noise levels: expected .* leave levels out"):
+        with pytest.raises(InputError, match=r"a table of 20 noise levels: expected .* leave levels out"):
             ask(torch.tensor([0.5]))

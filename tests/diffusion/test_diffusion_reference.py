@@ -1,10 +1,10 @@
 """Agreement with an independent implementation: the schedulers of Hugging Face diffusers, driven by one network.
 
-What cannot be compared: sub-VP and Euler's rule in t on the probability flow are not there (but on the reverse SDE of VP
-they are); churn goes with Euler's rule only; Heun's rule is in EDM's frame only; the third-order multistep solver is the
+What cannot be compared: sub-VP and Euler's rule in t on the probability flow are not there (on the reverse SDE of VP it
+is); churn goes with Euler's rule only; Heun's rule is in EDM's frame only; the third-order multistep solver is the
 released one, of second order, with another second step; consistency sampling adds sqrt(sigma^2 - sigma_min^2) of noise,
-as their models end at sigma_min (but stochastic flow matching is the same as `renoise`); DPM-Solver++ on an SDE of
-k-diffusion draws from a Brownian tree.
+since their models end at sigma_min (stochastic flow matching is `renoise`); their other DPM-Solver++ for an SDE draws
+from a Brownian tree; their single-step solver picks its own levels, so that it is given ours.
 """
 
 import math
@@ -131,7 +131,9 @@ def test_sde_dpmpp(name: str, steps: int) -> None:
 @pytest.mark.parametrize("name", ["linear", "vp"])
 @pytest.mark.parametrize("steps", [10, 25])
 def test_unipc(name: str, steps: int) -> None:
-    made = scheduler("UniPCMultistepScheduler", name, steps, solver_order=2, solver_type="bh2", final_sigmas_type="zero")
+    made = scheduler(
+        "UniPCMultistepScheduler", name, steps, solver_order=2, solver_type="bh2", final_sigmas_type="zero"
+    )
     agree(ours(Recipe(name, "eps", LEVELS, solver="unipc", steps=steps)), theirs(made, noise()))
 
 
@@ -237,7 +239,9 @@ def test_the_reverse_diffusion_of_ve() -> None:
         return Net()(x / (1 + sigma**2) ** 0.5, torch.tensor([sigma], dtype=torch.float64)) / -sigma
 
     torch.manual_seed(5)
-    got = sample(lambda x, level: x + level.sigma**2 * score(x, level.sigma), 50 * noise(), path, SOLVERS["ddpm_large"][0])
+    got = sample(
+        lambda x, level: x + level.sigma**2 * score(x, level.sigma), 50 * noise(), path, SOLVERS["ddpm_large"][0]
+    )
     torch.manual_seed(5)
     x = 50 * noise()
     for level, t in zip(path.levels[:-1], made.timesteps, strict=True):

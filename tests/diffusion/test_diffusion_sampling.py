@@ -19,9 +19,9 @@ from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.target import TARGETS
 
 GAUSSIAN = gaussian()
-# Relative error of the spread of a Gaussian in 60 steps, with its sign, on all grids but `uniform`, for (continuous time,
-# a table of 100 levels), and on `uniform`, whose last step but one spans most of the noise levels. Measured; no bound is
-# far from the worst process. `renoise` is given the consistency function.
+# Relative error, with sign, of the spread of a Gaussian in 60 steps: (continuous time, a table of 100 levels) on all
+# grids but `uniform`, and both on that, whose last step but one spans most of lam. Measured; no bound is far from the
+# worst process. `renoise` is given the consistency function.
 SPREAD = {
     "ddpm": ((-0.16, -0.03), (-0.17, -0.03), (-0.16, -0.03)),
     "ddpm_large": ((0.015, 0.125), (0.015, 0.11), (0.015, 0.11)),

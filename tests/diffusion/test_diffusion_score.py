@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.pin import Pin
-from ornstein.diffusion.process import process
 from ornstein.diffusion.target import TARGETS
 from ornstein.errors import InputError
 

@@ -32,7 +32,9 @@ def end(oracle: Oracle, path: Path, solver: Any, x: float = 1.0) -> float:
 
 def even_times(n: int, power: float = 1.0) -> Path:
     """Even steps of t^(1/power)."""
-    return path_through(Linear(), torch.linspace(1, 1e-3 ** (1 / power), n + 1, dtype=torch.float64) ** power, clean=False)
+    return path_through(
+        Linear(), torch.linspace(1, 1e-3 ** (1 / power), n + 1, dtype=torch.float64) ** power, clean=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_golden_rows_of_a_mixture(solver: str, want: list[float]) -> None:
 def test_many_steps_reach_the_exact_flow_of_a_mixture(x: float, want: float) -> None:
     assert end(MIXTURE, golden_path(600), "dpmpp", x) == pytest.approx(want, abs=2e-5)
     for solver in ("heun", "dpmpp_2s", "dpmpp_3m", "unipc"):
-        assert end(MIXTURE, golden_path(200), solver, x) == pytest.approx(want, abs=4e-4), solver
+        assert end(MIXTURE, golden_path(120), solver, x) == pytest.approx(want, abs=1e-3), solver
 
 
 @pytest.mark.parametrize(
@@ -205,11 +207,11 @@ def test_the_flow_of_ddim_is_eulers_rule() -> None:
 
 def test_the_ode_can_be_run_back() -> None:
     """From noise to data and back along the same levels: the start returns."""
-    path = golden_path(400)
+    path = golden_path(300)
     back = Path(path.levels[::-1], clean=False)
     for name in ("heun", "dpmpp_2s", "dpmpp", "dpmpp_3m", "unipc"):
         x, solver = torch.tensor([[1.0], [-0.4]]).double(), SOLVERS[name][0]
-        torch.testing.assert_close(solve(MIXTURE, solve(MIXTURE, x, path, solver), back, solver), x, atol=8e-3, rtol=0)
+        torch.testing.assert_close(solve(MIXTURE, solve(MIXTURE, x, path, solver), back, solver), x, atol=0.015, rtol=0)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -221,8 +223,8 @@ def test_heun_stays_bounded_in_two_steps(name: str, grid: str) -> None:
 
 @pytest.mark.parametrize("levels", [5, 20])
 def test_solvers_of_two_levels_walk_every_level_of_a_table(levels: int) -> None:
-    """2S takes each other level as the middle of a step, and Heun's corrector the next one: all are levels that the table
-    has, whether it has an even number of them or an odd one."""
+    """2S takes each other level as the middle of a step, and Heun's corrector the next one: all are levels of the
+    table, be their number even or odd."""
     for solver in ("dpmpp_2s", "heun"):
         for steps in (levels, levels - 1):
             model = ideal(both, Recipe("cosine", "v", levels, solver=solver, steps=steps))

@@ -103,8 +103,7 @@ def test_ddim_is_ancestral_sampling_at_its_other_end(name: str, levels: int | No
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 0.8, 1.0])
 def test_the_share_of_noise_in_ddim(eta: float) -> None:
-    """x' = a' D + sqrt(s'^2 - up^2) e + up z with up = eta (s'/s) sqrt(s^2 - (a/a')^2 s'^2), for a process that preserves
-    variance."""
+    """x' = a' D + sqrt(s'^2 - up^2) e + up z with up = eta (s'/s) sqrt(s^2 - (a/a')^2 s'^2)."""
     path, x = golden_path(5, eta=eta), torch.linspace(-2, 2, 5).double()[:, None]
     for k in range(5):
         here, there = path[k], path[k + 1]
@@ -162,7 +161,7 @@ def test_churn_keeps_mean_and_spread_for_every_process(name: str, levels: int | 
 
 
 def test_a_churned_step_is_edms_algorithm() -> None:
-    """y_hat = y + sqrt(hat^2 - s^2) S_noise z, d = (y_hat - D(y_hat; hat))/hat, then Euler's and Heun's step from y_hat."""
+    """y_hat = y + sqrt(hat^2 - s^2) S_noise z, d = (y_hat - D(y_hat; hat))/hat, then Heun's step, from y_hat."""
     path = make_path(process("karras"), 6, "karras", churn=Churn(2.0, 0.0, math.inf, 1.007))
     y = torch.linspace(-1, 1, 5).double()[:, None]
 
@@ -202,8 +201,8 @@ def test_consistency_sampling_is_right_in_any_number_of_steps(name: str, levels:
 
 
 def test_consistency_sampling_forgets_where_it_started() -> None:
-    """From N(0, 80^2) one step leaves a bias of q(80) = 0.3/sqrt(0.09 + 80^2), and each further one at tau multiplies it
-    by q(tau)."""
+    """From N(0, 80^2) one step leaves a bias of q(80) = 0.3/sqrt(0.09 + 80^2) of the mean, and each further one at tau
+    multiplies it by q(tau)."""
 
     def q(tau: float) -> float:
         return 0.3 / (0.3**2 + tau**2) ** 0.5
@@ -269,7 +268,9 @@ def test_half_of_all_noise_is_half_the_spread(solver: str) -> None:
     """The chain is linear; with both temperatures at 0 nothing spreads, and each alone takes its own part away."""
     spread = {}
     for heat in ((1.0, 1.0), (0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0)):
-        recipe = Recipe("vp", "x0", solver=solver, steps=9, eta=0.6, init_temperature=heat[0], noise_temperature=heat[1])
+        recipe = Recipe(
+            "vp", "x0", solver=solver, steps=9, eta=0.6, init_temperature=heat[0], noise_temperature=heat[1]
+        )
         spread[heat] = affine(ideal(GAUSSIAN, recipe).sample, 9)[1]
     assert spread[0.5, 0.5] == pytest.approx(spread[1.0, 1.0] / 2, rel=1e-9)
     assert spread[0.0, 0.0] == pytest.approx(0, abs=1e-12)
@@ -289,8 +290,8 @@ def test_deterministic_solvers_carry_the_start_on(solver: str) -> None:
 
 @pytest.mark.parametrize("name", ["cosine", "linear", "vp"])
 def test_ancestral_steps_over_a_table_are_ddpms_posterior(name: str) -> None:
-    """q(x_{i-1} | x_i, x0) = N(c1 x0 + c2 x_i, v), in the notation of Ho et al. 2020, equation 7; the larger variance is
-    beta_i."""
+    """q(x_{i-1} | x_i, x0) = N(c1 x0 + c2 x_i, v), in the notation of Ho et al. 2020, equation 7; the larger variance
+    is beta_i."""
     table = process(name, 20)
     abar = torch.tensor((1.0, *table.abar), dtype=torch.float64)
     path, x = make_path(table, 20), torch.linspace(-2, 2, 5).double()[:, None]

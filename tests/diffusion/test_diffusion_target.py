@@ -121,8 +121,8 @@ def test_formulas_hold_for_numbers_as_for_tensors(name: str, levels: int | None,
 
 
 def losses(name: str, levels: int | None, target: str, weight: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses (500, 3) of an ideal network at the same draws for every target and weight; alpha and sigma (500, 1). Times
-    are drawn in single precision, which is all that sets the numbers of two targets apart."""
+    """Losses (500, 3) of an ideal network at the same draws for every target and weight; alpha and sigma (500, 1).
+    Times are drawn in single precision, which is all that sets the numbers of two targets apart."""
     model = ideal(gaussian(), Recipe(name, target, levels, data_std=STD, weight=weight))
     x0 = torch.randn(500, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.manual_seed(1)

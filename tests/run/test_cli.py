@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import ornstein
-from ornstein.diffusion.process import PROCESSES
 from ornstein.diffusion.path import GRIDS
+from ornstein.diffusion.process import PROCESSES
 from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.target import TARGETS
 from ornstein.envs.tasks import TASKS
@@ -153,7 +153,7 @@ REFUSED = {
     "train diffuser --task toy-point --agent.updates 0": "updates is 0",
     "train diffuser --task toy-point --agent.model.steps 0": "steps is 0",
     "train diffuser --task toy-point --agent.model.solver eulr": "invalid choice 'eulr'",
-    "train diffuser --task toy-point --agent.model.solver euler --agent.model.levels 50": "solver 'euler' with levels=50",
+    "train diffuser --task toy-point --agent.model.solver euler --agent.model.levels 50": "'euler' with levels=50",
     "train diffuser --task toy-point --agent.model.levels 0": "levels is 0",
     "train diffuser --task toy-point --agent.model.process flow --agent.model.levels 9": "levels=9 with process 'flow'",
     "train diffuser --task toy-point --agent.model.levels 9 --agent.model.steps 10": "steps=10 with levels=9",

@@ -90,6 +90,7 @@ class Diffusion(nn.Module):
     def __init__(self, net: nn.Module, recipe: Recipe, path: Path | None = None):
         super().__init__()
         self.net, self.recipe = net, recipe
+        self._size = sum(p.numel() for p in net.parameters())
         self.process = process(recipe.process, recipe.levels)
         self.target = TARGETS[recipe.target][0](recipe.data_std)
         self.path: Path = path or make_path(
@@ -228,7 +229,9 @@ class Diffusion(nn.Module):
     def _call(self, x: Tensor, noise: Tensor, cond: Tensor | None, body: bool = False) -> Tensor:
         """The network, or its body alone, at the recipe's precision."""
         net: Callable[..., Tensor] = self.net.body if body else self.net  # type: ignore[assignment]
-        if self.recipe.precision == "float32" or not (self.recipe.precision == "bfloat16" or _quick(x.device)):
+        if self.recipe.precision == "float32" or (
+            self.recipe.precision == "auto" and not _quick(x.device, x[..., 0].numel() * self._size)
+        ):
             return net(x, noise, cond)
         with torch.autocast(x.device.type, torch.bfloat16):
             return net(x, noise, cond).to(x.dtype)
@@ -237,8 +240,9 @@ class Diffusion(nn.Module):
         return x0 if self.recipe.clip is None else x0.clamp(-self.recipe.clip, self.recipe.clip)
 
 
-def _quick(device: torch.device) -> bool:
-    """Whether products of bfloat16 are much quicker than of float32 there: tensor cores, or AMX."""
+def _quick(device: torch.device, work: int) -> bool:
+    """Whether products of bfloat16 are quicker there than of float32: on tensor cores; with AMX, if rows times weights
+    (`work`) are so many that they outweigh the cost of rounding both."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+    return device.type == "cpu" and work > 2e8 and bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())

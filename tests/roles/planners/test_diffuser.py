@@ -390,8 +390,8 @@ CHOICES = {name: get_args(get_type_hints(Recipe)[name]) for name in ("process", 
 @pytest.mark.parametrize(("process", "target"), list(itertools.product(CHOICES["process"], CHOICES["target"])))
 @pytest.mark.parametrize("levels", [None, 6])
 def test_every_recipe_trains_and_plans(walks: Episodes, process: Any, target: Any, levels: int | None) -> None:
-    """Two updates, then a plan by each solver in four steps and on each grid in one; or a refusal that says why. Over the
-    targets each solver meets each grid."""
+    """Two updates, then a plan by each solver in four steps and on each grid in one; or a refusal that says why. Over
+    the targets each solver meets each grid."""
     if levels is not None and process not in ("cosine", "linear", "vp"):
         with pytest.raises(InputError, match="only cosine, linear, vp have tables"):
             Recipe(process, target, levels=levels, steps=1)
