@@ -62,6 +62,7 @@ def test_blocks_are_long_enough_and_seconds_are_of_one_call() -> None:
     blocks = in_turns({"a": clock.work("a", 7.0, 0.1)}, timer(clock), rounds=3, target=0.5)
     assert len(clock.order) == 3 + 3 * 5  # the first call is no measure of the others
     assert blocks["a"][0].wall == pytest.approx(0.1)
+    assert blocks["a"][0].cpu == pytest.approx(0.05)
     clock = Clock()
     in_turns({"a": clock.work("a", 9.0)}, timer(clock), rounds=3, target=0.5)
     assert len(clock.order) == 1 + 3  # too slow to be called three times for a warm-up
@@ -252,8 +253,8 @@ def test_what_falls_short_is_told_with_a_profile(tmp_path: Path) -> None:
 def test_durations_read_well() -> None:
     from speed_tables import seconds, times, weights
 
-    assert [seconds(s) for s in (0.00437, 0.192, 1.113, 5.94, 660.0, 10080.0)] == [
-        "4.37 ms", "192 ms", "1.11 s", "5.94 s", "11 min", "2.8 h",
+    assert [seconds(s) for s in (0.00437, 0.192, 1.113, 5.94, 90.0, 660.0, 10080.0)] == [
+        "4.37 ms", "192 ms", "1.11 s", "5.94 s", "90 s", "11 min", "2.8 h",
     ]  # fmt: skip
     assert [times(r) for r in (0.999, 1.0, 25.9)] == ["**1.00**", "1.00", "26"]
     assert [weights(n) for n in (0, 172_230, 50_656_681)] == ["", "172 k", "50.7 M"]
@@ -268,3 +269,50 @@ def test_the_equal_result_table_has_an_open_door(tmp_path: Path) -> None:
     assert list(row.works) == ["peer", "equal_result"]
     assert row.facts["quality"] == {"equal_result": 0.1, "peer": 0.12}
     assert list(equal("two moons", "energy distance", ours, None, (0.1, None)).works) == ["equal_result"]
+
+
+SMALL = {"batch": 4, "plans": 2, "candidates": 3, "size": 400, "episode": 100, "hidden": 16, "blocks": 1, "made": 4}
+SMALL |= {"mults": (1, 2), "width": 32, "layers": 1, "dim": 16, "heads": 2, "inverse_hidden": 16, "emb": 16}
+SMALL |= {"levels": 8, "horizon": 16, "ddim": 4, "steps": 4}
+ENOUGH = {"b": {"horizon": 24}, "e256": {"dim": 5}, "h_windows": {"horizon": 32}}
+
+
+@pytest.mark.parametrize("side", ["like_for_like", "equal_calls", "as_shipped"])
+@pytest.mark.parametrize("name", ["a", "b", "c", "d256", "e256", "f_unet", "f_transformer", "g", "h_windows"])
+def test_our_side_runs(name: str, side: str) -> None:
+    """Every figure of ours, with small networks."""
+    import speed_ours
+    import torch
+    from speed_cases import CASES, METRICS
+
+    shape = {key: SMALL.get(key, value) for key, value in CASES[name].items()} | ENOUGH.get(name, {})
+    works = speed_ours.build(shape, "cpu", side, None)
+    assert works or (name, side) == ("h_windows", "as_shipped")
+    assert works.keys() <= METRICS.keys()
+    for metric, work in works.items():
+        made = work.run()
+        assert work.params > 0 or metric.startswith("batch"), metric
+        if isinstance(made, torch.Tensor):
+            assert made.isfinite().all(), metric
+            assert metric != "act" or made.shape == (1, shape["act"])
+
+
+def test_calls_of_the_network_are_counted() -> None:
+    import speed_ours
+    from speed_cases import CASES
+
+    shape = CASES["c"] | {"batch": 4, "hidden": 16}
+    calls: list[int] = []
+    body = speed_ours.MLP.body
+    counted = {}
+    for side in ("like_for_like", "equal_calls"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(speed_ours.MLP, "body", lambda *args: calls.append(1) or body(*args))
+            works = speed_ours.build(shape, "cpu", side, None)
+            for metric in ("train_iter", "act"):
+                calls.clear()
+                works[metric].run()
+                assert len(calls) == works[metric].calls
+                counted[side, metric] = len(calls)
+    assert counted["equal_calls", "act"] == counted["like_for_like", "act"] + 1
+    assert counted["equal_calls", "train_iter"] == counted["like_for_like", "train_iter"] + 2

@@ -137,10 +137,10 @@ class Ideal(nn.Module):
         return target.aim(clean, (x - alpha * clean) / sigma, alpha, sigma)
 
 
-def ideal(oracle: Oracle, recipe: Recipe) -> Diffusion:
+def ideal(oracle: Oracle, recipe: Recipe, path: Path | None = None) -> Diffusion:
     """A Diffusion whose network is ideal."""
     net = Ideal(oracle)
-    model = Diffusion(net, recipe)
+    model = Diffusion(net, recipe, path)
     net.model = [model]  # in a list, so that it is no submodule
     return model
 

@@ -88,7 +88,7 @@ def test_training_reaches_the_least_loss(target: str) -> None:
     torch.manual_seed(0)
     recipe, data = Recipe("cosine", target), 0.5 + 0.3 * torch.randn(20_000, 1)
     model = Diffusion(Mlp(), recipe)
-    step, steps = Stepper(model, Optim(4e-3, cosine=True)), 1500
+    step, steps = Stepper(model, Optim(5e-3, cosine=True)), 1000
     step.over(steps)
     for _ in range(steps):
         step(model.loss(data[torch.randint(len(data), (512,))]).mean())

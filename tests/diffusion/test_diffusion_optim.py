@@ -83,15 +83,14 @@ def test_what_changes_from_step_to_step_stays_in_its_place() -> None:
     step = Stepper(module, Optim(0.1, cosine=True))
     step.over(9)
 
-    def places() -> list[int]:
-        held = [step.count, step.adam.param_groups[0]["lr"], *step.state_dict().values(), *module.parameters()]
-        return [x.data_ptr() for x in held]
+    def held() -> list[Tensor]:
+        return [step.count, step.adam.param_groups[0]["lr"], *step.state_dict().values(), *module.parameters()]
 
     step(loss(module, 0))
-    before = places()
+    before = held()
     for i in range(1, 4):
         step(loss(module, i))
-    assert places() == before
+    assert [x.data_ptr() for x in before] == [x.data_ptr() for x in held()]
     assert step.count == 4
 
 
@@ -163,9 +162,9 @@ def test_a_rate_may_be_a_tensor() -> None:
         module = net().to(kind)
         one, other = slow(module), slow(module)
         Stepper(module, Optim(0.1))(module(torch.randn(16, 3, dtype=kind)).square().mean())
-        for rate in (0.0, 0.3, 0.7, 1.0):
+        for rate in (0.0, 0.25, 0.75, 1.0):
             follow(one, module, rate)
-            follow(other, module, torch.tensor(rate, dtype=kind))
+            follow(other, module, torch.tensor(rate))
             assert all(torch.equal(a, b) for a, b in zip(*(x.state_dict().values() for x in (one, other)), strict=True))
     assert other[1].num_batches_tracked == 1
 

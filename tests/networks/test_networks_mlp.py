@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ornstein.networks.blocks import Denoiser
-from ornstein.networks.mlp import MLP, Entry, Fourier, RandomFourier, ResidualMLP, SkipMLP
+from ornstein.networks.mlp import MLP, Entry, LearnedFourier, RandomFourier, ResidualMLP, SkipMLP
 
 MAKE: dict[str, Callable[..., Denoiser]] = {
     "mlp": lambda **more: MLP(6, cond=17, hidden=(64, 64), **more),
@@ -109,7 +109,7 @@ def test_residual_blocks_are_normalised_and_the_last_layer_is_fed_by_an_activati
 def test_embeddings_of_the_noise_level() -> None:
     torch.manual_seed(0)
     n = torch.tensor([0.0, 0.25])
-    fourier = Fourier(4000)
+    fourier = LearnedFourier(4000)
     assert fourier.frequencies.std().item() == pytest.approx(0.2, rel=0.05)
     assert fourier(n)[0].tolist() == [1.0] * 2000 + [0.0] * 2000
     torch.testing.assert_close(fourier(n)[1, :2000], (torch.pi / 2 * fourier.frequencies).cos())

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": nn.Mish, "silu": nn.SiLU}
+from ornstein.networks.mish import Mish
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": Mish, "silu": nn.SiLU}
 
 
 class Denoiser(nn.Module, ABC):
@@ -45,7 +47,7 @@ class Sinusoidal(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], -1)  # (B, dim)
 
 
-def noise_embedding(dim: int, activation: type[nn.Module] = nn.Mish) -> nn.Sequential:
+def noise_embedding(dim: int, activation: type[nn.Module] = Mish) -> nn.Sequential:
     """Noise level (B,) -> (B, dim): sinusoids, then a small MLP."""
     return nn.Sequential(Sinusoidal(dim), nn.Linear(dim, 4 * dim), activation(), nn.Linear(4 * dim, dim))
 
@@ -57,7 +59,7 @@ class Condition(nn.Module):
     def __init__(self, size: int, dim: int, drop: float):
         super().__init__()
         self.drop = drop
-        self.net = nn.Sequential(nn.Linear(size, dim), nn.Mish(), nn.Linear(dim, dim))
+        self.net = nn.Sequential(nn.Linear(size, dim), Mish(), nn.Linear(dim, dim))
         self.null = nn.Parameter(torch.zeros(dim))
 
     def forward(self, cond: Tensor) -> Tensor:

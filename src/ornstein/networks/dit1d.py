@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from ornstein.errors import InputError, choose, positive
 from ornstein.networks.attention import SelfAttention, check_heads
 from ornstein.networks.blocks import Condition, Denoiser, Sinusoidal
+from ornstein.networks.mish import Mish
 
 _EMBEDDINGS = ("fourier", "sinusoidal")
 _ROWS = 512  # positions kept ready; longer trajectories compute theirs
@@ -26,7 +27,7 @@ class Fourier(nn.Module):
         if dim % 8:
             raise InputError(f"a Fourier embedding of {dim} numbers: expected a multiple of 8, such as 128")
         self.register_buffer("frequencies", std * torch.randn(dim // 8))
-        self.net = nn.Sequential(nn.Linear(dim // 4, dim), nn.Mish(), nn.Linear(dim, dim))
+        self.net = nn.Sequential(nn.Linear(dim // 4, dim), Mish(), nn.Linear(dim, dim))
 
     def forward(self, n: Tensor) -> Tensor:
         angles = 2 * math.pi * n.float()[:, None] * self.frequencies
@@ -84,7 +85,7 @@ class DiT1D(Denoiser):
         fourier = choose("embedding", embed, _EMBEDDINGS) == "fourier"
         self.noise = Fourier(emb, std) if fourier else Sinusoidal(emb)
         self.cond = Condition(cond, emb, drop) if cond else None
-        self.mix = nn.Sequential(nn.Linear(emb, width), nn.Mish(), nn.Linear(width, width), nn.Mish(), nn.SiLU())
+        self.mix = nn.Sequential(nn.Linear(emb, width), Mish(), nn.Linear(width, width), Mish(), nn.SiLU())
         self.adapt = nn.Linear(width, (6 * depth + 2) * width)  # of all blocks and the head, as one product
         self.wave = Sinusoidal(width)
         self.register_buffer("positions", self.wave(torch.arange(_ROWS)), persistent=False)

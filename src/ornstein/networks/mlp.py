@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from ornstein.errors import choose, positive
 from ornstein.networks.blocks import ACTIVATIONS, Condition, Denoiser, Sinusoidal
+from ornstein.networks.dropout import Dropout
 
 
-class Fourier(nn.Module):
+class LearnedFourier(nn.Module):
     """Cosines and sines of 2 pi w n for dim/2 frequencies w, learned from N(0, 0.2^2): (N,) -> (N, dim) (IDQL)."""
 
     def __init__(self, dim: int):
@@ -40,8 +41,8 @@ class RandomFourier(nn.Module):
 
 class Entry(nn.Module):
     """One linear layer over (x, time, cond) end to end, taken apart: what time and condition add to it can be worked
-    out before x is known. A row of cond that holds NaN was not given and adds a learned vector, if `drop` is above 0: the
-    probability with which a row is withheld in training."""
+    out before x is known. A row of cond that holds NaN was not given and adds a learned vector, if `drop`, the
+    probability with which a row is withheld in training, is above 0."""
 
     def __init__(self, features: int, dim: int, cond: int, width: int, drop: float):
         super().__init__()
@@ -114,7 +115,7 @@ class _Block(nn.Module):
     def __init__(self, width: int, dropout: float, act: type[nn.Module]):
         super().__init__()
         grow, shrink = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.net = nn.Sequential(nn.Dropout(dropout), nn.LayerNorm(width), grow, act(), shrink)
+        self.net = nn.Sequential(Dropout(dropout), nn.LayerNorm(width), grow, act(), shrink)
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.net(h)
@@ -141,7 +142,9 @@ class ResidualMLP(Denoiser):
     ):
         super().__init__()
         act = ACTIVATIONS[choose("activation", activation, ACTIVATIONS)]
-        self.noise = _time_mlp(Fourier(dim) if fourier else Sinusoidal(dim), dim, 128 if fourier else 2 * dim, dim, act)
+        self.noise = _time_mlp(
+            LearnedFourier(dim) if fourier else Sinusoidal(dim), dim, 128 if fourier else 2 * dim, dim, act
+        )
         self.entry = Entry(positive("features", features), dim, cond, width, drop)
         self.blocks = nn.Sequential(*(_Block(width, dropout, act) for _ in range(blocks)))
         self.last, self.out = act(), nn.Linear(width, features)

@@ -8,6 +8,7 @@ from ornstein.errors import InputError, positive
 from ornstein.networks.attention import SelfAttention, attend, check_heads
 from ornstein.networks.blocks import Denoiser, Sinusoidal
 from ornstein.networks.dropout import Dropout
+from ornstein.networks.mish import Mish
 
 
 def _closed(where: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ class CausalTransformer(Denoiser):
         self.noise = Sinusoidal(width)
         self.cond = nn.Linear(cond // tokens, width) if cond else None
         self.position = nn.Parameter(torch.empty(1 + self.tokens, width))  # of the noise level, then of the tokens
-        self.encoder = nn.Sequential(nn.Linear(width, 4 * width), nn.Mish(), nn.Linear(4 * width, width))
+        self.encoder = nn.Sequential(nn.Linear(width, 4 * width), Mish(), nn.Linear(4 * width, width))
         self.memory = nn.Linear(width, 2 * positive("depth", depth) * width)  # keys and values of all layers at once
         self.layers = nn.ModuleList(_Layer(width, heads, dropout) for _ in range(depth))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, features))
