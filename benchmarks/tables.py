@@ -1,4 +1,4 @@
-"""Put results/*.json into the README and results/README.md, between their markers. Tables are never typed.
+"""Put results/*.json into the README, results/README.md and docs/, between their markers. Tables are never typed.
 
 python benchmarks/tables.py [--check]     # --check: exit 1 if a table is not what the results say
 """
@@ -10,6 +10,9 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import gallery_tables
+import speed_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = {"umaze": 113.9, "medium": 121.5, "large": 123.0}  # Janner et al. 2022, table 1 (Maze2D)
@@ -75,7 +78,7 @@ def own_maze() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"mazes": mazes, "own-maze": own_maze}
+TABLES = {"mazes": mazes, "own-maze": own_maze, **speed_tables.TABLES, **gallery_tables.TABLES}
 
 
 def fill(text: str) -> str:
@@ -90,7 +93,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check, stale = parser.parse_args().check, []
-    for path in (ROOT / "README.md", ROOT / "results" / "README.md"):
+    for name in ("README.md", "results/README.md", "docs/speed.md", "docs/gallery.md"):
+        path = ROOT / name
         old = path.read_text()
         if (new := fill(old)) != old:
             stale.append(path.name)

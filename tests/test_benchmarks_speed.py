@@ -274,7 +274,7 @@ def test_the_equal_result_table_has_an_open_door(tmp_path: Path) -> None:
 SMALL = {"batch": 4, "plans": 2, "candidates": 3, "size": 400, "episode": 100, "hidden": 16, "blocks": 1, "made": 4}
 SMALL |= {"mults": (1, 2), "width": 32, "layers": 1, "dim": 16, "heads": 2, "inverse_hidden": 16, "emb": 16}
 SMALL |= {"levels": 8, "horizon": 16, "ddim": 4, "steps": 4}
-ENOUGH = {"b": {"horizon": 24}, "e256": {"dim": 5}, "h_windows": {"horizon": 32}}
+ENOUGH = {"b": {"horizon": 24}, "d256": {"batch": 256}, "e256": {"dim": 5}, "h_windows": {"horizon": 32}}
 
 
 @pytest.mark.parametrize("side", ["like_for_like", "equal_calls", "as_shipped"])

@@ -130,14 +130,14 @@ def test_a_path_of_a_table_has_no_slopes() -> None:
     assert make_path(process("cosine", 20), 7).slopes == ()
 
 
-@pytest.mark.parametrize("churn", [Churn(3.0, 0.1, 10.0), Churn(1e3, 0.0, math.inf)])
+@pytest.mark.parametrize(("steps", "churn"), [(12, Churn(3.0, 0.1, 10.0)), (40, Churn(1e3, 0.0, math.inf))])
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
-def test_churned_levels(name: str, levels: int | None, churn: Churn) -> None:
+def test_churned_levels(name: str, levels: int | None, steps: int, churn: Churn) -> None:
     """(1 + min(S_churn / N, sqrt 2 - 1)) sigma between the bounds, never past the noisiest level; else unchanged."""
-    path = make_path(process(name, levels), 12, "karras", churn=churn)
-    ratio, grown = ratios(path), 1 + min(churn.amount / 12, 2**0.5 - 1)
+    path = make_path(process(name, levels), steps, "karras", churn=churn)
+    ratio, grown = ratios(path), 1 + min(churn.amount / steps, 2**0.5 - 1)
     known = {round(level.sigma / level.alpha, 9) for level in make_path(process(name, levels), levels or 1).levels}
-    assert len(path.churned) == 12
+    assert len(path.churned) == steps
     changed = 0
     for k, hot in enumerate(path.churned):
         if not churn.low <= ratio[k] <= churn.high or k == 0:
@@ -151,7 +151,7 @@ def test_churned_levels(name: str, levels: int | None, churn: Churn) -> None:
             )
         else:  # the nearest level that there is
             assert round(hot.sigma / hot.alpha, 9) in known
-        assert hot.row == 13 + k
+        assert hot.row == steps + 1 + k
         assert hot.t >= path[k].t
         changed += hot.t > path[k].t
     assert changed > 2

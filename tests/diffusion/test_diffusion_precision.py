@@ -93,14 +93,14 @@ def test_a_network_of_half_precision_learns_as_well() -> None:
         torch.manual_seed(0)
         recipe = Recipe("flow", "v", solver="dpmpp", grid="logsnr", steps=20, precision=precision)
         model = Diffusion(Mlp(), recipe)
-        step, steps = Stepper(model, Optim(1e-2, cosine=True)), 1000
+        step, steps = Stepper(model, Optim(1e-2, cosine=True)), 700
         step.over(steps)
         for _ in range(steps):
             step(model.loss(truth[torch.randint(len(truth), (256,))]).mean())
         with torch.no_grad():
             samples = model.sample(torch.special.ndtri((torch.arange(4000) + 0.5) / 4000)[:, None])
         distance[precision] = (samples.sort(0).values - truth).abs().mean().item()
-    assert distance["float32"] < 0.06  # a Gaussian of the same mean and spread is 0.174 away
+    assert distance["float32"] < 0.09  # a Gaussian of the same mean and spread is 0.174 away
     assert distance["bfloat16"] < distance["float32"] + 0.006  # seeds move either by as much
 
 

@@ -26,7 +26,7 @@ SPREAD = {
     "ddpm": ((-0.16, -0.03), (-0.17, -0.03), (-0.16, -0.03)),
     "ddpm_large": ((0.015, 0.125), (0.015, 0.11), (0.015, 0.11)),
     "ddim": ((-0.09, -0.01), (-0.09, -0.01), (-0.09, -0.01)),
-    "euler": ((-0.155, 0.005), None, (-0.1, 0.0)),  # in 240 steps; ve and karras are worst
+    "euler": ((-0.3, 0.01), None, (-0.2, 0.0)),  # in 120 steps; ve and karras are worst
     "euler_maruyama": ((-0.005, 0.05), None, (-0.005, 0.02)),
     "heun": ((-0.025, 0.01), (-0.025, 0.015), (-0.008, 0.005)),
     "dpmpp_2s": ((-0.045, 0.0), (-0.037, 0.0), (-0.037, 0.0)),
@@ -37,7 +37,7 @@ SPREAD = {
     "renoise": ((-1e-9, 1e-9), (-1e-9, 1e-9), (-1e-9, 1e-9)),
 }
 FORGETFUL = {"ddpm", "ddpm_large", "euler_maruyama", "sde_dpmpp", "renoise"}  # of where they started
-STEPS = dict.fromkeys(SOLVERS, 60) | {"euler": 240}
+STEPS = dict.fromkeys(SOLVERS, 60) | {"euler": 120}
 PAIRS = [
     pytest.param(name, levels, solver, id=f"{title}-{solver}")
     for (name, levels), title in zip(PROCESSES, NAMES, strict=True)
@@ -129,8 +129,10 @@ def test_few_steps_stay_finite_in_single_precision(name: str, levels: int | None
     targets = list(TARGETS)
     four = [(g, s, targets[(i + j) % 6], 4) for (i, g), (j, s) in product(enumerate(GRIDS), enumerate(solvers))]
     one = [(g, solvers[(i + j) % 10], t, 1) for (i, g), (j, t) in product(enumerate(GRIDS), enumerate(targets))]
+    paths = {(grid, steps): make_path(process(name, levels), steps, grid) for grid in GRIDS for steps in (1, 4)}
     for grid, solver, target, steps in four + one:
-        out = ideal(both, Recipe(name, target, levels, 0.4, solver=solver, grid=grid, steps=steps)).sample(noise)
+        recipe = Recipe(name, target, levels, 0.4, solver=solver, grid=grid, steps=steps)
+        out = ideal(both, recipe, paths[grid, steps]).sample(noise)
         assert out.dtype == torch.float32
         assert out.isfinite().all(), (grid, solver, target, steps)
         # Euler's rules, and the corrector of Heun's, overshoot where a step spans most of the noise

@@ -25,7 +25,7 @@ def test_score_of_what_is_known(name: str, levels: int | None, target: str, data
     """The gradient of log p_t, for times () and (B,), at levels all over the usable range."""
     model = ideal(data, Recipe(name, target, levels, data_std=0.6))
     p = model.process
-    for t in p.snap(torch.linspace(p.high, p.low, 5).double()):
+    for t in p.snap(torch.linspace(p.high, p.low, 3).double()):
         alpha, sigma = p.alpha_sigma(t)
         x = points() * (alpha + sigma)
         want = torch.func.grad(lambda y, a=alpha, s=sigma: data.log_density(y, a, s).sum())(x)

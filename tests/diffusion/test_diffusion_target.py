@@ -1,6 +1,8 @@
 """What a network predicts and how its errors are weighed: the formulas of the cards, their inverses, identities between
 them."""
 
+from functools import cache
+
 import pytest
 import torch
 from oracles import NAMES, PROCESSES, gaussian, ideal
@@ -120,6 +122,7 @@ def test_formulas_hold_for_numbers_as_for_tensors(name: str, levels: int | None,
 # ---- how much an error counts ----
 
 
+@cache
 def losses(name: str, levels: int | None, target: str, weight: str) -> tuple[Tensor, Tensor, Tensor]:
     """Losses (500, 3) of an ideal network at the same draws for every target and weight; alpha and sigma (500, 1).
     Times are drawn in single precision, which is all that sets the numbers of two targets apart."""

@@ -5,6 +5,7 @@ on the very same tensors: what a function did on the host in between is missed, 
 """
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,10 +32,11 @@ from ornstein.run.capture import KINDS, WARM, Captured, records
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
 from ornstein.run.train import Interrupted, _Loop, train
-from small import FEW, GOAL, VALUE, Done, small
+from small import FEW, GOAL, OPTIONS, VALUE, Done, small
 
 CPU = torch.device("cpu")
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "lift_fresh", "unique2", "_unique2"}
+Command = Callable[..., Done]
 OFTEN = WARM + 4  # calls, the last three of which are replays
 
 
@@ -426,10 +428,10 @@ def test_recordings_are_few() -> None:
 
 
 @pytest.mark.usefixtures("taped")
-def test_what_was_returned_stays_as_it_is() -> None:
-    call = Captured(torch.neg, "auto", CPU)
-    kept = [call(torch.full((2,), float(i))) for i in range(OFTEN)]
-    assert [x[0].item() for x in kept] == [-float(i) for i in range(OFTEN)]
+def test_what_was_passed_and_returned_stays_as_it_is() -> None:
+    call, passed = Captured(torch.neg, "auto", CPU), [torch.full((), float(i)) for i in range(OFTEN)]
+    returned = [call(x) for x in passed]
+    assert [(x.item(), y.item()) for x, y in zip(passed, returned, strict=True)] == [(i, -i) for i in range(OFTEN)]
 
 
 def test_off_cuda_nothing_is_recorded() -> None:
@@ -438,6 +440,25 @@ def test_off_cuda_nothing_is_recorded() -> None:
     assert [records(mode, "cuda:1") for mode in capture.MODES] == [True, True, False]
     call = Captured(lambda *args: args, "auto", CPU)
     assert call(1, "a") == (1, "a")
+
+
+@pytest.mark.usefixtures("taped")
+@pytest.mark.parametrize(
+    ("words", "programs"),
+    [
+        (f"train diffuser --task toy-point {' '.join(OPTIONS)} --evaluate-every 6 --out new", 2),  # the look is one
+        ("distill RUN --steps 1 --updates 6 --out new", 1),
+        ("evaluate RUN --episodes 2", 1),
+    ],
+)
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_commands_capture(
+    command: Command, value_run: Path, tmp_path: Path, words: str, programs: int, mode: str
+) -> None:
+    run = shutil.copytree(value_run, tmp_path / "run")
+    done = command(*words.replace("RUN", str(run)).split(), "--capture", mode)
+    assert done.code == 0, done.err
+    assert OnTape.recordings == (programs if mode == "auto" else 0)
 
 
 # ---- what is refused ----
@@ -456,7 +477,7 @@ def test_captures_that_there_are_not(mode: str, said: str, walks: Episodes, tmp_
 
 
 @pytest.mark.parametrize("words", ["train diffuser --task toy-point", "distill RUN --steps 1", "evaluate RUN"])
-def test_the_command_line_refuses_in_a_line(command: Callable[..., Done], value_run: Path, words: str) -> None:
+def test_the_command_line_refuses_in_a_line(command: Command, value_run: Path, words: str) -> None:
     out = [] if words.startswith("evaluate") else ["--out", "new"]
     done = command(*words.replace("RUN", str(value_run)).split(), *out, "--capture", "on")
     assert (done.code, len(done.err)) == (2, 1)

@@ -365,8 +365,9 @@ def test_names_of_commands_and_options() -> None:
     """Other programs call them: the list of the first issue, and help."""
     expected = {
         "quickstart": "--out --seed --updates",
-        "train": "--task --data --env --out --seed --updates --resume --device --threads --evaluate-every",
-        "evaluate": "--task --env --protocol --episodes --seed --json",
+        "train": "--task --data --env --out --seed --updates --resume --device --threads --capture --evaluate-every",
+        "distill": "--steps --out --updates --method --task --seed --resume --device --threads --capture",
+        "evaluate": "--task --env --protocol --episodes --seed --device --threads --capture --json",
         "report": "--task --out",
         "data make": "--steps --seed --out",
         "data info": "",
