@@ -1,5 +1,7 @@
 """Known entries: clean in what the network sees, absent from the loss, and bit-identical in every step of sampling."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -88,9 +90,11 @@ def test_the_solver_sees_known_entries_after_a_guide_has_moved_them() -> None:
         return 0.5 * x
 
     path = make_path(process("cosine"), 4)
-    sample(denoise, torch.randn(5, 4, 2), path, pin=pin, move=lambda x, k, path, pin: x + 1)
-    assert len(seen) == 4
-    assert all(torch.equal(x[:, mask], known) for x in seen)
+    for way in (path, replace(path, levels=path.levels[:-1], clean=False)):  # onto data, or only to the last level
+        seen.clear()
+        out = sample(denoise, torch.randn(5, 4, 2), way, pin=pin, move=lambda x, k, path, pin: x + 1)
+        assert len(seen) == way.steps
+        assert all(torch.equal(x[:, mask], known) for x in (*seen, out))
 
 
 def test_known_entries_are_conditions() -> None:

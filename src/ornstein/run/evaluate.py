@@ -141,8 +141,7 @@ def evaluate(
         capture: whether sampling calls are recorded as CUDA graphs, as for `ornstein.train`.
 
     Raises:
-        InputError: an unknown protocol, a count below 1, an agent made for other observations or actions, or capture
-            where there is no CUDA.
+        InputError: an unknown protocol, a count below 1, an agent for another kind of task, or capture without CUDA.
     """
     protocol = choose("protocol", protocol or task.protocols[0], task.protocols)
     if (agent.spec.obs, agent.spec.act) != (task.spec.obs, task.spec.act):
