@@ -22,7 +22,7 @@ CALLS = 32  # of the teacher, from noise to data
 PAIRS = 100_000  # trajectories of the teacher to learn from
 
 
-TRAINING = Training(rate=2e-3)
+TRAINING = Training(rate=2e-3, updates=6_000)
 
 
 @dataclass(frozen=True)

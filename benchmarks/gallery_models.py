@@ -31,9 +31,9 @@ class Training:
 
     width: int = 128
     layers: int = 3
-    updates: int = 6_000
-    batch: int = 512
-    rate: float = 4e-3  # falls to zero along a half cosine
+    updates: int = 8_000
+    batch: int = 256
+    rate: float = 8e-3  # falls to zero along a half cosine
     clip: float = 1.0  # bound on the norm of the gradient
     ema: float = 0.002  # rate at which the average that samples follows; faster at first
     drop: float = 0.2  # share of the labels that are withheld, of models that know them

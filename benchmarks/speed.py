@@ -169,7 +169,10 @@ def main() -> int:
     starts, failed = tuple(args.cases.split(",")), []
     commit = harness.commit_of(ROOT, "src", "benchmarks")
     limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(args.threads))
-    env = {**os.environ, **limits, "KINETO_LOG_LEVEL": "5"}
+    env = {
+        **os.environ,
+        **limits,
+    }
     for name in [name for name in CASES if name.startswith(starts) and asked(args)]:
         if not args.again and harness.finished(path_of(args, name), commit, asked(args)):
             print(f"{name}: timed already")

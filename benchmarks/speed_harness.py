@@ -55,11 +55,12 @@ class Timer:
             gc.enable()
 
     def inner(self, run: Callable[[], object], target: float) -> int:
-        """How many calls make a block of `target` seconds. It warms up: three calls, or one if that takes long."""
-        seconds = self.block(run, 1).wall
+        """How many calls make a block of `target` seconds. It warms up: three calls, fewer if they take long."""
+        seconds = spent = self.block(run, 1).wall
         for _ in range(2):
-            if seconds < 16 * target:
+            if spent < 8 * target:
                 seconds = self.block(run, 1).wall
+                spent += seconds
         return max(1, round(target / max(seconds, 1e-9)))
 
 
@@ -111,15 +112,15 @@ def row(metric: str, works: Mapping[str, Work], timer: Timer, clock: str, **sett
 
 
 def commit_of(folder: Path, *parts: str) -> str | None:
-    """The commit of a checkout; where files of `parts` differ from it, with a plus and a digest of how. None outside
-    of git."""
+    """The commit of a checkout; where files differ from it, with a plus and a digest of how. With `parts` only what
+    lies there counts, and new files do too. None outside of git."""
 
     def git(*args: str) -> str | None:
         done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else None
 
     head, change = git("rev-parse", "--short=12", "HEAD"), git("diff", "HEAD", "--", *parts)
-    new = git("ls-files", "--others", "--exclude-standard", "--", *parts)
+    new = git("ls-files", "--others", "--exclude-standard", "--", *parts) if parts else ""
     for name in (new or "").splitlines():
         change = (change or "") + (folder / name).read_text(errors="replace")
     return head and head + (f"+{hashlib.sha256(change.encode()).hexdigest()[:6]}" if change else "")

@@ -50,7 +50,7 @@ def test_sides_take_turns_after_a_warm_up() -> None:
 
     clock = Clock()
     blocks = in_turns({"a": clock.work("a", 1.0), "b": clock.work("b", 2.0)}, timer(clock), rounds=4, target=0.5)
-    assert "".join(clock.order) == "aaabbb" + "ab" * 4
+    assert "".join(clock.order) == "aaabb" + "ab" * 4
     assert [b.wall for b in blocks["b"]] == [2.0] * 4
     assert [b.cpu for b in blocks["b"]] == [1.0] * 4
 
@@ -168,6 +168,10 @@ def test_a_commit_says_what_was_changed_on_top(tmp_path: Path) -> None:
     assert added.startswith(clean + "+")
     assert changed.startswith(clean + "+")
     assert added != changed
+    git("checkout", "src/file")
+    assert commit_of(tmp_path, "results") != clean
+    git("checkout", "results/file")
+    assert commit_of(tmp_path) == clean  # a checkout that is only used gathers files
 
 
 def result(name: str, **ratios: float) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def test_a_warm_start_from_data_stays_data(name: str, levels: int | None, solver
     low, high = {"ddpm": (-0.16, -0.01), "ddim": (-0.09, -0.005), "sde_dpmpp": (0.0, 0.04)}.get(solver, (-0.028, 0.015))
     assert mean == pytest.approx(0.5, abs=1e-9)
     assert low < std / 0.3 - 1 < high
-    assert model.net.calls == 69 if solver == "heun" else 35
+    assert model.net.calls == (69 if solver == "heun" else 35)
 
 
 def test_the_lower_the_level_the_nearer_to_the_guess() -> None:
