@@ -117,8 +117,8 @@ def bound(module: str) -> dict[str, tuple[str, str]]:
 
 
 def used(module: str, name: str) -> set[tuple[str, str]]:
-    """The definitions that a definition names. Of a table (SOLVERS, PROCESSES, ...), whose rows stand in for one another,
-    only the longest row."""
+    """The definitions that a definition names. Of a table (SOLVERS, PROCESSES, ...), whose rows stand in for one
+    another, only the longest row."""
     node = definitions(module)[name]
     leaves: set[tuple[str, str]] = set()
     for leaf in ast.walk(node):
@@ -143,8 +143,8 @@ def length(module: str, name: str) -> int:
 
 
 def reading(module: str) -> Counter[str]:
-    """What a reader of an algorithm has to follow, in lines of code by module: its whole file, and every definition that
-    it names, and that those name."""
+    """What a reader of an algorithm has to follow, in lines of code by module: its whole file, and every definition
+    that it names, and that those name."""
     seen: set[tuple[str, str]] = set()
     ahead = {(module, name) for name in definitions(module)}
     while ahead:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,7 +10,14 @@ from oracles import NAMES, PROCESSES, gaussian, ideal, order
 from torch import Tensor, nn
 
 from ornstein.diffusion import distill
-from ornstein.diffusion.distill import consistency_loss, path_loss, reflow_loss, student_recipe, teacher_path, trajectory
+from ornstein.diffusion.distill import (
+    consistency_loss,
+    path_loss,
+    reflow_loss,
+    student_recipe,
+    teacher_path,
+    trajectory,
+)
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.path import make_path
 from ornstein.diffusion.pin import Pin
@@ -43,7 +51,7 @@ def test_the_teachers_path_leads_through_the_students_levels(name: str, levels: 
     for k, level in zip(stations, wanted.levels, strict=True):
         assert path[k][:3] == pytest.approx(level[:3], abs=1e-9)
     ratios = [level.sigma / level.alpha for level in path.levels]
-    assert all(a > b for a, b in zip(ratios, ratios[1:], strict=False))
+    assert all(a > b for a, b in pairwise(ratios))
     assert 12 <= path.steps <= 30
 
 

@@ -10,7 +10,7 @@ from ornstein.networks.mish import _SMALL, Mish
 MISH = Mish()
 
 
-def points(n: int = 2 * _SMALL, dtype: torch.dtype = torch.float64) -> Tensor:
+def points(n: int = 5 * _SMALL, dtype: torch.dtype = torch.float64) -> Tensor:
     """From where e^x vanishes to where it overflows."""
     ends = torch.tensor([-1e4, -800.0, -100.0, -50.0, 0.0, 19.9, 20.1, 50.0, 100.0, 800.0, 1e4])
     return torch.cat([torch.linspace(-30, 30, n - len(ends)), ends]).to(dtype)

@@ -55,7 +55,7 @@ def test_weights_alone_are_enough(run: Path) -> None:
         ({"colour": 3}, "unknown setting 'colour'"),
         ({"model": {"colour": 3}}, "unknown setting 'model.colour'"),
         ({"model": "dpmpp"}, "setting 'model' is 'dpmpp'"),
-        ({"model": {"solver": "euler"}}, "unknown solver 'euler'"),
+        ({"model": {"solver": "eulr"}}, "unknown solver 'eulr'"),
         ({"model": {"steps": 0}}, "steps is 0"),
         ({"horizon": 32}, "does not fit"),
         ({"width": 64}, "has shape"),

@@ -36,7 +36,7 @@ class Recipe:
     churn: Churn = field(default_factory=Churn)  # of heun
     init_temperature: float = 1.0  # scale of the noise that sampling starts from
     noise_temperature: float = 1.0  # scale of the noise that stochastic solvers add
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"  # of the network's products; weights stay as they are
+    precision: Literal["float32", "bfloat16", "auto"] = "auto"  # of the network's products; weights stay as they are
 
     TRAINED: ClassVar = ("process", "target", "levels", "data_std")  # weights mean something else under another one
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from ornstein.networks.kernels import Conv1d, GroupNorm
 from ornstein.networks.mish import Mish
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": Mish, "silu": nn.SiLU}
@@ -73,17 +74,18 @@ class ConvBlock(nn.Sequential):
     """Convolution of width `kernel`, group norm of 8, activation: (B, c_in, H) -> (B, c_out, H)."""
 
     def __init__(self, c_in: int, c_out: int, activation: type[nn.Module], kernel: int = 5):
-        super().__init__(nn.Conv1d(c_in, c_out, kernel, padding=kernel // 2), nn.GroupNorm(8, c_out), activation())
+        super().__init__(Conv1d(c_in, c_out, kernel, padding=kernel // 2), GroupNorm(8, c_out), activation())
 
 
 class ResidualBlock(nn.Module):
-    """Two convolution blocks with the noise embedding added between them, and a skip."""
+    """Two convolution blocks with the noise embedding added between them, and a skip: (B, c_in, H), (B or 1, dim) ->
+    (B, c_out, H)."""
 
     def __init__(self, c_in: int, c_out: int, dim: int, activation: type[nn.Module]):
         super().__init__()
         self.first, self.second = ConvBlock(c_in, c_out, activation), ConvBlock(c_out, c_out, activation)
         self.noise = nn.Sequential(activation(), nn.Linear(dim, c_out))
-        self.skip = nn.Conv1d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.skip = Conv1d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         h = self.first(x) + self.noise(noise)[:, :, None]

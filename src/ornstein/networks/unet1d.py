@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ornstein.errors import InputError, choose, positive
 from ornstein.networks.blocks import ACTIVATIONS, Condition, ConvBlock, Denoiser, ResidualBlock, noise_embedding
+from ornstein.networks.kernels import Conv1d, ConvTranspose1d, join
 
 
 def _check(width: int, mults: Sequence[int], activation: str) -> type[nn.Module]:
@@ -33,8 +34,8 @@ class _Level(nn.Module):
         return self.resample(h), h
 
 
-def _halve(channels: int) -> nn.Conv1d:
-    return nn.Conv1d(channels, channels, 3, stride=2, padding=1)
+def _halve(channels: int) -> Conv1d:
+    return Conv1d(channels, channels, 3, stride=2, padding=1)
 
 
 class TemporalUNet(Denoiser):
@@ -66,10 +67,10 @@ class TemporalUNet(Denoiser):
         )
         self.middle = nn.ModuleList(ResidualBlock(last, last, width, act) for _ in range(2))
         self.up = nn.ModuleList(
-            _Level(2 * b, a, width, act, nn.ConvTranspose1d(a, a, 4, stride=2, padding=1))
+            _Level(2 * b, a, width, act, ConvTranspose1d(a, a))
             for a, b in reversed(list(pairwise(sizes[1:])))
         )
-        self.head = nn.Sequential(ConvBlock(sizes[1], width, act), nn.Conv1d(width, features, 1))
+        self.head = nn.Sequential(ConvBlock(sizes[1], width, act), Conv1d(width, features, 1))
 
     def times(self, noise: Tensor) -> Tensor:
         return self.noise(noise)
@@ -88,7 +89,7 @@ class TemporalUNet(Denoiser):
         for block in self.middle:
             h = block(h, emb)
         for level in self.up:
-            h, _ = level(torch.cat([h, skips.pop()], 1), emb)
+            h, _ = level(join(h, skips.pop()), emb)
         return self.head(h).transpose(1, 2)[:, :rows]
 
 
