@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -54,11 +54,12 @@ class Student:
     toy: str
     method: str
     seed: int = 0
+    teaching: Training = field(default_factory=Training)  # the teacher's
 
     @property
     def teacher(self) -> Trained:
         process = METHODS[self.method].process
-        return Trained(self.toy, process, TEACHERS[process], seed=self.seed)
+        return Trained(self.toy, process, TEACHERS[process], seed=self.seed, training=self.teaching)
 
     def __str__(self) -> str:
         said = json.dumps([asdict(METHODS[self.method]), asdict(self.teacher), CALLS, PAIRS], sort_keys=True)

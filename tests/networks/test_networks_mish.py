@@ -1,8 +1,11 @@
 """The quick Mish is torch's: values, first and second derivatives, at every size and in every setting."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from ornstein.networks.mish import _SMALL, Mish
@@ -38,20 +41,53 @@ def test_derivatives_by_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.linspace(-6, 25, 40, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(MISH, x)
     assert torch.autograd.gradgradcheck(MISH, x)
+    for again in (False, True):  # the slope that may be differentiated again is the same
+        (slope,) = torch.autograd.grad(MISH(x).sum(), x, create_graph=again)
+        torch.testing.assert_close(slope, torch.autograd.grad(F.mish(x).sum(), x)[0])
 
 
-def test_in_transforms_and_as_one_graph() -> None:
+def twisted(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: f(x).sin().sum()
+
+
+def forwards(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A derivative without torch.func."""
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(f(forward_ad.make_dual(x, x.cos()))).tangent
+
+
+ASKED: dict[str, Callable[..., Tensor]] = {
+    "grad": lambda f, x: torch.func.grad(twisted(f))(x),
+    "grad of grad": lambda f, x: torch.func.grad(lambda x: torch.func.grad(twisted(f))(x).sum())(x),
+    "vmap": lambda f, x: torch.vmap(f)(x.view(2, -1)),
+    "vmap of grad": lambda f, x: torch.vmap(torch.func.grad(twisted(f)))(x.view(2, -1)),
+    "jvp": lambda f, x: torch.func.jvp(f, (x,), (x.cos(),))[1],
+    "jvp of vmap": lambda f, x: torch.func.jvp(torch.vmap(f), (x.view(2, -1),), (x.cos().view(2, -1),))[1],
+    "jvp of grad": lambda f, x: torch.func.jvp(torch.func.grad(twisted(f)), (x,), (x.cos(),))[1],
+    "jacobian forwards": lambda f, x: torch.func.jacfwd(lambda s: f(s * x))(torch.ones_like(x[:1])),
+    "jacobian backwards": lambda f, x: torch.func.jacrev(lambda s: f(s * x)[:3])(torch.ones_like(x[:1])),
+    "forwards": forwards,
+    "one graph": lambda f, x: torch.compile(f, fullgraph=True, backend="eager")(x),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_in_every_setting(asked: str) -> None:
+    """With gradients on, and off as while sampling."""
     x = points()
-    want = torch.func.grad(lambda x: F.mish(x).sin().sum())(x)
-    torch.testing.assert_close(torch.func.grad(lambda x: MISH(x).sin().sum())(x), want)
-    with torch.no_grad():  # as guidance does while sampling
-        torch.testing.assert_close(torch.func.grad(lambda x: MISH(x).sin().sum())(x), want)
-    x = x[x.abs() <= 100]  # torch's own second derivative is not finite far out
-    twice = torch.func.grad(lambda x: torch.func.grad(lambda y: MISH(y).sin().sum())(x).sum())(x)
-    by_torch = torch.func.grad(lambda x: torch.func.grad(lambda y: F.mish(y).sin().sum())(x).sum())(x)
-    torch.testing.assert_close(twice, by_torch, atol=1e-10, rtol=1e-8)
-    x = points()
-    torch.testing.assert_close(torch.vmap(MISH)(x.reshape(2, -1)), F.mish(x).reshape(2, -1))
-    torch.testing.assert_close(torch.compile(MISH, fullgraph=True, backend="eager")(x), F.mish(x))
-    _, moved = torch.func.vjp(MISH, x)
-    torch.testing.assert_close(moved(torch.ones_like(x))[0], torch.func.grad(lambda x: F.mish(x).sum())(x))
+    x = x[x.abs() <= 100][: 4 * _SMALL]  # torch's own second derivative is not finite far out
+    assert len(x) == 4 * _SMALL
+    torch.testing.assert_close(ASKED[asked](MISH, x), ASKED[asked](F.mish, x), atol=1e-10, rtol=1e-8)
+    with torch.no_grad():
+        torch.testing.assert_close(ASKED[asked](MISH, x), ASKED[asked](F.mish, x), atol=1e-10, rtol=1e-8)
+
+
+def test_torch_is_asked_where_it_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen by what is counted: calls of torch's Mish."""
+    calls: list[int] = []
+    by_torch = F.mish
+    monkeypatch.setattr(F, "mish", lambda x: calls.append(x.numel()) or by_torch(x))
+    for n in (_SMALL - 1, _SMALL, 4 * _SMALL - 1, 4 * _SMALL):
+        MISH(torch.zeros(n))
+        MISH(torch.zeros(n, requires_grad=True))
+    assert calls == [_SMALL - 1, _SMALL - 1, _SMALL, 4 * _SMALL - 1]

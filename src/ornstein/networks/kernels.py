@@ -1,6 +1,8 @@
 """Convolutions over time with the parameters of torch's own, and quicker on a CPU. Tensors are (B, channels, H); their
 memory may be in that order, or (B, H, channels), which matrix products want."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,7 +31,7 @@ class Conv1d(nn.Module):
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int = 0):
         super().__init__()
         made = nn.Conv1d(c_in, c_out, kernel)
-        self.weight, self.bias = made.weight, made.bias
+        self.weight, self.bias = made.weight, cast(nn.Parameter, made.bias)
         self.stride, self.padding = stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +68,7 @@ class ConvTranspose1d(nn.Module):
     def __init__(self, c_in: int, c_out: int):
         super().__init__()
         made = nn.ConvTranspose1d(c_in, c_out, 4)
-        self.weight, self.bias = made.weight, made.bias
+        self.weight, self.bias = made.weight, cast(nn.Parameter, made.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias, rows = self.weight, self.bias, x.shape[0] * x.shape[2]
@@ -77,7 +79,7 @@ class ConvTranspose1d(nn.Module):
         y = F.linear(x.mT, weight.permute(2, 1, 0).flatten(0, 1))  # (B, H, 4 c_out)
         y = F.pad(y, (0, 0, 1, 1)).unflatten(2, (4, -1))  # row i adds y[i + 1, j] to row 2 i - 1 + j
         even, odd = y[:, 1:-1, 1] + y[:, :-2, 3], y[:, 1:-1, 2] + y[:, 2:, 0]
-        return (torch.stack([even, odd], 2).flatten(1, 2) + bias).mT
+        return (torch.stack([even, odd], 2).flatten(1, 2) + bias.to(y.dtype)).mT
 
 
 class GroupNorm(nn.Module):

@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-_SMALL = 4096  # numbers below which the call itself costs more than what it computes; with a gradient four times as many
+_SMALL = 4096  # numbers below which the call costs more than what it computes; with a gradient, four times as many
 
 
 def _value(x: Tensor) -> Tensor:
@@ -26,40 +27,24 @@ def _slope(x: Tensor, grad: Tensor) -> Tensor:
     return e.div_(half).mul_(grad)
 
 
-class _Slope(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, grad: Tensor) -> Tensor:
-        return _slope(x, grad)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor]:
-        (x, grad), outer = ctx.saved_tensors, grads[0]
-        w, s = F.softplus(x).tanh(), x.sigmoid()
-        bend = s * (1 - w * w)
-        return outer * grad * bend * (2 + x * (1 - s - 2 * w * s)), outer * (w + x * bend)
-
-
 class _Mish(torch.autograd.Function):
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
         return _value(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Tensor:
         x, grad = ctx.saved_tensors[0], grads[0]
-        return _Slope.apply(x, grad) if torch.is_grad_enabled() else _slope(x, grad)
+        if not torch.is_grad_enabled():
+            return _slope(x, grad)
+        w, s = F.softplus(x).tanh(), x.sigmoid()  # the same, for torch to differentiate again
+        return grad * (w + x * s * (1 - w * w))
+
+
+def _transformed(x: Tensor) -> bool:
+    """Within torch.func, or differentiated forwards: there, work in place is wrong, and would not pay."""
+    return torch._C._are_functorch_transforms_active() or forward_ad.unpack_dual(x).tangent is not None
 
 
 class Mish(nn.Module):
@@ -67,7 +52,9 @@ class Mish(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         slope = torch.is_grad_enabled() and x.requires_grad
-        if x.device.type != "cpu" or x.numel() < (4 * _SMALL if slope else _SMALL) or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or x.numel() < (4 * _SMALL if slope else _SMALL):
             return F.mish(x)  # one kernel there
+        if torch.compiler.is_compiling() or _transformed(x):
+            return F.mish(x)
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         return (_Mish.apply(wide) if slope else _value(wide)).to(x.dtype)

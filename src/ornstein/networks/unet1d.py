@@ -67,8 +67,7 @@ class TemporalUNet(Denoiser):
         )
         self.middle = nn.ModuleList(ResidualBlock(last, last, width, act) for _ in range(2))
         self.up = nn.ModuleList(
-            _Level(2 * b, a, width, act, ConvTranspose1d(a, a))
-            for a, b in reversed(list(pairwise(sizes[1:])))
+            _Level(2 * b, a, width, act, ConvTranspose1d(a, a)) for a, b in reversed(list(pairwise(sizes[1:])))
         )
         self.head = nn.Sequential(ConvBlock(sizes[1], width, act), Conv1d(width, features, 1))
 
