@@ -27,6 +27,8 @@ def size(net: torch.nn.Module) -> int:
         (lambda: MLP(6, cond=34), 148_790),  # Diffusion Veteran's inverse dynamics
         (lambda: MLP(6, cond=17), 144_438),  # Diffusion-QL's, 17 inputs fewer
         (lambda: ResidualMLP(6, cond=17), 1_618_886),
+        # 32 frequencies, layers of 64 to 128 to 128 where there were 64 to 128 to 64, and an entry 64 inputs wider
+        (lambda: ResidualMLP(6, cond=17, fourier=True), 1_618_886 + 32 + 64 * (128 + 1) + 64 * 256),
         (lambda: SkipMLP(42), 6_497_066),
         (lambda: SkipMLP(42, width=2048), 25_552_682),
         (lambda: SkipMLP(27), 6_479_771),
@@ -106,6 +108,16 @@ def test_residual_blocks_are_normalised_and_the_last_layer_is_fed_by_an_activati
     torch.testing.assert_close(net(x, noise, cond), net.out(torch.nn.functional.mish(want)))
 
 
+def test_skip_layers_add_to_what_they_are_given() -> None:
+    net, (x, noise, cond) = SkipMLP(6, cond=17, width=32, blocks=2), draw()
+    h = net.entry(x) + net.noise(noise) + net.cond(cond)
+    into, first, second, _, out = net.rest
+    h = into(h)
+    h = h + first.linear(h.relu())
+    h = h + second.linear(h.relu())
+    torch.testing.assert_close(net(x, noise, cond), out(h.relu()))
+
+
 def test_embeddings_of_the_noise_level() -> None:
     torch.manual_seed(0)
     n = torch.tensor([0.0, 0.25])
@@ -116,5 +128,6 @@ def test_embeddings_of_the_noise_level() -> None:
     random = RandomFourier()
     assert random(n).shape == (2, 17)
     assert random(n)[:, 0].tolist() == [0.0, 0.25]
+    assert random(n)[0].tolist() == [0.0] * 9 + [1.0] * 8  # sines, then cosines
     assert "frequencies" in random.state_dict()  # frozen, and part of what was trained with
     assert not list(random.parameters())

@@ -35,7 +35,7 @@ class Recipe:
     eta: float = 0.0  # share of ancestral noise in ddim
     churn: Churn = field(default_factory=Churn)  # of heun
     init_temperature: float = 1.0  # scale of the noise that sampling starts from
-    noise_temperature: float = 1.0  # scale of the noise that stochastic solvers add
+    noise_temperature: float = 1.0  # scale of the noise that stochastic solvers add; churn has its own
     precision: Literal["float32", "bfloat16", "auto"] = "auto"  # of the network's products; weights stay as they are
 
     TRAINED: ClassVar = ("process", "target", "levels", "data_std")  # weights mean something else under another one

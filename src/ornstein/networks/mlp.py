@@ -142,10 +142,9 @@ class ResidualMLP(Denoiser):
     ):
         super().__init__()
         act = ACTIVATIONS[choose("activation", activation, ACTIVATIONS)]
-        self.noise = _time_mlp(
-            LearnedFourier(dim) if fourier else Sinusoidal(dim), dim, 128 if fourier else 2 * dim, dim, act
-        )
-        self.entry = Entry(positive("features", features), dim, cond, width, drop)
+        embed, inner, out = (LearnedFourier(dim), 128, 128) if fourier else (Sinusoidal(dim), 2 * dim, dim)
+        self.noise = _time_mlp(embed, dim, inner, out, act)
+        self.entry = Entry(positive("features", features), out, cond, width, drop)
         self.blocks = nn.Sequential(*(_Block(width, dropout, act) for _ in range(blocks)))
         self.last, self.out = act(), nn.Linear(width, features)
 
