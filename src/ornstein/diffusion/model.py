@@ -229,8 +229,9 @@ class Diffusion(nn.Module):
     def _call(self, x: Tensor, noise: Tensor, cond: Tensor | None, body: bool = False) -> Tensor:
         """The network, or its body alone, at the recipe's precision."""
         net: Callable[..., Tensor] = self.net.body if body else self.net  # type: ignore[assignment]
+        rows = x[..., 0].numel()
         if self.recipe.precision == "float32" or (
-            self.recipe.precision == "auto" and not _quick(x.device, x[..., 0].numel() * self._size)
+            self.recipe.precision == "auto" and not _quick(x.device, rows * self._size if rows >= 64 else 0)
         ):
             return net(x, noise, cond)
         with torch.autocast(x.device.type, torch.bfloat16):
@@ -242,7 +243,7 @@ class Diffusion(nn.Module):
 
 def _quick(device: torch.device, work: int) -> bool:
     """Whether products of bfloat16 are quicker there than of float32: on tensor cores; with AMX, if rows times weights
-    (`work`) are so many that they outweigh the cost of rounding both."""
+    (`work`, 0 for a few rows) are so many that they outweigh the cost of rounding both."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return device.type == "cpu" and work > 2e8 and bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
