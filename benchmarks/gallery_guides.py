@@ -113,7 +113,6 @@ class Guided:
     def key(self) -> dict[str, Any]:
         return {"set": "ring", "task": self.task, "label": self.label, "solver": self.solver, "calls": self.calls}
 
-    @torch.no_grad()
     def points(self, shelf: Shelf, n: int, seed: int) -> Tensor:
         trained = shelf.get(self.model)
         recipe = replace(trained.recipe, solver=self.solver, grid=self.grid, steps=self.calls)
@@ -122,6 +121,7 @@ class Guided:
         torch.manual_seed(seed)
         return torch.cat([self._sample(model, guide, truth, rows) for rows in torch.arange(n).split(ROWS)])
 
+    @torch.no_grad()
     def _sample(self, model: Diffusion, guide: Guide, truth: Tensor, rows: Tensor) -> Tensor:
         cond = nn.functional.one_hot(rows % 8, 8).float() if self.task == "label" else None
         pin = Pin(torch.tensor([[True, False]]), truth[rows]) if self.task == "known" else None

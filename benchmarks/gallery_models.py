@@ -34,6 +34,7 @@ class Training:
     updates: int = 8_000
     batch: int = 256
     rate: float = 8e-3  # falls to zero along a half cosine
+    rise: int = 500  # updates over which the rate rises at first; without, some models never start to learn
     clip: float = 1.0  # bound on the norm of the gradient
     ema: float = 0.002  # rate at which the average that samples follows; faster at first
     drop: float = 0.2  # share of the labels that are withheld, of models that know them
@@ -83,7 +84,7 @@ class Mlp(Denoiser):
 
 def make(trained: Trained) -> Diffusion:
     """The model before training."""
-    recipe = Recipe(trained.process, trained.target, trained.levels)  # type: ignore[arg-type]
+    recipe = Recipe(trained.process, trained.target, trained.levels, precision="float32")  # type: ignore[arg-type]
     t = trained.training
     return Diffusion(Mlp(t.width, t.layers, 8 if trained.knows == "label" else 0, t.drop), recipe)
 
@@ -93,6 +94,7 @@ def fit(model: Diffusion, loss: Callable[[Diffusion], Tensor], training: Trainin
     average = slow(model)
     stepper = Stepper(model, Optim(training.rate, training.clip, cosine=True))
     stepper.over(training.updates)
+    stepper.rates[: training.rise] *= torch.arange(1, training.rise + 1) / training.rise
     for update in range(training.updates):
         stepper(loss(model).mean())
         follow(average, model, max(training.ema, 1 / (update + 1)))
@@ -142,7 +144,8 @@ class Shelf:
                 module.load_state_dict(load_file(path))
             else:
                 start = time.process_time()
-                module = teach(module)
+                with torch.enable_grad():  # whoever asks
+                    module = teach(module)
                 seconds = round(time.process_time() - start, 1)
                 self.folder.mkdir(parents=True, exist_ok=True)
                 note.write_text(json.dumps({"seconds": seconds}))
