@@ -94,7 +94,8 @@ def fit(model: Diffusion, loss: Callable[[Diffusion], Tensor], training: Trainin
     average = slow(model)
     stepper = Stepper(model, Optim(training.rate, training.clip, cosine=True))
     stepper.over(training.updates)
-    stepper.rates[: training.rise] *= torch.arange(1, training.rise + 1) / training.rise
+    rise = min(training.rise, training.updates)
+    stepper.rates[:rise] *= torch.arange(1, rise + 1) / rise
     for update in range(training.updates):
         stepper(loss(model).mean())
         follow(average, model, max(training.ema, 1 / (update + 1)))
