@@ -20,9 +20,8 @@ from ornstein.envs.maze_data import make
 from ornstein.envs.tasks import TASKS
 from ornstein.roles import ALGORITHMS, preset
 from ornstein.roles.planners.diffuser import resolve
-from ornstein.run import settings
+from ornstein.run import options, settings
 from ornstein.run.checkpoint import flat
-from ornstein.run.cli import _parser
 from ornstein.run.listing import KINDS
 from ornstein.run.report import Report
 
@@ -154,9 +153,9 @@ def test_commands_parse(page: Path) -> None:
         words = shlex.split(line)[1:]
         if "--help" in words or "--version" in words:
             words = [word for word in words if word[:2] != "--"]
-            assert not words or words[0] in _subparsers(_parser()), line
+            assert not words or words[0] in _subparsers(options.parser()), line
             continue
-        args, rest = _parser().parse_known_args(words)
+        args, rest = options.parser().parse_known_args(words)
         if args.command == "train":
             assert _named(args.algorithm, ALGORITHMS), line
             assert args.task is None or _named(args.task, TASKS), line
@@ -178,7 +177,7 @@ def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
 
 def test_command_line_page_is_complete() -> None:
     page = (ROOT / "docs" / "cli.md").read_text()
-    for command, parser in _subparsers(_parser()).items():
+    for command, parser in _subparsers(options.parser()).items():
         section = re.search(rf"^## {command}\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
         assert section, f"docs/cli.md has no section on {command}"
         for each in (parser, *_subparsers(parser).values()):

@@ -22,7 +22,7 @@ from ornstein.diffusion.target import TARGETS
 from ornstein.envs.tasks import TASKS
 from ornstein.roles import ALGORITHMS
 from ornstein.roles.planners.diffuser import Diffuser
-from ornstein.run import cli, jobs
+from ornstein.run import jobs, options
 from ornstein.run.checkpoint import CONFIG, REPORT, TRAIN, WEIGHTS, load
 from small import OPTIONS, Done
 
@@ -374,8 +374,8 @@ def test_names_of_commands_and_options() -> None:
         "data list": "",
         "list": "",
     }
-    found = {name: options for name, options in commands(cli._parser()).items() if name != "data"}
-    assert found == {name: {"--help", *options.split()} for name, options in expected.items()}
+    found = {name: named for name, named in commands(options.parser()).items() if name != "data"}
+    assert found == {name: {"--help", *text.split()} for name, text in expected.items()}
 
 
 def commands(parser: argparse.ArgumentParser, name: str = "") -> dict[str, set[str]]:
@@ -389,11 +389,11 @@ def commands(parser: argparse.ArgumentParser, name: str = "") -> dict[str, set[s
 
 
 def test_defaults_of_options() -> None:
-    args, _ = cli._parser().parse_known_args(["evaluate", "run"])
+    args, _ = options.parser().parse_known_args(["evaluate", "run"])
     assert (args.episodes, args.seed, args.protocol, args.json) == (100, 0, None, None)
-    args, _ = cli._parser().parse_known_args(["quickstart"])
+    args, _ = options.parser().parse_known_args(["quickstart"])
     assert (args.out, args.seed) == (Path("runs/quickstart"), 0)
-    args, _ = cli._parser().parse_known_args(["data", "make", "pointmaze-umaze"])
+    args, _ = options.parser().parse_known_args(["data", "make", "pointmaze-umaze"])
     assert (args.steps, args.seed, args.out) == (1_000_000, 0, None)
 
 

@@ -1,0 +1,142 @@
+"""The commands and their options."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+import ornstein
+from ornstein.diffusion.distill import METHODS
+from ornstein.errors import InputError
+from ornstein.roles import ALGORITHMS
+from ornstein.run import listing, settings
+
+Commands = Any  # what argparse adds commands to; its type has no public name
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are InputErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text.replace("_", ""))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number: expected one such as 1000") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is too few: expected a whole number of at least 1")
+    return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"'{text}' is no seed: expected a whole number from 0 to 2^63 - 1")
+    return int(text)
+
+
+class _Help(argparse.Action):
+    """The help of `train`, with the settings of the algorithm that was named before it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, *rest: object) -> None:
+        print(parser.format_help())
+        if found.algorithm in ALGORITHMS:
+            print(settings.describe(ALGORITHMS[found.algorithm].config))
+        parser.exit()
+
+
+def _places(command: argparse.ArgumentParser) -> None:
+    """Options of all that trains."""
+    command.add_argument("--seed", type=_seed, default=0, metavar="N")
+    command.add_argument("--resume", action="store_true", help="go on with the run in --out, or start it")
+    _machine(command)
+
+
+def _machine(command: argparse.ArgumentParser) -> None:
+    """Options of all that computes."""
+    command.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1, ...")
+    command.add_argument("--threads", type=_count, default=1, metavar="N", help="default 1; more pay for wide networks")
+    command.add_argument("--capture", default="auto", metavar="auto|on|off", help="CUDA graphs (default auto: on CUDA)")
+
+
+def _quickstart(commands: Commands) -> None:
+    quick = commands.add_parser("quickstart", help="data, training, scores and a report in minutes", allow_abbrev=False)
+    quick.add_argument("--out", type=Path, default=Path("runs/quickstart"), metavar="DIR", help="run folder")
+    quick.add_argument("--seed", type=_seed, default=0, metavar="N")
+    quick.add_argument("--updates", type=_count, metavar="N", help="fewer are faster, and plan worse")
+
+
+def _train(commands: Commands) -> None:
+    train = commands.add_parser(
+        "train", help="train an algorithm", allow_abbrev=False, add_help=False,
+        epilog="Settings: --agent.NAME VALUE; `ornstein train ALGORITHM --help` lists an algorithm's.",
+    )  # fmt: skip
+    train.add_argument("-h", "--help", action=_Help, nargs=0, help="show this, and the settings of ALGORITHM")
+    train.add_argument("algorithm", metavar="ALGORITHM", help="one of `ornstein list`")
+    source = train.add_mutually_exclusive_group(required=True)
+    source.add_argument("--task", metavar="NAME", help="one of `ornstein list tasks`")
+    source.add_argument("--data", metavar="PATH-OR-MINARI-ID", help="your own: a Minari or D4RL dataset")
+    train.add_argument("--env", metavar="ENV_ID", help="Gymnasium environment of --data, if it does not say")
+    train.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/ALGORITHM/TASK/SEED)")
+    train.add_argument("--updates", type=_count, metavar="N", help="of the main stage; others keep their share")
+    _places(train)
+    train.add_argument("--evaluate-every", type=_count, metavar="N", help="updates between two looks at 20 episodes")
+
+
+def _distill(commands: Commands) -> None:
+    distill = commands.add_parser("distill", help="teach a trained agent to sample in few steps", allow_abbrev=False)
+    distill.add_argument("run", type=Path, metavar="RUN")
+    distill.add_argument("--steps", type=_count, required=True, metavar="N", help="network calls, such as 1 or 2")
+    distill.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder of the student")
+    distill.add_argument("--updates", type=_count, default=2000, metavar="N", help="default 2000")
+    distill.add_argument("--method", default="path", metavar="M", help=" | ".join(METHODS) + " (default path)")
+    distill.add_argument("--task", metavar="NAME", help="for a run that does not say which it was trained for")
+    _places(distill)
+
+
+def _evaluate(commands: Commands) -> None:
+    evaluate = commands.add_parser("evaluate", help="score a trained agent", allow_abbrev=False)
+    evaluate.add_argument("run", type=Path, metavar="RUN")
+    evaluate.add_argument("--task", metavar="NAME", help="another task than it was trained for")
+    evaluate.add_argument("--env", metavar="ENV_ID", help="another environment")
+    evaluate.add_argument("--protocol", metavar="goals|d4rl", help="how a maze is judged")
+    evaluate.add_argument("--episodes", type=_count, default=100, metavar="N")
+    evaluate.add_argument("--seed", type=_seed, default=0, metavar="N")
+    _machine(evaluate)
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the report here")
+
+
+def _report(commands: Commands) -> None:
+    report = commands.add_parser("report", help="write a run's page", allow_abbrev=False)
+    report.add_argument("run", type=Path, metavar="RUN")
+    report.add_argument("--task", metavar="NAME", help="for a run that does not say which it was trained for")
+    report.add_argument("--out", type=Path, metavar="FILE.html", help="default RUN/report.html")
+
+
+def _data(commands: Commands) -> None:
+    data = commands.add_parser("data", help="datasets", allow_abbrev=False)
+    kinds = data.add_subparsers(dest="what", required=True, metavar="make|info|list", parser_class=Parser)
+    make = kinds.add_parser("make", help="make a built-in dataset", allow_abbrev=False)
+    make.add_argument("task", metavar="TASK")
+    make.add_argument("--steps", type=_count, default=1_000_000, metavar="N")
+    make.add_argument("--seed", type=_seed, default=0, metavar="N")
+    make.add_argument("--out", type=Path, metavar="PATH", help="default: the data folder (ORNSTEIN_DATA)")
+    info = kinds.add_parser("info", help="what a dataset holds", allow_abbrev=False)
+    info.add_argument("where", metavar="PATH-OR-ID")
+    kinds.add_parser("list", help="built-in datasets", allow_abbrev=False)
+
+
+def _list(commands: Commands) -> None:
+    lists = commands.add_parser("list", help="what there is, by name", allow_abbrev=False)
+    lists.add_argument("kind", nargs="?", metavar="KIND", help=" ".join(listing.KINDS))
+
+
+def parser() -> Parser:
+    """All commands."""
+    top = Parser(prog="ornstein", description="Diffusion models for decision making.", allow_abbrev=False)
+    top.add_argument("--version", action="version", version=f"ornstein {ornstein.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    for command in (_quickstart, _train, _distill, _evaluate, _report, _data, _list):
+        command(commands)
+    return top
