@@ -6,7 +6,7 @@ from ornstein.data.episodes import Episodes
 from ornstein.diffusion.model import Recipe
 from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError, OrnsteinError, TrainingError
-from ornstein.roles import planners
+from ornstein.roles import planners, policies
 from ornstein.run.checkpoint import load
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
@@ -25,6 +25,7 @@ __all__ = [
     "evaluate",
     "load",
     "planners",
+    "policies",
     "task",
     "train",
 ]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion.pin import Pin
+from ornstein.errors import InputError
 
 Metrics = dict[str, Tensor]  # scalars, left on the device
 Given = Mapping[str, Tensor]  # what an agent is asked for: name -> (B, size)
@@ -30,6 +31,18 @@ class Spec:
     given: Mapping[str, int] = field(default_factory=dict)  # what the agent may be asked for, and its size
     tracked: bool = False  # the world can follow a plan of observations by itself
     agents: int = 1
+
+
+def takes_nothing(spec: Spec, name: str) -> Spec:
+    """`spec` if nothing is given to the agent there, else an `InputError` by the algorithm `name`, which would ignore
+    it."""
+    if spec.given:
+        given = ", ".join(spec.given)
+        raise InputError(
+            f"{name} takes only observations, the task gives a {given} too: expected a task without (such as "
+            "pointmaze-umaze-dense), or an algorithm that takes one (diffuser)"
+        )
+    return spec
 
 
 class View(Protocol):

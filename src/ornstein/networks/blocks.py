@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ornstein.networks.kernels import Conv1d, GroupNorm
 from ornstein.networks.mish import Mish
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": Mish, "silu": nn.SiLU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": Mish, "silu": nn.SiLU, "relu": nn.ReLU}
 
 
 class Denoiser(nn.Module, ABC):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ornstein.contract import Learner, Spec
 from ornstein.errors import InputError, choose
 from ornstein.roles.planners import diffuser
+from ornstein.roles.policies import bc, iql, td3_bc
 
 
 class Row(NamedTuple):
@@ -29,6 +30,18 @@ ALGORITHMS: dict[str, Row] = {
     "diffuser_paper": Row(
         "planners", diffuser.Diffuser, diffuser.PAPER, diffuser.PRESETS["diffuser_paper"], "offline",
         "diffuser with the paper's settings, made for days on a GPU",
+    ),
+    "bc": Row(
+        "policies", bc.BC, bc.Config(), {}, "imitation",
+        "clone the data by a Gaussian (a yardstick without diffusion)",
+    ),
+    "td3_bc": Row(
+        "policies", td3_bc.TD3BC, td3_bc.Config(), {}, "offline",
+        "climb a critic and stay near the data (a yardstick without diffusion)",
+    ),
+    "iql": Row(
+        "policies", iql.IQL, iql.Config(), iql.PRESETS, "offline",
+        "imitate the better actions by in-sample critics (a yardstick without diffusion)",
     ),
 }  # fmt: skip
 

@@ -1,0 +1,139 @@
+"""BC, TD3+BC and IQL on locomotion: three seeds, equal updates, the last checkpoint.
+
+    python benchmarks/yardsticks.py --data DIR [--sets hopper-medium-expert ...] [--rows bc td3_bc iql] [--seeds 0 1 2]
+
+DIR holds SET-sim.hdf5, as rolled out from the published actors of rl-trained-agents (`ornstein list tasks` says how).
+One thread. Writes results/yardsticks/ROW-SET-SEED.json as each run ends and skips those that are there, so that it can
+be stopped and called again. With `--d3rlpy PYTHON`, an interpreter that has d3rlpy, the same rows are trained there on
+the same data with the same updates, batch and widths, and scored here: results/yardsticks/d3rlpy_ROW-SET-SEED.json.
+`python benchmarks/tables.py` puts the results into the README.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from mazes import cpu
+from torch import Tensor, nn
+
+from ornstein.contract import Agent, Given, Spec, Stage
+from ornstein.data.episodes import Episodes
+from ornstein.data.rewards import episode_returns
+from ornstein.envs.tasks import Task, task
+from ornstein.roles import preset
+from ornstein.run import checkpoint, jobs
+from ornstein.run.evaluate import evaluate
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "results" / "yardsticks"
+WORLDS = {"hopper": "Hopper-v5", "halfcheetah": "HalfCheetah-v5", "walker2d": "Walker2d-v5"}
+KINDS = ("medium-expert", "mixed", "medium", "expert")
+FIRST = ("hopper-medium-expert", "halfcheetah-mixed", "walker2d-medium")
+SETS = (*FIRST, *(f"{w}-{k}" for w in WORLDS for k in KINDS[:3] if f"{w}-{k}" not in FIRST))
+ROWS = ("bc", "td3_bc", "iql")
+
+
+class Exported(Agent):
+    """A policy that another library saved as TorchScript: obs (B, O) -> act (B, A)."""
+
+    def __init__(self, spec: Spec, path: Path):
+        super().__init__()
+        self.spec = spec
+        self.policy = torch.jit.load(str(path))
+        self.here = nn.Parameter(torch.zeros(()), requires_grad=False)  # says on which device it is
+
+    @property
+    def stages(self) -> list[tuple[str, int]]:
+        return []
+
+    def fit(self, data: Episodes) -> Any:
+        stages: list[Stage] = []
+        return iter(stages)
+
+    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+        return self.policy(obs[:, -1])[:, None]
+
+
+def ours(row: str, world: Task, seed: int, work: Path, updates: int) -> tuple[Agent, dict[str, Any]]:
+    """Train a row of the table; the agent, and what its settings were."""
+    run = work / f"{row}-{world.name}-{seed}"
+    jobs.train_job(row, replace(preset(row, world.kinds), updates=updates), world, run, seed=seed, resume=True)
+    config = checkpoint.read_config(run)
+    return checkpoint.load(run), {key: config[key] for key in ("commit", "versions", "config")}
+
+
+def theirs(python: str, row: str, data: Path, world: Task, seed: int, work: Path, updates: int) -> tuple[Agent, dict]:
+    """The same by d3rlpy."""
+    policy = (work / f"d3rlpy_{row}-{world.name}-{seed}.pt").absolute()
+    policy.parent.mkdir(parents=True, exist_ok=True)
+    command = [python, str(HERE / "yardsticks_d3rlpy.py"), row, str(data), str(policy), str(seed), str(updates)]
+    told = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    return Exported(world.spec, policy), json.loads(told.stdout.strip().splitlines()[-1])
+
+
+def study(name: str, seed: int, data: Path, world: Task, train: Callable[[], tuple[Agent, dict[str, Any]]]) -> dict:
+    """Train and score one run; the content of its JSON."""
+    start = time.monotonic()
+    agent, how = train()
+    seconds = time.monotonic() - start
+    episodes = world.episodes()
+    returns = episode_returns(episodes)
+    report = evaluate(agent, world, episodes=100, seed=seed)
+    return {
+        "command": "python benchmarks/yardsticks.py",
+        "row": name,
+        "set": data.stem,
+        "seed": seed,
+        "data": {"steps": len(episodes), "episodes": len(returns), "return_mean": float(returns.mean())},
+        "python": platform.python_version(),
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "train_seconds": round(seconds, 1),
+        **how,
+        "report": {**asdict(report), "algorithm": name},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--updates", type=int, default=50_000)
+    parser.add_argument("--d3rlpy", metavar="PYTHON", help="an interpreter with d3rlpy; trains there instead")
+    parser.add_argument("--work", type=Path, default=Path("runs/yardsticks"), help="where the run folders go")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for seed in args.seeds:
+        for set_ in args.sets:
+            data = args.data / f"{set_}-sim.hdf5"
+            world = task(data=data, env=WORLDS[set_.split("-")[0]])
+            for row in args.rows:
+                name = f"d3rlpy_{row}" if args.d3rlpy else row
+                path = args.out / f"{name}-{set_}-{seed}.json"
+                if path.exists():
+                    continue
+                if args.d3rlpy:
+                    train = partial(theirs, args.d3rlpy, row, data, world, seed, args.work, args.updates)
+                else:
+                    train = partial(ours, row, world, seed, args.work, args.updates)
+                result = study(name, seed, data, world, train)
+                checkpoint.write(path, json.dumps(result, indent=1))
+                print(path.name, result["report"]["normalized_score"], f"{result['train_seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Policies without diffusion: one action straight from one observation."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.errors import positive
+
+
+class Actor(nn.Module):
+    """obs (B, obs) -> action (B, act) within [-1, 1]: ReLU layers of `hidden` widths and a tanh at the end."""
+
+    def __init__(self, obs: int, act: int, hidden: Sequence[int] = (256, 256)):
+        super().__init__()
+        sizes = [positive("obs", obs), *hidden]
+        layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
+        self.net = nn.Sequential(*layers, nn.Linear(sizes[-1], positive("act", act)), nn.Tanh())
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.net(obs)
+
+
+class GaussianActor(nn.Module):
+    """obs (B, obs) -> the mean (B, act) of a Gaussian over actions, within [-1, 1]; its deviation is learned for each
+    dimension, the same for all observations, as in IQL (Kostrikov et al. 2022, arXiv:2110.06169, appendix B)."""
+
+    def __init__(self, obs: int, act: int, hidden: Sequence[int] = (256, 256)):
+        super().__init__()
+        self.mean = Actor(obs, act, hidden)
+        self.log_std = nn.Parameter(torch.zeros(act))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.mean(obs)
+
+    def log_prob(self, obs: Tensor, act: Tensor) -> Tensor:
+        """The log-density (B,) of actions (B, act). Deviations are held within e^-5 and e^2."""
+        log_std = self.log_std.clamp(-5.0, 2.0)
+        error = (act - self.mean(obs)) * torch.exp(-log_std)
+        return -(0.5 * error.square() + log_std).sum(-1) - 0.5 * math.log(2 * math.pi) * act.shape[-1]

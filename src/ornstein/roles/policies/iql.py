@@ -1,0 +1,88 @@
+"""IQL (Kostrikov, Nair & Levine, ICLR 2022, arXiv:2110.06169), a yardstick without diffusion: critics of the data's
+best actions, and a Gaussian policy that imitates the better ones more.
+
+    actor: -exp(beta (min Q_slow(s, a) - V(s))) log N(a; mean(s), std), the weight at most 100
+
+The critics are `roles/values/iql.py`. Differs from the authors' code: all weights come from critics as they were before
+the step; observations are normalised; actions are scaled to [-1, 1] by the data's range; 100,000 updates instead of a
+million.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ornstein.contract import Agent, Given, Metrics, Spec, Stage, takes_nothing
+from ornstein.data.episodes import Episodes
+from ornstein.data.normalize import MinMax, ZScore
+from ornstein.data.rewards import scaled_rewards
+from ornstein.data.views import Transition, Transitions
+from ornstein.diffusion.optim import Optim, Stepper
+from ornstein.networks.actor import GaussianActor
+from ornstein.roles.values.iql import ExpectileCritics
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings; those of the paper for locomotion, but for `updates`."""
+
+    tau: float = 0.7  # expectile: 0.5 is the mean of the data's actions, 1 the best
+    beta: float = 3.0  # how much more better actions count
+    most: float = 100.0  # bound on that weight
+    discount: float = 0.99
+    target_rate: float = 0.005
+    reward: str = "returns"  # raw | returns | minus_one
+    updates: int = 100_000
+    batch: int = 256
+    hidden: tuple[int, ...] = (256, 256)
+    actor: Optim = field(default_factory=lambda: Optim(cosine=True))
+    critic: Optim = field(default_factory=Optim)
+
+
+class IQL(Agent):
+    """A Gaussian policy, extracted from critics that never ask for an unseen action. Refuses tasks that give a goal."""
+
+    def __init__(self, spec: Spec, cfg: Config = Config()):
+        super().__init__()
+        self.spec, self.cfg = takes_nothing(spec, "iql"), cfg
+        self.scale_obs, self.scale_act = ZScore(spec.obs), MinMax(spec.act)
+        self.actor = GaussianActor(spec.obs, spec.act, cfg.hidden)
+        self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden)
+        self.step_actor, self.step_critics = Stepper(self.actor, cfg.actor), Stepper(self.critics, cfg.critic)
+
+    @property
+    def stages(self) -> list[tuple[str, int]]:
+        return [("fit", self.cfg.updates)]
+
+    def fit(self, data: Episodes) -> Iterator[Stage]:
+        self.scale_obs.learn(data.obs)
+        self.scale_act.learn(data.act)
+        self.step_actor.over(self.cfg.updates)
+        self.step_critics.over(self.cfg.updates)
+        view = Transitions(scaled_rewards(data, self.cfg.reward))
+        yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
+
+    def update(self, batch: Transition) -> Metrics:
+        """One step of the critics and one of the policy."""
+        obs, act = self.scale_obs(batch.obs), self.scale_act(batch.act)
+        batch = batch._replace(obs=obs, act=act, next_obs=self.scale_obs(batch.next_obs))
+        value, q, advantage = self.critics.losses(batch)
+        self.step_critics(value + q)
+        self.critics.follow(self.cfg.target_rate)
+        weight = (self.cfg.beta * advantage).exp().clamp(max=self.cfg.most)  # (B,)
+        actor = -(weight * self.actor.log_prob(obs, act)).mean()
+        self.step_actor(actor)
+        return {"loss": (value + q).detach(), "value": value.detach(), "actor": actor.detach()}
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+        return self.scale_act.inverse(self.actor(self.scale_obs(obs[:, -1])))[:, None]
+
+
+PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config (appendix B of the paper)
+    "antmaze": {"tau": 0.9, "beta": 10.0, "reward": "minus_one"},
+    "adroithanddoor": {"beta": 0.5, "reward": "raw"},
+}

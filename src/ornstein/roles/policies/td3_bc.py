@@ -1,0 +1,104 @@
+"""TD3+BC (Fujimoto & Gu, NeurIPS 2021, arXiv:2106.06860), a yardstick without diffusion: TD3 that also imitates.
+
+    critic: (r + discount (1 - done) min Q_slow(s', a') - Q)^2,  a' = clip(actor_slow(s') + clip(noise))
+    actor:  -lambda mean Q_1(s, pi(s)) + |a - pi(s)|^2,  lambda = alpha / mean |Q_1|
+
+One update is `delay` critic steps, each with rows of its own, and one actor step; `updates` counts critic steps, as the
+authors do. Differs from their code: actions are scaled to [-1, 1] by the data's range.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ornstein.contract import Agent, Given, Metrics, Spec, Stage, takes_nothing
+from ornstein.data.episodes import Episodes
+from ornstein.data.normalize import MinMax, ZScore
+from ornstein.data.rewards import scaled_rewards
+from ornstein.data.views import Transition, Transitions
+from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, slow
+from ornstein.errors import at_least
+from ornstein.networks.actor import Actor
+from ornstein.networks.critics import Critics
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings; those of the paper, but for `updates` (a million there)."""
+
+    alpha: float = 2.5  # weight of Q against imitation
+    discount: float = 0.99
+    noise: float = 0.2  # deviation of the noise on the target's action, in units of half the action's range
+    noise_clip: float = 0.5
+    delay: int = 2  # critic steps for each actor step
+    target_rate: float = 0.005
+    reward: str = "raw"  # raw | returns | minus_one
+    updates: int = 100_000  # critic steps
+    batch: int = 256
+    hidden: tuple[int, ...] = (256, 256)
+    actor: Optim = field(default_factory=Optim)
+    critic: Optim = field(default_factory=Optim)
+
+
+class TD3BC(Agent):
+    """A deterministic policy that climbs its critic and stays near the data. Refuses tasks that give a goal."""
+
+    def __init__(self, spec: Spec, cfg: Config = Config()):
+        super().__init__()
+        at_least(cfg, delay=1)
+        self.spec, self.cfg = takes_nothing(spec, "td3_bc"), cfg
+        self.scale_obs, self.scale_act = ZScore(spec.obs), MinMax(spec.act)
+        self.actor = Actor(spec.obs, spec.act, cfg.hidden)
+        self.critic = Critics(spec.obs, spec.act, hidden=cfg.hidden, activation="relu")
+        self.actor_slow, self.critic_slow = slow(self.actor), slow(self.critic)
+        self.step_actor, self.step_critic = Stepper(self.actor, cfg.actor), Stepper(self.critic, cfg.critic)
+
+    @property
+    def stages(self) -> list[tuple[str, int]]:
+        return [("fit", max(1, self.cfg.updates // self.cfg.delay))]
+
+    def fit(self, data: Episodes) -> Iterator[Stage]:
+        self.scale_obs.learn(data.obs)
+        self.scale_act.learn(data.act)
+        steps = self.stages[0][1]
+        self.step_actor.over(steps)
+        self.step_critic.over(steps * self.cfg.delay)
+        view = Transitions(scaled_rewards(data, self.cfg.reward))
+        yield Stage("fit", view, self.update, steps, self.cfg.batch * self.cfg.delay)
+
+    def update(self, batch: Transition) -> Metrics:
+        """`delay` steps of the critics, one of the actor."""
+        rows = Transition(
+            self.scale_obs(batch.obs), self.scale_act(batch.act), batch.rew, self.scale_obs(batch.next_obs), batch.done
+        )
+        parts = [Transition(*part) for part in zip(*(each.chunk(self.cfg.delay) for each in rows[:5]), strict=True)]
+        for part in parts:
+            loss = self.critic_loss(part)
+            self.step_critic(loss)
+        actor = self.actor_loss(parts[-1])
+        self.step_actor(actor)
+        follow(self.critic_slow, self.critic, self.cfg.target_rate)
+        follow(self.actor_slow, self.actor, self.cfg.target_rate)
+        return {"loss": loss.detach(), "actor": actor.detach()}
+
+    def critic_loss(self, batch: Transition) -> Tensor:
+        """The error () of both critics against the slow ones, at the slow actor's action with noise."""
+        with torch.no_grad():
+            noise = (self.cfg.noise * torch.randn_like(batch.act)).clamp(-self.cfg.noise_clip, self.cfg.noise_clip)
+            act = (self.actor_slow(batch.next_obs) + noise).clamp(-1, 1)
+            q = self.critic_slow(batch.next_obs, act).amin(0)  # (B,)
+            target = batch.rew + self.cfg.discount * (1 - batch.done) * q
+        return (self.critic(batch.obs, batch.act) - target).square().mean(1).sum()
+
+    def actor_loss(self, batch: Transition) -> Tensor:
+        """The first critic's value, in units of its own size, against imitation: ()."""
+        act = self.actor(batch.obs)
+        q = frozen(self.critic)(batch.obs, act)[0]  # (B,)
+        return F.mse_loss(act, batch.act) - self.cfg.alpha * q.mean() / q.abs().mean().detach()
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+        return self.scale_act.inverse(self.actor(self.scale_obs(obs[:, -1])))[:, None]

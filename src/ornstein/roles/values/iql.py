@@ -1,0 +1,44 @@
+"""Critics of the data's best actions, by expectiles: Implicit Q-Learning (Kostrikov, Nair & Levine, ICLR 2022,
+arXiv:2110.06169), equations 5 and 6.
+
+    V:  |tau - 1[u < 0]| u^2,  u = min Q_slow(s, a) - V(s)
+    Q:  (r + discount (1 - done) V(s') - Q(s, a))^2 for each of two
+
+No action is asked for that is not in the data. Differs from the authors' code: V and Q take one step together, so that
+Q learns from V as it was before the step.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.data.views import Transition
+from ornstein.diffusion.optim import follow, slow
+from ornstein.networks.critics import Critics
+
+
+class ExpectileCritics(nn.Module):
+    """Q of actions, as the least of two slow copies, and V of observations, as their `tau`-expectile."""
+
+    def __init__(self, obs: int, act: int, tau: float, discount: float, hidden: Sequence[int] = (256, 256)):
+        super().__init__()
+        self.tau, self.discount = tau, discount
+        self.q = Critics(obs, act, hidden=hidden, activation="relu")
+        self.v = Critics(obs, members=1, hidden=hidden, activation="relu")
+        self.q_slow = slow(self.q)
+
+    def losses(self, batch: Transition) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of V and that of both Q, () each, and the advantage (B,) of the data's actions: how much better they
+        are than what V expects."""
+        with torch.no_grad():
+            worth = self.q_slow(batch.obs, batch.act).amin(0)  # (B,)
+            target = batch.rew + self.discount * (1 - batch.done) * self.v(batch.next_obs)[0]
+        u = worth - self.v(batch.obs)[0]
+        v_loss = (torch.where(u < 0, 1 - self.tau, self.tau) * u.square()).mean()
+        q_loss = (self.q(batch.obs, batch.act) - target).square().mean(1).sum()
+        return v_loss, q_loss, u.detach()
+
+    def follow(self, rate: float) -> None:
+        """Let the slow copies come nearer."""
+        follow(self.q_slow, self.q, rate)
