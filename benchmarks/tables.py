@@ -10,12 +10,17 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gallery_tables
 import speed_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = {"umaze": 113.9, "medium": 121.5, "large": 123.0}  # Janner et al. 2022, table 1 (Maze2D)
+HALFCHEETAH, HOPPER, WALKER = (-280.178953, 12135.0), (-20.272305, 3234.3), (1.629008, 4592.3)  # D4RL's references
+WORLDS = {"hopper": HOPPER, "halfcheetah": HALFCHEETAH, "walker2d": WALKER}
+SETS = {f"{w}-{k}": ends for w, ends in WORLDS.items() for k in ("medium-expert", "mixed", "medium", "expert")}
+YARDSTICKS = ("bc", "td3_bc", "iql")
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantiles for n - 1 degrees of freedom
 
 
@@ -78,7 +83,50 @@ def own_maze() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"mazes": mazes, "own-maze": own_maze, **speed_tables.TABLES, **gallery_tables.TABLES}
+def _scores(row: str, data: str) -> list[dict[str, Any]]:
+    """The runs of a row of benchmarks/yardsticks.py on a set, by seed."""
+    paths = sorted((ROOT / "results/yardsticks").glob(f"{row}-{data}-[0-9]*.json"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def _mean(runs: Sequence[dict[str, Any]]) -> str:
+    return interval([run["report"]["normalized_score"] for run in runs]) if runs else ""
+
+
+def yardsticks() -> str:
+    """Scores of the policies without diffusion, over seeds."""
+    lines = ["| set | behaviour | " + " | ".join(f"`{row}`" for row in YARDSTICKS) + " |", "| --- " * 5 + "|"]
+    for data, (low, high) in SETS.items():
+        found = {row: _scores(row, data) for row in YARDSTICKS}
+        runs = [run for each in found.values() for run in each]
+        if runs:
+            behaviour = 100 * (runs[0]["data"]["return_mean"] - low) / (high - low)
+            cells = (f"{data}-sim", f"{behaviour:.1f}", *(_mean(each) for each in found.values()))
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def beside() -> str:
+    """Ours beside d3rlpy's, on the same data with the same updates."""
+    lines = ["| set | row | ours | d3rlpy | minutes, ours | d3rlpy |", "| --- " * 6 + "|"]
+    for data in SETS:
+        for row in YARDSTICKS:
+            mine, theirs = _scores(row, data), _scores(f"d3rlpy_{row}", data)
+            if not theirs:
+                continue
+            took = [f"{sum(run['train_seconds'] for run in runs) / len(runs) / 60:.1f}" for runs in (mine, theirs)]
+            lines.append("| " + " | ".join((f"{data}-sim", f"`{row}`", _mean(mine), _mean(theirs), *took)) + " |")
+    return "\n".join(lines)
+
+
+TABLES = {
+    "mazes": mazes,
+    "yardsticks": yardsticks,
+    "beside": beside,
+    "own-maze": own_maze,
+    **speed_tables.TABLES,
+    **gallery_tables.TABLES,
+}
 
 
 def fill(text: str) -> str:

@@ -27,7 +27,9 @@ from small import GOAL, SMALL, VALUE
 
 GOLDEN = Path(__file__).parent / "golden.json"
 SPECS = {"goal": GOAL, "value": VALUE}
-CASES = [(name, kind) for name in ALGORITHMS for kind in SPECS]
+CASES = [
+    (name, kind) for name, row in ALGORITHMS.items() for kind in SPECS if row.role == "planners" or kind == "value"
+]
 each = pytest.mark.parametrize(("name", "kind"), CASES, ids=["-".join(case) for case in CASES])
 
 
@@ -61,19 +63,23 @@ def test_stages_are_known_beforehand(name: str, kind: str, walks: Episodes) -> N
     learner = make(name, SPECS[kind])
     known = learner.stages
     assert known == [(stage.name, stage.steps) for stage in learner.fit(walks)]
-    assert known[0][1] == SMALL["updates"]
+    assert known[0][1] == SMALL["updates"] // getattr(learner.cfg, "delay", 1)
 
 
 @each
 def test_a_few_updates_lower_every_loss(name: str, kind: str, walks: Episodes) -> None:
     """Of each stage, on batches that are the same for both."""
-    learner = make(name, SPECS[kind], batch=32, updates=60, value_share=1.0, optim=Optim(2e-3))
+    fast: dict[str, Any] = {"optim": Optim(2e-3), "batch": 32, "updates": 60, "value_share": 1.0}
+    if ALGORITHMS[name].role == "policies":  # critics chase a target that moves; not so far, if they look less ahead
+        fast |= {"actor": Optim(2e-3), "critic": Optim(2e-3), "discount": 0.5, "reward": "raw", "delay": 1}
+    learner = make(name, SPECS[kind], **fast)
     for stage in learner.fit(walks):
         losses = []
         for step in range(60):
             torch.manual_seed(step % 20)
             losses.append(stage.update(stage.view.batch(stage.batch))["loss"])
-        assert torch.stack(losses[40:]).mean() < 0.85 * torch.stack(losses[:20]).mean(), stage.name
+        early, late = torch.stack(losses[:20]).mean(), torch.stack(losses[40:]).mean()
+        assert late < early - 0.15 * early.abs(), stage.name
 
 
 @each
@@ -117,7 +123,8 @@ def test_seed_decides_the_plan(name: str, kind: str, walks: Episodes) -> None:
         with randomness(seed):
             plans.append(_act(made, obs, given))
     assert torch.equal(plans[0], plans[1])
-    assert not torch.equal(plans[0], plans[2])
+    if hasattr(made.cfg, "model"):  # without diffusion there is nothing to draw
+        assert not torch.equal(plans[0], plans[2])
 
 
 def _act(made: Agent, obs: Tensor, given: Given | None) -> Tensor:
@@ -174,13 +181,21 @@ def test_losses_and_plans_are_one_graph(name: str, kind: str, walks: Episodes) -
         expected = _loss(stage.update, batch, learner)
         compiled = _loss(stage.update, batch, learner, compile=True)
         torch.testing.assert_close(compiled, expected)
+    assert isinstance(learner, Agent)
+    obs, given = asked(SPECS[kind], 2)
     if isinstance(learner, Planner):
-        obs, given = asked(SPECS[kind], 2)
         plan: Callable[..., Plan] = torch.compile(learner.eval().plan, fullgraph=True, backend="eager")
         with randomness(0):
             there = plan(obs, given)
         with randomness(0):
             torch.testing.assert_close(there.obs, learner.plan(obs, given).obs)
+    else:
+        act: Callable[..., Tensor] = torch.compile(learner.eval().act, fullgraph=True, backend="eager")
+        history = obs[:, None].expand(-1, learner.history, -1)
+        with randomness(0):
+            done = act(history, given)
+        with randomness(0):
+            torch.testing.assert_close(done, learner.act(history, given))
 
 
 def _loss(update: Callable[[Any], Any], batch: Any, learner: Learner, compile: bool = False) -> Tensor:

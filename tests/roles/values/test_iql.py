@@ -1,0 +1,68 @@
+"""IQL's critics: the expectile and the target, and what they learn on a chain of two steps."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ornstein.data.views import Transition
+from ornstein.diffusion.optim import Optim, Stepper
+from ornstein.roles.values.iql import ExpectileCritics
+
+
+def fixed(q: list[float], v: list[float], tau: float, discount: float = 0.9) -> ExpectileCritics:
+    """Critics whose slow copies say `q` and whose V says `v`, whatever they are asked."""
+    made = ExpectileCritics(1, 1, tau, discount, (4,))
+    for critic, said in ((made.q_slow, q), (made.q, q), (made.v, v)):
+        for weight in critic.weights:
+            weight.data.zero_()
+        critic.biases[-1].data.copy_(torch.tensor(said)[:, None, None])
+    return made
+
+
+def batch(rew: float, done: float, n: int = 3) -> Transition:
+    return Transition(
+        torch.zeros(n, 1), torch.zeros(n, 1), torch.full((n,), rew), torch.ones(n, 1), torch.full((n,), done)
+    )
+
+
+@pytest.mark.parametrize(("v", "weight"), [(1.0, 0.7), (5.0, 0.3)])
+def test_value_loss_is_the_expectile_of_the_lesser_critic(v: float, weight: float) -> None:
+    value, _, advantage = fixed([2.0, 3.0], [v], tau=0.7).losses(batch(0.0, 0.0))
+    assert float(value) == pytest.approx(weight * (2.0 - v) ** 2)
+    torch.testing.assert_close(advantage, torch.full((3,), 2.0 - v))
+
+
+@pytest.mark.parametrize(("done", "target"), [(0.0, 1 + 0.9 * 4.0), (1.0, 1.0)])
+def test_critics_learn_the_reward_and_the_value_of_what_follows(done: float, target: float) -> None:
+    _, q, _ = fixed([2.0, 3.0], [4.0], tau=0.7).losses(batch(1.0, done))
+    assert float(q) == pytest.approx((2.0 - target) ** 2 + (3.0 - target) ** 2, rel=1e-6)
+
+
+def test_no_gradient_reaches_what_is_held() -> None:
+    made = ExpectileCritics(1, 1, 0.7, 0.9, (8,))
+    value, q, advantage = made.losses(batch(1.0, 0.0))
+    assert not advantage.requires_grad
+    grads = torch.autograd.grad(q, list(made.v.parameters()), allow_unused=True)
+    assert all(grad is None for grad in grads), "the target is not learned from"
+    grads = torch.autograd.grad(value, list(made.q.parameters()), allow_unused=True)
+    assert all(grad is None for grad in grads)
+
+
+def taught(tau: float) -> Tensor:
+    """V at the start of a bandit whose actions -1 and 1 pay 0 and 10, equally often in the data."""
+    torch.manual_seed(0)
+    made = ExpectileCritics(1, 1, tau, 0.9, (64,))
+    step = Stepper(made, Optim(3e-3))
+    act = torch.tensor([-1.0, 1.0]).repeat(32)[:, None]
+    data = Transition(torch.zeros(64, 1), act, 5 * (act[:, 0] + 1), torch.zeros(64, 1), torch.ones(64))
+    for _ in range(600):
+        value, q, _ = made.losses(data)
+        step(value + q)
+        made.follow(0.05)
+    return made.v(torch.zeros(1, 1))[0, 0]
+
+
+@pytest.mark.parametrize("tau", [0.5, 0.9])
+def test_value_is_the_expectile_of_the_datas_actions(tau: float) -> None:
+    """Of values 0 and 10 in equal shares the tau-expectile is 10 tau."""
+    assert float(taught(tau)) == pytest.approx(10 * tau, abs=0.4)
