@@ -111,11 +111,19 @@ class Diffusion(nn.Module):
     def loss(self, x0: Tensor, cond: Tensor | None = None, pin: Pin | None = None, eps: Tensor | None = None) -> Tensor:
         """Squared error per element (B, *event), in the units of the target, as the recipe weighs it; 0 at known
         entries. The caller weighs and averages. `eps` as for `noised`."""
+        return self.learned(x0, cond, pin, eps)[0]
+
+    def learned(
+        self, x0: Tensor, cond: Tensor | None = None, pin: Pin | None = None, eps: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss, as `loss` has it, and the clean prediction (B, *event) of the same call of the network, bounded."""
         x, t, eps, alpha, sigma = self.noised(x0, pin, eps)
-        error = (self._out(x, t, cond, pin, alpha, sigma) - self.target.aim(x0, eps, alpha, sigma)).square()
+        out = self._out(x, t, cond, pin, alpha, sigma)
+        error = (out - self.target.aim(x0, eps, alpha, sigma)).square()
         if self.recipe.weight != "simple" or self.recipe.target == "score":
             error = error * WEIGHTS[self.recipe.weight][0](self.target, alpha, sigma, self.recipe.data_std)
-        return error if pin is None else error.masked_fill(pin.mask, 0)
+        clean = self._bounded(self.target.x0(out, x, alpha, sigma))
+        return error if pin is None else error.masked_fill(pin.mask, 0), clean
 
     def predict(
         self, x: Tensor, t: Tensor, cond: Tensor | None = None, pin: Pin | None = None

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ornstein.contract import Learner, Spec
 from ornstein.errors import InputError, choose
 from ornstein.roles.planners import diffuser
-from ornstein.roles.policies import bc, iql, td3_bc
+from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, idql, iql, td3_bc
 
 
 class Row(NamedTuple):
@@ -42,6 +42,22 @@ ALGORITHMS: dict[str, Row] = {
     "iql": Row(
         "policies", iql.IQL, iql.Config(), iql.PRESETS, "offline",
         "imitate the better actions by in-sample critics (a yardstick without diffusion)",
+    ),
+    "diffusion_bc": Row(
+        "policies", diffusion_bc.DiffusionBC, diffusion_bc.Config(), {}, "imitation",
+        "clone the data by denoising single actions",
+    ),
+    "diffusion_ql": Row(
+        "policies", diffusion_ql.DiffusionQL, diffusion_ql.Config(), diffusion_ql.PRESETS, "offline",
+        "clone the data and climb Q through the sampling chain",
+    ),
+    "edp": Row(
+        "policies", diffusion_ql.DiffusionQL, diffusion_ql.EDP, diffusion_ql.PRESETS, "offline",
+        "diffusion_ql that climbs at one clean guess, with 1000 levels",
+    ),
+    "idql": Row(
+        "policies", idql.IDQL, idql.Config(), idql.PRESETS, "offline",
+        "clone the data, and let in-sample critics choose among many actions",
     ),
 }  # fmt: skip
 

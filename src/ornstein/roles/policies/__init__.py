@@ -1,7 +1,10 @@
 """Policies: what to do now?"""
 
 from ornstein.roles.policies.bc import BC
+from ornstein.roles.policies.diffusion_bc import DiffusionBC
+from ornstein.roles.policies.diffusion_ql import DiffusionQL
+from ornstein.roles.policies.idql import IDQL
 from ornstein.roles.policies.iql import IQL
 from ornstein.roles.policies.td3_bc import TD3BC
 
-__all__ = ["BC", "IQL", "TD3BC"]
+__all__ = ["BC", "IDQL", "IQL", "TD3BC", "DiffusionBC", "DiffusionQL"]

@@ -32,12 +32,16 @@ class ExpectileCritics(nn.Module):
         """The loss of V and that of both Q, () each, and the advantage (B,) of the data's actions: how much better they
         are than what V expects."""
         with torch.no_grad():
-            worth = self.q_slow(batch.obs, batch.act).amin(0)  # (B,)
+            worth = self.worth(batch.obs, batch.act)
             target = batch.rew + self.discount * (1 - batch.done) * self.v(batch.next_obs)[0]
         u = worth - self.v(batch.obs)[0]
         v_loss = (torch.where(u < 0, 1 - self.tau, self.tau) * u.square()).mean()
         q_loss = (self.q(batch.obs, batch.act) - target).square().mean(1).sum()
         return v_loss, q_loss, u.detach()
+
+    def worth(self, obs: Tensor, act: Tensor) -> Tensor:
+        """What the least of the slow critics thinks (B,) of actions (B, A) at obs (B, O)."""
+        return self.q_slow(obs, act).amin(0)
 
     def follow(self, rate: float) -> None:
         """Let the slow copies come nearer."""

@@ -1,0 +1,111 @@
+"""IDQL (Hansen-Estruch et al. 2023, arXiv:2304.10573): clone the data by diffusion, learn critics of its best actions,
+and let these choose among many actions drawn.
+
+    actor: |eps - net(a_t, t, s)|^2, weighted by nothing;  critics: roles/values/iql.py
+
+Critics never see an action of the policy, the policy nothing of the critics: they meet when acting. Differs from the
+authors' code: clean guesses are clipped, not samples at each step; observations are normalised; critics learn at each
+of the actor's steps, with its batch of 256; V's input has no layer norm; 100,000 updates instead of three million.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ornstein.contract import Agent, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
+from ornstein.data.episodes import Episodes
+from ornstein.data.normalize import MinMax, ZScore
+from ornstein.data.rewards import scaled_rewards
+from ornstein.data.views import Transition, Transitions
+from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.optim import Optim, Stepper, follow, slow
+from ornstein.networks.mlp import ResidualMLP
+from ornstein.roles.values.choice import Choice
+from ornstein.roles.values.iql import ExpectileCritics
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings; those of the paper for locomotion, but for `updates`."""
+
+    tau: float = 0.7  # expectile
+    discount: float = 0.99
+    weigh: Literal["best", "implicit"] = "best"  # by Q, or by the actor's weight that the expectile implies
+    reward: str = "returns"  # raw | returns | minus_one
+    target_rate: float = 0.005  # of the slow critics
+    ema_rate: float = 0.001  # of the averaged actor, which acts
+    updates: int = 100_000
+    batch: int = 256
+    hidden: tuple[int, ...] = (256, 256)  # of the critics
+    width: int = 256
+    blocks: int = 3
+    dropout: float = 0.1
+    choice: Choice = field(default_factory=lambda: Choice(64, "argmax"))
+    model: Recipe = field(default_factory=lambda: Recipe("vp", "eps", levels=5, solver="ddpm_large", steps=5, clip=1.0))
+    actor: Optim = field(default_factory=lambda: Optim(3e-4, decay=1e-4, cosine=True))
+    critic: Optim = field(default_factory=Optim)
+
+
+class IDQL(Agent):
+    """A cloned policy whose offers are chosen among by in-sample critics. Refuses tasks that give a goal."""
+
+    def __init__(self, spec: Spec, cfg: Config = Config()):
+        super().__init__()
+        self.spec, self.cfg, self.candidates = takes_nothing(spec, "idql"), cfg, cfg.choice.candidates
+        self.scale_obs, self.scale_act = ZScore(spec.obs), MinMax(spec.act)
+        net = ResidualMLP(spec.act, spec.obs, cfg.width, cfg.blocks, dim=128, dropout=cfg.dropout, fourier=True)
+        self.model = Diffusion(net, cfg.model)
+        self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden)
+        self.model_ema = slow(self.model).eval()
+        self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
+
+    @property
+    def stages(self) -> list[tuple[str, int]]:
+        return [("fit", self.cfg.updates)]
+
+    def fit(self, data: Episodes) -> Iterator[Stage]:
+        self.scale_obs.learn(data.obs)
+        self.scale_act.learn(data.act)
+        self.step_model.over(self.cfg.updates)
+        self.step_critics.over(self.cfg.updates)
+        view = Transitions(scaled_rewards(data, self.cfg.reward))
+        yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
+
+    def lessons(self, data: Episodes) -> dict[str, Lesson]:
+        return {"model": Lesson(Transitions(data), self.example, self.cfg.batch)}
+
+    def example(self, batch: Transition) -> Example:
+        """Normalised actions (B, A), and the observations they answer."""
+        return Example(self.scale_act(batch.act), self.scale_obs(batch.obs))
+
+    def update(self, batch: Transition) -> Metrics:
+        """One step of the actor and one of the critics, which know nothing of each other."""
+        obs, act = self.scale_obs(batch.obs), self.scale_act(batch.act)
+        loss = self.model.loss(act, obs).sum(-1).mean()
+        self.step_model(loss)
+        follow(self.model_ema, self.model, self.cfg.ema_rate)
+        batch = batch._replace(obs=obs, act=act, next_obs=self.scale_obs(batch.next_obs))
+        value, q, _ = self.critics.losses(batch)
+        self.step_critics(value + q)
+        self.critics.follow(self.cfg.target_rate)
+        return {"loss": loss.detach(), "value": value.detach(), "critic": q.detach()}
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+        n = self.cfg.choice.candidates
+        seen = self.scale_obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
+        act = self.model_ema.sample(torch.randn(len(seen), self.spec.act, device=seen.device), seen)
+        worth = self.critics.worth(seen, act)
+        if self.cfg.weigh == "implicit":
+            worth = torch.where(worth < self.critics.v(seen)[0], 1 - self.cfg.tau, self.cfg.tau).log()
+        act = self.cfg.choice.pick(act.unflatten(0, (-1, n)), worth.unflatten(0, (-1, n)))
+        return self.scale_act.inverse(act)[:, None]
+
+
+PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config
+    "antmaze": {"tau": 0.9, "reward": "minus_one"},
+    "adroithanddoor": {"reward": "raw"},
+}

@@ -1,0 +1,44 @@
+"""Critics by temporal difference, of which the lesser is believed: clipped double Q-learning (Fujimoto et al., ICML
+2018, arXiv:1802.09477), with the max-Q backup of CQL (Kumar et al. 2020) that Diffusion-QL takes over for AntMaze.
+
+    (r + discount (1 - done) min_k max_j Q_slow,k(s', a'_j) - Q_k(s, a))^2 for each k
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.data.views import Transition
+from ornstein.diffusion.optim import follow, slow
+from ornstein.networks.critics import Critics
+
+
+class TDCritics(nn.Module):
+    """Q of actions by several networks, and slow copies of them."""
+
+    def __init__(
+        self, obs: int, act: int, discount: float, hidden: Sequence[int] = (256, 256, 256), norm: bool = False
+    ):
+        super().__init__()
+        self.discount = discount
+        self.q = Critics(obs, act, hidden=hidden, norm=norm)
+        self.q_slow = slow(self.q)
+
+    def loss(self, batch: Transition, ahead: Tensor) -> Tensor:
+        """The error () of all critics, summed. `ahead` (B * n, A) are n actions for each next observation, one row
+        after the other; of what each critic thinks of them the best counts."""
+        n = len(ahead) // len(batch.rew)
+        with torch.no_grad():
+            q = self.q_slow(batch.next_obs.repeat_interleave(n, 0), ahead)  # (members, B * n)
+            q = q.unflatten(1, (-1, n)).amax(-1).amin(0)  # (B,)
+            target = batch.rew + self.discount * (1 - batch.done) * q
+        return (self.q(batch.obs, batch.act) - target).square().mean(1).sum()
+
+    def worth(self, obs: Tensor, act: Tensor) -> Tensor:
+        """What the least of the slow critics thinks (B,) of actions (B, A) at obs (B, O)."""
+        return self.q_slow(obs, act).amin(0)
+
+    def follow(self, rate: float) -> None:
+        """Let the slow copies come nearer."""
+        follow(self.q_slow, self.q, rate)
