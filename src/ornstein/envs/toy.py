@@ -78,3 +78,18 @@ def random_walk(episodes: int = 320, seed: int = 0) -> Episodes:
         truncations=cut.flatten(),
         final_obs=path[:, -1],
     )
+
+
+CORNERS = ((-0.8, 0.8), (-0.8, -0.8), (0.8, 0.8), (0.8, -0.8))
+PAY = (3.0, 0.0, 1.5, 5.0)  # of each corner, on the mean
+
+
+def bandit(steps: int = 10_000, seed: int = 0) -> Episodes:
+    """The bandit of Diffusion-QL (Wang et al. 2023, section 5): one action (2,) an episode, near one of four corners of
+    the square, all equally likely; the observation is always 0, and each corner pays `PAY` with a deviation of 0.5."""
+    rng = torch.Generator().manual_seed(seed)
+    corner = torch.randint(4, (steps,), generator=rng)
+    act = torch.tensor(CORNERS)[corner] + 0.05 * torch.randn(steps, 2, generator=rng)
+    rew = torch.tensor(PAY)[corner] + 0.5 * torch.randn(steps, generator=rng)
+    ends = torch.ones(steps, dtype=torch.bool)
+    return Episodes.from_arrays(torch.zeros(steps, 1), act.clamp(-1, 1), rew, terminations=ends)

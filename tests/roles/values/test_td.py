@@ -1,0 +1,59 @@
+"""Critics by temporal difference: the lesser is believed, and the best of several next actions."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ornstein.data.views import Transition
+from ornstein.roles.values.td import TDCritics
+
+
+class Told(nn.Module):
+    """Critics that say what they are told for each action, which stands in its one entry."""
+
+    def __init__(self, *tables: list[float]):
+        super().__init__()
+        self.tables = torch.tensor(tables)  # (members, actions)
+
+    def forward(self, obs: Tensor, act: Tensor) -> Tensor:
+        return self.tables[:, act[:, 0].long()]
+
+
+def critics(*tables: list[float]) -> TDCritics:
+    made = TDCritics(1, 1, 0.9, (4,))
+    made.q_slow, made.q = Told(*tables), Told([0.0] * 3, [0.0] * 3)  # type: ignore[assignment]
+    return made
+
+
+def batch(rew: list[float], done: list[float]) -> Transition:
+    n = len(rew)
+    return Transition(torch.zeros(n, 1), torch.zeros(n, 1), torch.tensor(rew), torch.zeros(n, 1), torch.tensor(done))
+
+
+def test_max_backup_takes_each_critics_best_then_the_lesser() -> None:
+    """Of actions 0, 1, 2 the first critic likes 2 best (6), the second 0 (5): 5 is believed, of the same action 4."""
+    made = critics([1.0, 2.0, 6.0], [5.0, 0.0, 4.0])
+    ahead = torch.tensor([[0.0], [1.0], [2.0], [1.0], [1.0], [1.0]])  # three for each of two observations
+    loss = made.loss(batch([1.0, 2.0], [0.0, 0.0]), ahead)
+    assert loss.item() == pytest.approx(2 * ((1 + 0.9 * 5.0) ** 2 + (2 + 0.9 * 0.0) ** 2) / 2)
+
+
+def test_an_end_has_no_future() -> None:
+    loss = critics([9.0] * 3, [9.0] * 3).loss(batch([1.0, 2.0], [1.0, 1.0]), torch.zeros(2, 1))
+    assert loss.item() == pytest.approx(2 * (1 + 4) / 2)
+
+
+def test_worth_is_the_lesser_slow_critic() -> None:
+    made = critics([1.0, 2.0, 6.0], [5.0, 0.0, 4.0])
+    assert made.worth(torch.zeros(3, 1), torch.tensor([[0.0], [1.0], [2.0]])).tolist() == [1.0, 0.0, 4.0]
+
+
+def test_slow_copies_follow_and_the_target_is_held() -> None:
+    made = TDCritics(1, 1, 0.9, (8,))
+    for weight in made.q.parameters():
+        weight.data += 1.0
+    gap = (made.q.weights[0] - made.q_slow.weights[0]).clone()
+    made.follow(0.25)
+    torch.testing.assert_close(made.q.weights[0] - made.q_slow.weights[0], 0.75 * gap)
+    made.loss(batch([1.0], [0.0]), torch.zeros(1, 1)).backward()
+    assert all(weight.grad is None for weight in made.q_slow.parameters())
