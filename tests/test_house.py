@@ -117,12 +117,21 @@ def bound(module: str) -> dict[str, tuple[str, str]]:
     return found
 
 
+def makers(node: ast.AST) -> list[ast.stmt]:
+    """The class methods of a class: other ways to make one, of which an algorithm, that is given it, knows nothing."""
+    body = node.body if isinstance(node, ast.ClassDef) else []
+    return [
+        part for part in body if isinstance(part, Function) and "classmethod" in map(ast.unparse, part.decorator_list)
+    ]
+
+
 def used(module: str, name: str) -> set[tuple[str, str]]:
     """The definitions that a definition names. Of a table (SOLVERS, PROCESSES, ...), whose rows stand in for one
     another, only the longest row."""
     node = definitions(module)[name]
     leaves: set[tuple[str, str]] = set()
-    for leaf in ast.walk(node):
+    skipped = {leaf for made in makers(node) for leaf in ast.walk(made)}
+    for leaf in set(ast.walk(node)) - skipped:
         if isinstance(leaf, ast.Attribute) and isinstance(leaf.value, ast.Name):
             where, inside = bound(module).get(leaf.value.id, ("", "no module"))
             if not inside and leaf.attr in definitions(where):
@@ -139,8 +148,11 @@ def used(module: str, name: str) -> set[tuple[str, str]]:
 @cache
 def length(module: str, name: str) -> int:
     """The lines of code of a definition."""
-    node = definitions(module)[name]
-    return sum(line in numbered(MODULES[module]) for line in range(node.lineno, (node.end_lineno or 0) + 1))
+    node, skipped = definitions(module)[name], set()
+    for made in makers(node):
+        skipped |= set(range(made.lineno, (made.end_lineno or 0) + 1))
+    lines = set(range(node.lineno, (node.end_lineno or 0) + 1)) - skipped
+    return sum(line in numbered(MODULES[module]) for line in lines)
 
 
 def reading(module: str) -> Counter[str]:

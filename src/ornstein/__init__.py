@@ -8,6 +8,7 @@ from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError, OrnsteinError, TrainingError
 from ornstein.roles import planners, policies
 from ornstein.run.checkpoint import load
+from ornstein.run.compare import compare
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
 from ornstein.run.report import Report
@@ -21,6 +22,7 @@ __all__ = [
     "Report",
     "Task",
     "TrainingError",
+    "compare",
     "distill",
     "evaluate",
     "load",

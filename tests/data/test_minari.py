@@ -10,12 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from ornstein.data.minari import read_minari
+import layouts
+from ornstein.data.episodes import Episodes
 from ornstein.data.minari_write import write_minari
+from ornstein.data.sources import read
 from ornstein.errors import InputError
 
 Write = Callable[..., Path]
 Episode = dict[str, Any]
+
+
+def read_minari(folder: Path) -> tuple[Episodes, dict[str, Any]]:
+    got = read(folder)
+    return got.episodes, {**got.info, "env_spec": got.env}
 
 
 def test_round_trip(write: Write, episodes: list[Episode]) -> None:
@@ -245,3 +252,23 @@ def test_a_parent_that_is_a_file_is_refused(tmp_path: Path, write: Write, episod
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError, match="cannot write to"):
         write(episodes, "taken/set")
+
+
+@pytest.mark.parametrize("kind", ["flat", "dict", "image"])
+def test_every_kind_of_observation_comes_back_to_the_bit(kind: str, tmp_path: Path) -> None:
+    minari = pytest.importorskip("minari")
+    drawn = layouts.minari_episodes(kind)
+    folder = write_minari(tmp_path / "set", drawn, env_spec=None, dataset_id="mine-v0", info={})
+    data, opened = read(folder).episodes, minari.MinariDataset(folder / "data")
+    start = 0
+    for theirs, episode in zip(opened, drawn, strict=True):
+        steps = len(episode["actions"])
+        parts = episode["observations"] if kind != "flat" else {"": episode["observations"]}
+        for key, rows in parts.items():
+            assert np.array_equal(theirs.observations[key] if key else theirs.observations, rows)
+        seen = np.concatenate([parts[key] for key in sorted(parts)], 1) if kind != "image" else None
+        for key, got in data.obs.items() if kind == "image" else [("", data.obs)]:
+            expected = parts[key] if seen is None else seen
+            assert got[start : start + steps].numpy().tobytes() == expected[:-1].tobytes()
+        assert data.act[start : start + steps].numpy().tobytes() == episode["actions"].tobytes()
+        start += steps

@@ -157,7 +157,8 @@ DAMAGE_MINARI: list[tuple[Spoil, str]] = [
     (lambda d: (d / "metadata.json").write_text("[1]"), "holds a list: expected a dictionary"),
     (lambda d: (d / "metadata.json").write_text('{"env_spec": "{"}'), "env_spec is not JSON"),
     (lambda d: (d / "metadata.json").write_text('{"env_spec": 3}'), "env_spec is a int"),
-    (lambda d: (d / "metadata.json").write_text('{"data_format": "arrow"}'), "data_format is 'arrow'"),
+    (lambda d: (d / "metadata.json").write_text('{"data_format": "csv"}'), "data_format is 'csv'"),
+    (lambda d: (d / "metadata.json").write_text('{"data_format": "arrow"}'), "holds 0 episodes"),
     (lambda d: (d / "metadata.json").write_text('{"total_episodes": 5}'), "holds 4 episodes, metadata.json says 5"),
     (shutil.rmtree, "holds no dataset"),
 ]
@@ -228,7 +229,7 @@ def test_missing_episodes(minari_set: Path) -> None:
 def test_discrete_actions_are_refused(write: Write, episodes: list[Episode]) -> None:
     for episode in episodes:
         episode["actions"] = np.zeros(len(episode["actions"]), np.int64)
-    refuses(write(episodes), r"main_data.hdf5: act has shape \(13,\)")
+    refuses(write(episodes), r"main_data.hdf5: act has shape \(5,\)")  # of the first episode
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def drawn(view: Windows | Transitions) -> dict[int, list[Any]]:
     torch.manual_seed(0)
     batch = view.batch(100 * len(view))
     rows = {}
-    for row in zip(*batch, strict=True):
+    for row in zip(*batch[:-1], strict=True):  # the last holds further fields
         step = int(row[0].flatten()[0])
         rows[step] = [part.tolist() for part in row]
     assert len(rows) == len(view)
@@ -162,7 +162,7 @@ def test_draws_are_even_and_seeded() -> None:
     first = view.batch(20_000)
     torch.manual_seed(3)
     again = view.batch(20_000)
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first[:-1], again[:-1], strict=True))
     counts = first.obs[:, 0, 0].long().bincount(minlength=10)
     assert ((counts - 2000).abs() < 250).all()  # 6 standard deviations
 
@@ -178,11 +178,11 @@ VIEWS = [
 def test_a_batch_reads_nothing_on_the_host(view: Any) -> None:
     """Tensors on the meta device have no values: reading one, or a shape that depends on one, is an error there."""
     drawer = view(episodes(7, 5, ended=(1,)))
-    real = drawer.batch(8)
+    real = drawer.batch(8)[:-1]
     for name, value in vars(drawer).items():
         if isinstance(value, torch.Tensor | Episodes):
             setattr(drawer, name, value.to("meta"))
-    ghost = drawer.batch(8)
+    ghost = drawer.batch(8)[:-1]
     assert {part.device.type for part in ghost} == {"meta"}
     assert [(part.shape, part.dtype) for part in ghost] == [(part.shape, part.dtype) for part in real]
 
@@ -193,7 +193,7 @@ def test_a_batch_does_not_wait_for_the_gpu(view: Any) -> None:
     drawer = view(episodes(7, 5, ended=(1,)).to("cuda"))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        batch = drawer.batch(8)
+        batch = drawer.batch(8)[:-1]
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert {part.device.type for part in batch} == {"cuda"}
@@ -202,4 +202,62 @@ def test_a_batch_does_not_wait_for_the_gpu(view: Any) -> None:
 def test_rows_of_a_window_are_named() -> None:
     batch = Windows(episodes(5), 4).batch(3)
     assert isinstance(batch, Window)
-    assert [tuple(part.shape) for part in batch] == [(3, 4, 2), (3, 4, 1), (3, 4), (3,)]
+    assert [tuple(part.shape) for part in batch[:-1]] == [(3, 4, 2), (3, 4, 1), (3, 4), (3,)]
+    assert batch.more == {}
+
+
+# ---- images, agents, dictionaries, further fields ----
+
+
+def rich(steps: int = 10) -> Episodes:
+    """Two episodes whose frames are filled with the number of the step."""
+    number = np.arange(steps, dtype=np.uint8)
+    frames = np.broadcast_to(number[:, None, None, None], (steps, 4, 5, 3))
+    obs = {"camera": frames, "state": np.stack([number, 10 * number], 1).astype(np.float32)}
+    final = {"camera": frames[:2] + 100, "state": np.full((2, 2), 7.0)}
+    more = {"cost": number % 2, "task": number // 6, "goal": np.stack([number, number], 1)}
+    cut = np.isin(number, [5, 9])
+    return Episodes.from_arrays(obs, number[:, None] + 1.0, truncations=cut, final_obs=final, **more)
+
+
+def test_transitions_of_dictionaries() -> None:
+    batch = Transitions(rich(), fields=("cost", "task", "goal")).batch(500)
+    step = batch.obs["state"][:, 0].long()
+    assert batch.obs["camera"].dtype == batch.next_obs["camera"].dtype == torch.uint8
+    assert torch.equal(batch.obs["camera"][:, 3, 4, 2].long(), step)
+    end = (step == 5) | (step == 9)
+    after = torch.where(end, torch.where(step == 5, 100, 101), step + 1)
+    assert torch.equal(batch.next_obs["camera"][:, 0, 0, 0].long(), after)
+    assert (batch.next_obs["state"][end] == 7).all()
+    assert torch.equal(batch.more["cost"], (step % 2).float())
+    assert torch.equal(batch.more["task"], step // 6)
+    assert torch.equal(batch.more["goal"][:, 1].long(), step)
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_windows_of_dictionaries(pad: bool) -> None:
+    batch = Windows(rich(), 3, stride=2, pad=pad, fields=("cost", "goal")).batch(500)
+    start = batch.obs["state"][:, 0, 0].long()
+    last = torch.where(start > 5, 9, 5)[:, None]
+    rows = torch.minimum(start[:, None] + torch.tensor([0, 2, 4]), last)
+    assert torch.equal(batch.obs["camera"][..., 0, 0, 0].long(), rows)
+    assert torch.equal(batch.more["cost"], (rows % 2).float())
+    assert torch.equal(batch.more["goal"][..., 0].long(), rows)
+    assert batch.obs["camera"].shape == (500, 3, 4, 5, 3)
+    assert batch.real.all() == (not pad)
+
+
+def test_agents_have_an_axis() -> None:
+    obs = np.arange(6.0 * 3 * 2).reshape(6, 3, 2)
+    data = Episodes.from_arrays(obs, np.ones((6, 3, 1)), next_obs=obs + 1)
+    assert Transitions(data).batch(7).next_obs.shape == (7, 3, 2)
+    batch = Windows(data, 4).batch(50)
+    assert (batch.obs.shape, batch.act.shape) == ((50, 4, 3, 2), (50, 4, 3, 1))
+    assert (batch.act[~batch.real] == 0).all()
+    assert (batch.act[batch.real] == 1).all()
+
+
+@pytest.mark.parametrize("view", [Transitions, lambda data, fields: Windows(data, 2, fields=fields)])
+def test_a_field_that_is_not_there(view: Any) -> None:
+    with pytest.raises(InputError, match="unknown field 'colour': expected one of cost, goal, task"):
+        view(rich(), fields=("colour",))

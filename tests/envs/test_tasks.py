@@ -182,7 +182,7 @@ def test_gym_task(tmp_path):
     made = task(data=write(tmp_path / "set", env=hopper()))
     assert made.spec == Spec(11, 3, 32)
     assert made.protocols == ("standard",)
-    assert made.reference() == ("hopper", -20.272305, 3234.3)
+    assert made.reference() == ("D4RL hopper (its old version; here v5)", -20.272305, 3234.3)
     assert made.worlds(1).limit == 1000
     assert same(rebuilt(made), made)
     assert len(made.episodes()) == 80
@@ -196,7 +196,7 @@ def test_d4rl_file_with_environment(tmp_path):
             file[name] = np.zeros(size, np.float32)
     made = task(data=tmp_path / "pointmaze-umaze.hdf5", env="Hopper-v4")
     assert made.name == "pointmaze-umaze-own"  # the plain name is the table's
-    assert made.reference().name == "hopper"
+    assert made.reference().name == "D4RL hopper (its old version; here v4)"
     assert same(rebuilt(made), made)
 
 

@@ -118,7 +118,7 @@ REFUSED = {
     "fly": "invalid choice: 'fly'",
     "train": "ALGORITHM",
     "train diffuser": "one of the arguments --task --data is required",
-    "train difuser --task toy-point": "unknown algorithm 'difuser': expected one of diffuser",
+    "train difuser --task toy-point": "unknown algorithm 'difuser': expected one of bc, diffuser",
     "train diffuser --task toy": "unknown task 'toy': expected one of pointmaze-large",
     "train diffuser --task toy-point --data {files}/good.hdf5": "not allowed with",
     "train diffuser --task toy-point --env Pendulum-v1": "--env only with --data",
@@ -127,7 +127,7 @@ REFUSED = {
     "train diffuser --task toy-point --upd 3": "unknown option '--upd'",
     "evaluate {value} --colour": "unexpected argument '--colour'",
     "evaluate": "RUN",
-    "data": "make|info|list",
+    "data": "make|info|convert|list",
     "data make": "TASK",
     "list things": "unknown kind 'things': expected one of dynamics",
     # counts
@@ -139,6 +139,9 @@ REFUSED = {
     "train diffuser --task toy-point --threads 1000000": "--threads is 1000000",
     "train diffuser --task toy-point --seed -1": "'-1' is no seed",
     "train diffuser --task toy-point --seed 99999999999999999999": "is no seed",
+    "train diffuser --task toy-point --seed 1 x": "'x' is no seed",
+    "train diffuser --task toy-point --seed 1 2 1": "expected each seed once",
+    "train diffuser --task toy-point --seed 1 2 --out {files}/text.hdf5": "cannot be made",
     "evaluate {value} --episodes 0": "0 is too few",
     "evaluate {value} --episodes -2": "-2 is too few",
     "evaluate {value} --seed x": "'x' is no seed",
@@ -189,10 +192,24 @@ REFUSED = {
     "data info nowhere": "no dataset at 'nowhere'",
     "data make toy-point": "unknown maze 'toy-point': expected one of pointmaze-large",
     "data make pointmaze-umaze --steps 10 --out {maze_data}": "exists already",
+    # collecting
+    "collect --env Pendulum-v1 --out new --policy random": "one of the arguments --steps --episodes is required",
+    "collect --env Pendulum-v1 --out new --policy random --steps 5 --episodes 5": "not allowed with",
+    "collect --env Pendulum-v1 --out new --policy random --steps 0": "0 is too few",
+    "collect --env Pendulum-v1 --out new --policy random --steps 5 --noise -1": "noise is -1.0",
+    "collect --env Pendulum-v1 --out new --policy random --steps 5 --noise x": "invalid float value: 'x'",
+    "collect --env Pendulum-v1 --out new --policy random --steps 5 --id mine": "dataset id 'mine'",
+    "collect --env Pendulum-v1 --out {maze_data} --policy random --steps 5": "exists already",
+    "collect --env Pendulum-v1 --out new --policy nowhere --steps 5": "policy 'nowhere' is not there",
+    "collect --env Pendulum-v1 --out new --policy {value} --steps 5": "'Pendulum-v1' has (3,)",
+    "collect --env Pendulam-v1 --out new --policy random --steps 5": "unknown environment 'Pendulam-v1'",
+    "collect --env CartPole-v1 --out new --policy random --steps 5": "action space Discrete(2)",
     # run folders
     "evaluate nowhere": "no run folder at nowhere",
     "evaluate {files}/folder": "holds no config.json",
     "evaluate {files}/text.hdf5": "no run folder",
+    "evaluate {value} nowhere": "no run folder at nowhere",
+    "compare {value} nowhere": "no run folder at nowhere",
     "report nowhere": "no run folder at nowhere",
     "train diffuser --task toy-point --out {value}": "already holds a run",
     "quickstart --out {value}": "already holds a run",
@@ -316,6 +333,40 @@ def test_resume(command: Command, tmp_path: Path) -> None:
     assert weights[0] == (tmp_path / "absent" / WEIGHTS).read_bytes()
 
 
+def test_several_seeds_at_once(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One run for each, bit for bit as alone, in a folder of its own; interrupted, the command goes on where it was."""
+    for seed in (0, 3):
+        assert command(*TOY, "--seed", seed, "--out", f"alone{seed}").code == 0
+    with monkeypatch.context() as patch:
+        interrupting(patch, 9)  # in the second run: there are 6 updates of the model in each
+        done = command(*TOY, "--seed", 3, 0, 7)
+    assert done.code == 130
+    assert done.err[-1].startswith("interrupted; runs/diffuser/toy-point/0 is saved. Go on with: ")
+    assert "--seed 3 0 7" in done.err[-1]
+    assert command(*TOY, "--seed", 3, 0, 7).code == 2, "the first two hold runs"
+    done = command(*TOY, "--seed", 3, 0, 7, "--resume")
+    assert done.code == 0, done.err
+    assert "runs/diffuser/toy-point/3 holds this run, finished" in done.err
+    for seed in (0, 3):
+        name = f"runs/diffuser/toy-point/{seed}"
+        assert (tmp_path / name / WEIGHTS).read_bytes() == (tmp_path / f"alone{seed}" / WEIGHTS).read_bytes()
+        assert json.loads((tmp_path / name / CONFIG).read_text())["seed"] == seed
+    assert command(*TOY, "--seed", 0, 3, "--out", "both").code == 0
+    assert (tmp_path / "both" / "3" / WEIGHTS).read_bytes() == (tmp_path / "alone3" / WEIGHTS).read_bytes()
+
+
+def test_several_seeds_are_all_looked_at_before_one_is_trained(command: Command, tmp_path: Path) -> None:
+    assert command(*TOY, "--seed", 1, "--out", "runs/1").code == 0
+    done = command(*TOY, "--seed", 0, 1, "--out", "runs")
+    assert done.code == 2
+    assert "runs/1 already holds a run" in done.err[-1]
+    assert not (tmp_path / "runs" / "0").exists()
+    done = command(*TOY, "--seed", 0, 1, "--out", "runs", "--resume", "--agent.guide", "0.7")
+    assert done.code == 2
+    assert "cannot resume runs/1: config.guide is 0.7" in done.err[-1]
+    assert not (tmp_path / "runs" / "0").exists()
+
+
 def interrupting(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """SIGINT in the middle of an update."""
     learn, count = Diffuser.learn, [0]
@@ -367,11 +418,16 @@ def test_names_of_commands_and_options() -> None:
         "quickstart": "--out --seed --updates",
         "train": "--task --data --env --out --seed --updates --resume --device --threads --capture --evaluate-every",
         "distill": "--steps --out --updates --method --task --seed --resume --device --threads --capture",
-        "evaluate": "--task --env --protocol --episodes --seed --device --threads --capture --json",
+        "evaluate": "--task --env --protocol --episodes --seed --device --threads --capture --json"
+        " --video --video-format",
+        "compare": "--protocol --out --json",
         "report": "--task --out",
         "data make": "--steps --seed --out",
         "data info": "",
+        "data convert": "--columns",
         "data list": "",
+        "collect": "--env --policy --steps --episodes --out --noise --worlds --trust-checkpoint --algorithm --id --seed"
+        " --resume --device --threads --capture",
         "list": "",
     }
     found = {name: named for name, named in commands(options.parser()).items() if name != "data"}
@@ -390,7 +446,9 @@ def commands(parser: argparse.ArgumentParser, name: str = "") -> dict[str, set[s
 
 def test_defaults_of_options() -> None:
     args, _ = options.parser().parse_known_args(["evaluate", "run"])
-    assert (args.episodes, args.seed, args.protocol, args.json) == (100, 0, None, None)
+    assert (args.episodes, args.seed, args.protocol, args.json, args.video) == (100, 0, None, None, None)
+    args, _ = options.parser().parse_known_args(["train", "diffuser", "--task", "toy-point"])
+    assert args.seed == [0]
     args, _ = options.parser().parse_known_args(["quickstart"])
     assert (args.out, args.seed) == (Path("runs/quickstart"), 0)
     args, _ = options.parser().parse_known_args(["data", "make", "pointmaze-umaze"])
@@ -401,7 +459,7 @@ def test_defaults_of_options() -> None:
     ("kind", "names"),
     [
         ("planners", [name for name, row in ALGORITHMS.items() if row.role == "planners"]),
-        ("policies", []),
+        ("policies", [name for name, row in ALGORITHMS.items() if row.role == "policies"]),
         ("synthesizers", []),
         ("values", []),
         ("rewards", []),
@@ -467,6 +525,32 @@ def test_scores_as_json(command: Command, value_run: Path, maze_run: Path, tmp_p
     assert [row["returns"] for row in kept] == [value["returns"]]
 
 
+def test_several_runs_at_once(command: Command, value_run: Path, maze_run: Path, tmp_path: Path) -> None:
+    """A line for each, and one for the seeds of one algorithm and task; as JSON, a list."""
+    for seed in (0, 1, 10):
+        run = Path(shutil.copytree(value_run, tmp_path / "toy" / str(seed)))
+        config = json.loads((run / CONFIG).read_text())
+        (run / CONFIG).write_text(json.dumps(config | {"seed": seed}))
+    shutil.copytree(maze_run, tmp_path / "maze")
+    done = command("evaluate", "toy", "maze", "--episodes", 3, "--json", "all.json")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert [line.partition(": ")[0] for line in lines[:4]] == ["toy/0", "toy/1", "toy/10", "maze"]
+    found = json.loads((tmp_path / "all.json").read_text(), parse_constant=pytest.fail)
+    assert [row["task"] for row in found] == ["toy-point"] * 3 + [found[-1]["task"]]
+    value = found[0]["return_mean"]
+    assert len(lines) == 5
+    assert lines[4].startswith(f"diffuser on toy-point, 3 runs: return {value:.1f} [{value:.1f}, {value:.1f}], IQM ")
+    for row, name in zip(found, ("toy/0", "toy/1", "toy/10", "maze"), strict=True):
+        assert json.loads((tmp_path / name / REPORT).read_text()) == [row]
+    (tmp_path / "toy" / "10" / WEIGHTS).unlink()
+    done = command("evaluate", "maze", tmp_path / "toy", "--episodes", 1)
+    assert (done.code, done.out) == (2, ""), "nothing is scored where one run is not whole"
+    done = command("compare", "toy")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[0] == "score: return; 95 % intervals over runs"
+
+
 def test_a_row_with_the_papers_settings_keeps_its_name(command: Command, tmp_path: Path) -> None:
     done = command("train", "diffuser_paper", "--task", "toy-point", *OPTIONS, "--out", "run")
     assert done.code == 0, done.err
@@ -490,6 +574,14 @@ def test_data_commands(command: Command, tmp_path: Path, files: Path) -> None:
     facts = dict(line.split("  ", 1) for line in command("data", "info", files / "good.hdf5").out.splitlines())
     assert facts["episodes"] == "4, of 30 to 30 steps, median 30"
     assert "--env" in facts["environment"]
+    done = command("data", "convert", files / "good.hdf5", "files", "--columns", "obs=observations")
+    assert (done.code, done.out.strip()) == (0, "files")
+    assert (
+        command("data", "info", "files").out.splitlines()[2:]
+        == command("data", "info", files / "good.hdf5").out.splitlines()[2:]
+    )
+    done = command("data", "convert", files / "good.hdf5", "other", "--columns", "obs")
+    assert (done.code, len(done.err)) == (2, 1)
     listed = command("data", "list").out.splitlines()
     assert [line.split("  ")[0] for line in listed[: len(TASKS)]] == list(TASKS)
 

@@ -21,6 +21,7 @@ from ornstein.errors import InputError
 from ornstein.run import evaluate as evaluation
 from ornstein.run.checkpoint import load
 from ornstein.run.evaluate import evaluate, rollout
+from ornstein.run.statistics import wilson
 
 LIMIT = 6
 
@@ -118,6 +119,14 @@ def test_the_limit_ends_what_has_no_end() -> None:
     assert done.returns.tolist() == [101 + 5 * 102]
 
 
+def test_actions_and_lengths_are_kept() -> None:
+    """Of every step that was made, and of those that counted."""
+    done = rollout(Scheming(0, tracked=True), world := Clock(), [0, 1, 2], seed=0)
+    assert done.lengths.tolist() == [1, 2, 3]
+    assert torch.equal(done.acts, torch.stack(world.acts, 1))
+    assert done.acts.shape == (3, 3, 1)
+
+
 # ---- who acts when ----
 
 
@@ -181,6 +190,37 @@ def test_report_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (report.reference, report.protocol, report.episodes, report.seed) == ("theirs", "standard", 3, 5)
     assert report.success_rate == pytest.approx(2 / 3)
     assert report.return_ci95[0] <= 213 <= report.return_ci95[1]
+    assert report.reference_range == (100, 300)
+    assert (report.return_std, report.return_median, report.return_iqm) == pytest.approx((102, 213, 213), rel=1e-3)
+    assert report.return_iqm_ci95[0] <= 213 <= report.return_iqm_ci95[1]
+    assert (report.successes, report.lengths) == ([False, True, True], [1, 2, 3])
+    assert report.success_ci95 == pytest.approx(wilson(2, 3))
+
+
+def test_episodes_are_shown_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Portions of them, each once."""
+    monkeypatch.setattr(evaluation, "name_of", lambda agent: "scheming")
+    monkeypatch.setattr(evaluation, "WORLDS", 3)
+    agent, shown = Scheming(0, tracked=True), []
+    report = evaluate(agent, clock(spec=agent.spec), episodes=7, watch=shown.append)
+    assert [len(part.returns) for part in shown] == [3, 3, 1]
+    assert torch.cat([part.returns for part in shown]).tolist() == report.returns
+
+
+def test_a_success_that_some_portions_never_hear_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worlds that speak of success only where there is one."""
+    monkeypatch.setattr(evaluation, "name_of", lambda agent: "scheming")
+    monkeypatch.setattr(evaluation, "WORLDS", 1)
+
+    class Silent(Clock):
+        def step(self, act: Tensor) -> Step:
+            found = super().step(act)
+            return found if self.numbers[0] == 1 else found._replace(success=None)
+
+    agent = Scheming(0, tracked=True)
+    report = evaluate(agent, clock(spec=agent.spec, build=lambda n, protocol: Silent()), episodes=3)
+    assert report.successes == [False, True, False]
+    assert report.success_rate == pytest.approx(1 / 3)
 
 
 def test_returns_must_be_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

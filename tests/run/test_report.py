@@ -9,7 +9,7 @@ import pytest
 
 from ornstein.errors import InputError
 from ornstein.run.checkpoint import REPORT
-from ornstein.run.report import Report, bootstrap, keep, kept
+from ornstein.run.report import Report, bootstrap, keep, kept, spread
 
 ONE = Report("diffuser", "maze", "goals", 2, 0, 3.5, (3.0, 4.0), None, None, None, [3.0, 4.0], 1.25, "0.1.0")
 
@@ -42,11 +42,23 @@ def test_interval_is_the_same_each_time() -> None:
     assert bootstrap([1.0, 2.0, 5.0]) == bootstrap([1.0, 2.0, 5.0])
 
 
+def test_spread_of_episodes() -> None:
+    found = spread([1.0, 2.0, 3.0, 10.0], [True, False, True, True])
+    assert found["return_std"] == pytest.approx(np.std([1, 2, 3, 10], ddof=1))
+    assert (found["return_median"], found["return_iqm"]) == (2.5, 2.5)
+    low, high = found["return_iqm_ci95"]
+    assert 1 <= low < 2.5 < high <= 10
+    assert found["success_ci95"] == pytest.approx((0.3006, 0.9544), abs=1e-4)  # Wilson's
+    one = spread([4.0])
+    assert (one["return_std"], one["success_ci95"], one["return_iqm_ci95"]) == (None, None, (4.0, 4.0))
+
+
 def test_json_says_null_never_nan() -> None:
     found = json.loads(ONE.json())
     assert found["success_rate"] is None
     assert found["normalized_score"] is None
     assert found["return_ci95"] == [3.0, 4.0]
+    assert found["lengths"] is found["return_std"] is None, "of a report that was made without them"
     with pytest.raises(ValueError, match="not JSON compliant"):
         replace(ONE, return_mean=float("nan")).json()
 

@@ -1,5 +1,6 @@
 """Reading HDF5 with every kind of damage turned into one `InputError` line."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +8,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ornstein.data.checks import GIGA, few_words, fits_memory
+from ornstein.data.flat import Lazy, check
 from ornstein.errors import InputError
+
+DEFLATE = 1032  # times: the most that gzip packs
+LARGE = 1 << 24  # bytes for which it is worth a look at the free memory
+SMALL = 1 << 20  # bytes that may be declared without being stored
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError, OverflowError)
 
 
 @contextmanager
@@ -23,10 +31,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
             yield file
     except InputError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py's ways to report damage
-        reason = " ".join(str(error).strip("'\"").split())
+    except DAMAGE as error:  # h5py's ways to report damage
         raise InputError(
-            f"{path} cannot be read as HDF5 ({reason}): it is cut off, damaged or of another kind; "
+            f"{path} cannot be read as HDF5 ({few_words(error)}): it is cut off, damaged or of another kind; "
             "download or make it again"
         ) from error
 
@@ -40,10 +47,72 @@ def about(source: Path | str) -> Iterator[None]:
         raise InputError(f"{source}: {error}") from error
 
 
-def leaves(item: h5py.Group | h5py.Dataset, name: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """All arrays at and below `item` by their path from there, such as ("observations/desired_goal", array)."""
+def lazy(item: h5py.Group | h5py.Dataset, name: str = "") -> Lazy:
+    """A column of a file. Raises `InputError` for what is no array of numbers, lies outside of the file, or declares
+    far more than the file stores."""
+    name = name or item.name.strip("/")
+    if not isinstance(item, h5py.Dataset):
+        raise InputError(f"{name} cannot be read as HDF5 array: expected numbers, it is a group")
+    if item.is_virtual or item.external:
+        raise InputError(f"{name} refers to another file: expected arrays in the file itself; copy them into it")
+    shape = item.shape
+    if shape is None:
+        raise InputError(f"{name} is empty: expected an array of numbers")
+    declared, stored = item.dtype.itemsize * int(np.prod([float(n) for n in shape])), item.id.get_storage_size()
+    if declared > stored * DEFLATE + SMALL:
+        raise InputError(
+            f"{name} has shape {shape}, {declared / GIGA:.3g} GB, of which {stored / GIGA:.3g} GB are stored: "
+            "expected a whole file; download or make it again"
+        )
+    chunk = item.chunks[0] if item.chunks else 1
+    column = Lazy(name, shape, item.dtype, lambda start, stop: item[start:stop] if shape else item[()], chunk)
+    return check(column._replace(chunk=_chunk_rows(item, chunk)))._replace(chunk=chunk)
+
+
+def _chunk_rows(item: h5py.Dataset, chunk: int) -> int:
+    """How many rows one chunk takes up in memory, which may be wider than the array."""
+    if not item.chunks:
+        return chunk
+    row = max(1, int(np.prod(item.shape[1:], dtype=np.int64)))
+    return max(1, -(-int(np.prod([float(n) for n in item.chunks])) // row))
+
+
+def array(item: h5py.Group | h5py.Dataset, name: str = "") -> np.ndarray:
+    """A whole array of numbers, in its own type, which may hold NaN."""
+    column = lazy(item, name)
+    if (size := column.dtype.itemsize * math.prod(column.shape)) > LARGE:
+        fits_memory(size)
+    return np.asarray(item[()])
+
+
+def tree(item: h5py.Group, name: str = "") -> dict[str, Lazy]:
+    """All arrays of numbers below `item` by their path from there."""
+    found: dict[str, Lazy] = {}
+    for path, part in datasets(item, name):
+        if part.dtype.kind in "biuf" and part.shape:
+            found[path] = lazy(part, path)
+    return found
+
+
+def datasets(
+    item: h5py.Group | h5py.Dataset, name: str = "", seen: set[int] | None = None
+) -> Iterator[tuple[str, h5py.Dataset]]:
+    """All arrays at and below `item` by their path from there, such as ("observations/desired_goal", array). Links
+    that lead to other files are not followed, and groups are entered once."""
+    seen = set() if seen is None else seen
     if isinstance(item, h5py.Dataset):
-        yield name, np.asarray(item[()])
-        return
-    for key in item:
-        yield from leaves(item[key], f"{name}/{key}" if name else key)
+        yield name, item
+    elif isinstance(item, h5py.Group) and (place := h5py.h5o.get_info(item.id).addr) not in seen:
+        seen.add(place)
+        for key in item:
+            if (part := member(item, key)) is not None:
+                yield from datasets(part, f"{name}/{key}" if name else key, seen)
+
+
+def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """What a group holds under a path; None if nothing, or a link that leads elsewhere."""
+    for key in name.split("/"):
+        if not isinstance(group, h5py.Group) or not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            return None
+        group = group[key]
+    return group

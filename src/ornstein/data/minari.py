@@ -1,50 +1,75 @@
-"""Minari's HDF5 layout, read with h5py alone: two files in a folder, main_data.hdf5 and metadata.json.
+"""Minari's layout: a folder with metadata.json beside main_data.hdf5, read with h5py alone, or beside one folder an
+episode of Arrow or Parquet files, read with pyarrow.
 
 One group for each episode (`episode_0`, ...): `actions`, `rewards`, `terminations`, `truncations` of T rows, and
-`observations` of T + 1 rows, an array or a group of arrays (then "observation" is what an agent sees, and the others
-become further fields of each step). `infos` are ignored. Our own metadata key "sha256" is a hash over the names,
-types, shapes and bytes of the arrays.
+`observations` of T + 1 rows, an array or a group of arrays. If there is an "observation" among these, it is what an
+agent sees, and the others become further fields of each step; else all are seen, joined, or apart where there are
+images. `infos` are ignored, but for `cost`. Our own metadata key "sha256" is a hash over the names, types, shapes and
+bytes of the arrays.
 """
 
 import hashlib
 import json
 import re
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import torch
 
-from ornstein.data.episodes import Episodes, per_step
-from ornstein.data.hdf5 import about, leaves, opened
+from ornstein.data.build import Builder
+from ornstein.data.checks import listed
+from ornstein.data.episodic import Piece, Stream, arranged
+from ornstein.data.hdf5 import about, array, datasets, member, opened
+from ornstein.data.jpeg import unpacked
+from ornstein.data.minari_arrow import arrow_episodes
 from ornstein.errors import InputError
 
 MAIN, METADATA = "main_data.hdf5", "metadata.json"
+AGENT = "observations/observation"  # what an agent sees, where there is more
 PLAIN = ("actions", "rewards", "terminations", "truncations")
 COLUMNS = ("observations", *PLAIN)
+FIELDS = {"costs": "cost", "cost": "cost", "infos/cost": "cost", "task": "task"}  # as some write them
 
 Flat = dict[str, np.ndarray]  # the arrays of one episode by their path, such as "observations/desired_goal"
 
 
-def read_minari(folder: Path) -> tuple[Episodes, dict[str, Any]]:
-    """Episodes and metadata (as `read_metadata` has it) of the dataset whose two files lie in `folder`.
+def read_minari(folder: Path, build: Builder) -> dict[str, Any]:
+    """Push the episodes of the dataset in `folder`; its metadata (as `read_metadata` has them).
 
     An episode that was cut (not ended) where the next one starts, to the last bit of the observation, is joined to it.
     Raises `InputError` for files that are missing, damaged, inconsistent, or do not fit their hash.
     """
     info = read_metadata(folder)
-    path = folder / MAIN
-    with opened(path) as file:
-        names = _groups(file, info, path)
-        episodes = [_arrays(file[name]) for name in names]
-    if "sha256" in info and fingerprint(episodes) != info["sha256"]:
-        raise InputError(f"{path} does not fit the sha256 in {METADATA}: it was changed or damaged; make it again")
-    for name, flat in zip(names, episodes, strict=True):
-        check_episode(f"{path}: {name}", flat, episodes[0])
+    arrow = info.get("data_format", "hdf5") != "hdf5"
+    path = folder if arrow else folder / MAIN
+    digest, first = hashlib.sha256(), None
+    stream = Stream(build, join=True)
+    episodes = arrow_episodes(folder, info) if arrow else _hdf5_episodes(path, info)
+    while True:
+        try:
+            if (found := next(episodes, None)) is None:
+                break
+            name, flat = found
+            first = flat if first is None else first
+            check_episode(f"{path}: {name}", flat, first)
+        except InputError as error:
+            if "sha256" in info and str(error).startswith(f"{path}: "):  # of an episode
+                raise InputError(_changed(path, f" ({error})")) from error
+            raise
+        absorb(digest, flat)
+        with about(path):
+            stream.push(_piece(flat, first))
     with about(path):
-        return _end_to_end(episodes), info
+        stream.close()
+    if "sha256" in info and digest.hexdigest() != info["sha256"]:
+        raise InputError(_changed(path))
+    return info
+
+
+def _changed(path: Path, how: str = "") -> str:
+    return f"{path} does not fit the sha256 in {METADATA}{how}: it was changed or damaged; make it again"
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -54,8 +79,8 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         raise InputError(f"no file {path}: expected Minari's layout, {METADATA} beside {MAIN}")
     info = parse_json(path.read_bytes(), str(path))
     kind = info.get("data_format", "hdf5")
-    if kind != "hdf5":
-        raise InputError(f"{path}: data_format is '{kind}': expected 'hdf5'; write the dataset anew in that format")
+    if kind not in ("hdf5", "arrow", "parquet"):
+        raise InputError(f"{path}: data_format is '{kind}': expected hdf5, arrow or parquet; write the dataset anew")
     spec = info.get("env_spec")
     info["env_spec"] = parse_json(spec, f"{path}: env_spec") if isinstance(spec, str) else spec
     if not isinstance(info["env_spec"], dict | None):
@@ -74,21 +99,12 @@ def parse_json(text: str | bytes, where: str) -> dict[str, Any]:
     return parsed
 
 
-def fingerprint(episodes: list[Flat]) -> str:
-    """SHA-256 over the names (sorted), types, shapes and bytes of the arrays of all episodes, in order."""
-    digest = hashlib.sha256()
-    for flat in episodes:
-        absorb(digest, flat)
-    return digest.hexdigest()
-
-
 def absorb(digest: "hashlib._Hash", flat: Flat) -> None:
-    """Feed the arrays of one episode to a hash, in the order of their names."""
+    """Feed names (sorted), types, shapes and bytes of the arrays of one episode to a hash."""
     for name in sorted(flat):
         array = np.ascontiguousarray(flat[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        if not array.dtype.hasobject:  # objects have no bytes of their own, and are refused later
-            digest.update(array.reshape(-1).view(np.uint8).data)
+        digest.update(array.reshape(-1).view(np.uint8).data)
 
 
 def check_episode(where: str, flat: Flat, like: Flat) -> None:
@@ -96,11 +112,12 @@ def check_episode(where: str, flat: Flat, like: Flat) -> None:
     names and sizes as those of the episode `like`."""
     seen = [name for name in flat if name.split("/")[0] == "observations"]
     missing = [name for name in PLAIN if name not in flat]
-    if not {"observations", "observations/observation"} & set(seen):
-        missing.append("observations/observation" if seen else "observations")
+    if not seen or (seen != ["observations"] and AGENT in like and AGENT not in seen):
+        missing.append(AGENT if seen else "observations")
     if missing:
-        has = ", ".join(sorted(flat)[:12]) or "nothing"
-        raise InputError(f"{where} has no column {', '.join(missing)} (it has {has}): expected Minari's layout")
+        raise InputError(
+            f"{where} has no column {', '.join(missing)} (it has {listed(flat, 12)}): expected Minari's layout"
+        )
     for name in (*seen, *PLAIN):
         _check_numbers(f"{where}/{name}", flat[name])
     steps = len(flat["actions"])
@@ -123,11 +140,13 @@ def check_episode(where: str, flat: Flat, like: Flat) -> None:
             )
 
 
+def _check_kind(where: str, dtype: np.dtype, shape: tuple[int, ...] | None) -> None:
+    if dtype.kind not in "biuf" or not shape:
+        raise InputError(f"{where} is of type {dtype}: expected numbers, one row for each step (no objects or text)")
+
+
 def _check_numbers(where: str, array: np.ndarray) -> None:
-    if array.dtype.kind not in "biuf" or not array.ndim:
-        raise InputError(
-            f"{where} is of type {array.dtype}: expected numbers, one row for each step (no objects or text)"
-        )
+    _check_kind(where, array.dtype, array.shape)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError(f"{where} holds NaN or infinity: expected finite numbers; leave the episode out or repair it")
 
@@ -136,8 +155,7 @@ def _groups(file: h5py.File, info: dict[str, Any], path: Path) -> list[str]:
     """The names of the episodes, in order."""
     found = sum(bool(re.fullmatch(r"episode_\d+", name)) for name in file)
     if not found:
-        has = ", ".join(sorted(file)[:8]) or "nothing"
-        raise InputError(f"{path} holds no episode (it has {has}): expected groups episode_0, episode_1, ...")
+        raise InputError(f"{path} holds no episode (it has {listed(file)}): expected groups episode_0, episode_1, ...")
     stated = info.get("total_episodes", found)
     names = [f"episode_{i}" for i in range(found)]
     if stated != found or any(name not in file for name in names):
@@ -148,39 +166,39 @@ def _groups(file: h5py.File, info: dict[str, Any], path: Path) -> list[str]:
     return names
 
 
-def _arrays(group: h5py.Group) -> Flat:
-    return dict(pair for key in COLUMNS if key in group for pair in leaves(group[key], key))
+def _hdf5_episodes(path: Path, info: dict[str, Any]) -> Iterator[tuple[str, Flat]]:
+    with opened(path) as file:
+        for name in _groups(file, info, path):
+            group = member(file, name)
+            packed = bool(info.get("jpeg_encoding"))
+            yield name, dict(_arrays(group, f"{path}: {name}", packed)) if isinstance(group, h5py.Group) else {}
 
 
-def _end_to_end(episodes: list[Flat]) -> Episodes:
-    """The episodes as one, after joining those that are one stream cut into pieces."""
-    steps = [len(flat["actions"]) for flat in episodes]
-
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([flat[name][:n] for flat, n in zip(episodes, steps, strict=True)])
-
-    key = "observations" if "observations" in episodes[0] else "observations/observation"
-    more = [name for name in episodes[0] if name.startswith("observations/") and name != key]
-    obs = column(key)
-    after = np.concatenate([row for flat in episodes for row in _after(flat[key], len(flat["actions"]))])
-    ends = np.cumsum(steps) - 1
-    known = np.ones(len(obs), bool)
-    known[ends] = [len(flat[key]) > n for flat, n in zip(episodes, steps, strict=True)]
-    done, cut = column("terminations").astype(bool), column("truncations").astype(bool)
-    cut[ends] = True
-    cut[_seams(obs, after, cut & known)] = False  # where `done` holds the episode ends all the same
-    data = Episodes.from_arrays(obs, column("actions"), column("rewards"), done, cut, next_obs=after)
-    fields = per_step({name.removeprefix("observations/"): column(name) for name in more}, len(obs))
-    return replace(data, final_valid=torch.from_numpy(known)[data.ends], more=fields)
+def _arrays(group: h5py.Group, where: str, packed: bool) -> Iterator[tuple[str, np.ndarray]]:
+    for key in (*COLUMNS, *FIELDS):
+        item = member(group, key)
+        for name, part in [] if item is None else datasets(item, key):
+            if h5py.check_vlen_dtype(part.dtype) == np.dtype("uint8"):
+                yield name, unpacked(f"{where}/{name}", part)
+                continue
+            _check_kind(f"{where}/{name}", part.dtype, part.shape)
+            found = array(part, f"{where}/{name}")
+            if packed and found.dtype == np.uint8 and found.ndim == 2 and found[:1, :2].tobytes() == b"\xff\xd8":
+                found = unpacked(f"{where}/{name}", found)  # JPEGs that happen to be of one length
+            yield name, found
 
 
-def _after(obs: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """The observations that follow each of `steps` steps; where the last is missing, the one before stands in."""
-    return obs[1:steps], obs[-1:]
-
-
-def _seams(obs: np.ndarray, after: np.ndarray, cut: np.ndarray) -> np.ndarray:
-    """The steps at which an episode was cut although the next one goes on from the very same observation."""
-    at = np.flatnonzero(cut[:-1])
-    same = after[at] == obs[at + 1]
-    return at[same.all(axis=tuple(range(1, same.ndim)))]
+def _piece(flat: Flat, first: Flat) -> Piece:
+    """An episode as a piece of a stream."""
+    steps, prefix = len(flat["actions"]), "observations/"
+    more = {FIELDS[name]: flat[name][-steps:] for name in FIELDS if name in flat}  # infos may begin with the reset's
+    if "observations" in first:
+        obs = {"": flat["observations"]}
+    elif AGENT in first:
+        obs = {"": flat[AGENT]}
+        others = [name for name in flat if name.startswith(prefix) and name != AGENT]
+        more |= {name.removeprefix(prefix): flat[name][:steps] for name in others}
+    else:
+        obs = arranged({name.removeprefix(prefix): flat[name] for name in sorted(flat) if name.startswith(prefix)})
+    done, cut = (flat[name].reshape(steps) != 0 for name in ("terminations", "truncations"))
+    return Piece(obs, flat["actions"], flat["rewards"], done, cut, more)

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,26 @@ def write_minari(
     such as `algorithm_name`, `author`, or serialised `observation_space` and `action_space`, which are else boxes
     without bounds of the arrays' shapes. Raises `InputError`; then, or if the disk is full, nothing is left behind.
     """
-    folder = Path(folder)
-    if folder.exists():
-        raise InputError(f"{folder} exists already: choose another folder, or remove it")
     metadata = _describe(env_spec, dataset_id, info)
+
+    def fill(made: Path) -> None:
+        data = made / "data"
+        data.mkdir()
+        measured = _write_arrays(data / MAIN, episodes)
+        (data / METADATA).write_text(json.dumps({**measured.pop("spaces"), **metadata, **measured}, indent=1))
+        for path in (data / MAIN, data / METADATA, data):
+            _sync(path)
+
+    return publish(folder, fill)
+
+
+def publish(folder: str | Path, fill: Callable[[Path], None]) -> Path:
+    """A new folder, which `fill` writes to, complete or not there at all; its path. Raises `InputError` if there is one
+    already, and where none can be made."""
+    folder = Path(folder)
+    taken = f"{folder} exists already: choose another folder, or remove it"
+    if folder.exists():
+        raise InputError(taken)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         room = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent)
@@ -46,16 +62,13 @@ def write_minari(
         raise InputError(f"cannot write to {folder.parent} ({error.strerror}): choose another folder") from error
     with room:
         made = Path(room.name) / "made"
-        data = made / "data"
-        data.mkdir(parents=True)
-        measured = _write_arrays(data / MAIN, episodes)
-        (data / METADATA).write_text(json.dumps({**measured.pop("spaces"), **metadata, **measured}, indent=1))
-        for path in (data / MAIN, data / METADATA, data, made):
-            _sync(path)
+        made.mkdir()
+        fill(made)
+        _sync(made)
         try:
             os.rename(made, folder)
         except OSError as error:  # someone else was faster
-            raise InputError(f"{folder} exists already: choose another folder, or remove it") from error
+            raise InputError(taken) from error
     _sync(folder.parent)
     return folder
 
@@ -93,7 +106,7 @@ def _write_arrays(path: Path, episodes: Iterable[Mapping[str, Any]]) -> dict[str
             group = file.create_group(name)
             for key, array in flat.items():
                 group.create_dataset(key, data=array)
-            group.create_group("infos")
+            group.require_group("infos")
             group.attrs.update({"id": count, "total_steps": len(flat["actions"])})
             absorb(digest, flat)
             count, steps = count + 1, steps + len(flat["actions"])
@@ -114,8 +127,9 @@ def _write_arrays(path: Path, episodes: Iterable[Mapping[str, Any]]) -> dict[str
 def _flatten(columns: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """The arrays of nested dicts by their path."""
     for key, value in columns.items():
-        if not prefix and key not in COLUMNS:
-            raise InputError(f"unknown column '{key}' in an episode: expected {', '.join(COLUMNS)}")
+        known = ("cost",) if prefix == "infos/" else (*COLUMNS, "infos")
+        if prefix in ("", "infos/") and key not in known:
+            raise InputError(f"unknown column '{prefix}{key}' in an episode: expected {', '.join(COLUMNS)}, infos/cost")
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}/")
         else:

@@ -1,6 +1,7 @@
 """Normalisers: modules that scale each dimension; their statistics are buffers, so a checkpoint is complete."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,10 @@ from torch import Tensor, nn
 from ornstein.errors import InputError, positive
 
 CONSTANT = 1e-6  # a spread below this part of a dimension's size is rounding, not signal
+BLOCK = 1 << 24  # numbers that are measured at once, in double precision
+
+
+Blocks = Callable[[], Iterator[Tensor]]
 
 
 class Scale(nn.Module, ABC):
@@ -23,20 +28,32 @@ class Scale(nn.Module, ABC):
         self.register_buffer("scale", torch.ones(size))
 
     @abstractmethod
-    def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift and scale, (size,) each, of the data `x` (S, size)."""
+    def measure(self, blocks: Blocks, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and scale, (size,) each, of data that comes in `blocks` (n, size) of double precision, and lies between
+        `low` and `high`."""
 
     @torch.no_grad()
     def learn(self, x: Tensor) -> None:
         """Measure the data `x` (S, size). A dimension that is constant is centred and not stretched. Raises
         `InputError` for other shapes and for no data."""
         size = len(self.shift)
-        if x.dim() != 2 or x.shape[1] != size or not len(x):
-            raise InputError(f"data to normalise has shape {tuple(x.shape)}: expected (steps, {size})")
-        shift, scale = self.measure(x.double())
-        spread, reach = x.amax(0) - x.amin(0), x.abs().amax(0)
+        if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != size or not len(x):
+            shape = tuple(x.shape) if isinstance(x, Tensor) else f"of a {type(x).__name__}"
+            raise InputError(f"data to normalise has shape {shape}: expected (steps, {size})")
+        rows, pages = max(1, BLOCK // size), getattr(x, "pages", None)  # of data that lies in files
+
+        def blocks() -> Iterator[Tensor]:
+            for start in range(0, len(x), rows):
+                yield x[start : start + rows].double()
+                if pages is not None:
+                    pages.used(rows)
+
+        ends = [(block.amin(0), block.amax(0)) for block in blocks()]
+        low, high = torch.stack([x for x, _ in ends]).amin(0), torch.stack([x for _, x in ends]).amax(0)
+        shift, scale = self.measure(blocks, low, high)
+        reach = torch.maximum(low.abs(), high.abs())
         self.shift.copy_(shift)
-        self.scale.copy_(torch.where(spread <= CONSTANT * reach, 1.0, scale))
+        self.scale.copy_(torch.where(high - low <= CONSTANT * reach, 1.0, scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` (..., size) scaled; values beyond the learned data go beyond its scaled range."""
@@ -50,15 +67,16 @@ class Scale(nn.Module, ABC):
 class ZScore(Scale):
     """Mean 0 and standard deviation 1."""
 
-    def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, blocks: Blocks, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (of the whole data, not an estimate for more)."""
-        return x.mean(0), x.std(0, correction=0)
+        count = sum(len(x) for x in blocks())
+        mean = torch.stack([x.sum(0) for x in blocks()]).sum(0) / count
+        return mean, (torch.stack([(x - mean).square().sum(0) for x in blocks()]).sum(0) / count).sqrt()
 
 
 class MinMax(Scale):
     """The smallest value at -1, the largest at 1."""
 
-    def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, blocks: Blocks, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Middle and half width of the range."""
-        low, high = x.amin(0), x.amax(0)
         return (low + high) / 2, (high - low) / 2

@@ -1,43 +1,49 @@
 """Views: ways of drawing batches from episodes. A batch is a gather by index on the data's device, without a host read.
 
-Letters in shapes: `B` batch, `H` rows of a window, `S` steps, `O` and `A` sizes of observation and action.
+Letters in shapes: `B` batch, `H` rows of a window, `S` steps, `O` and `A` sizes of observation and action. Where the
+data has images, agents or a dict of observations, its shapes stand in place of `O` and `A`.
 """
 
 import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ornstein.data.episodes import Episodes
-from ornstein.errors import InputError, positive
+from ornstein.data.episodes import Episodes, Obs, each
+from ornstein.errors import InputError, choose, positive
 
 
 class Transition(NamedTuple):
     """One step and what it led to."""
 
-    obs: Tensor  # (B, O)
+    obs: Obs  # (B, O)
     act: Tensor  # (B, A)
     rew: Tensor  # (B,)
-    next_obs: Tensor  # (B, O)
+    next_obs: Obs  # (B, O)
     done: Tensor  # (B,) float: 1 at a true end of the task, where `next_obs` has no value
+    more: Mapping[str, Tensor] = {}  # the fields that were asked for, (B, ...) each
 
 
 class Window(NamedTuple):
     """A stretch of one episode; rows past the episode's end are not `real`."""
 
-    obs: Tensor  # (B, H, O)
+    obs: Obs  # (B, H, O)
     act: Tensor  # (B, H, A)
     real: Tensor  # (B, H) bool
     ret: Tensor  # (B,) discounted sum of the rewards from the window's first step to the episode's end
+    more: Mapping[str, Tensor] = {}  # the fields that were asked for, (B, H, ...) each
 
 
 class Transitions:
     """Single steps, drawn uniformly. The last step of a cut episode whose final observation is unknown is left out."""
 
-    def __init__(self, data: Episodes) -> None:
-        """Raises `InputError` if no step has a known successor."""
-        self.data = data
+    def __init__(self, data: Episodes, fields: Sequence[str] = ()) -> None:
+        """`fields` are names in `data.more` that a batch is to hold too. Raises `InputError` for one that is not there,
+        and if no step has a known successor."""
+        self.data, self.fields = data, _known(data, fields)
         at_end = torch.zeros(len(data), dtype=torch.bool, device=data.device)
         at_end[data.ends] = True
         self.episode = torch.cumsum(at_end, 0) - at_end.long()  # (S,) the episode of each step
@@ -60,31 +66,51 @@ class Transitions:
         if len(self.steps) < len(data):
             i = self.steps.index_select(0, i)
         rew, done, at_end = self.numbers.index_select(0, i).unbind(1)
-        inside = data.obs.index_select(0, (i + 1).clamp_(max=len(data) - 1))
-        final = data.final_obs.index_select(0, self.episode.index_select(0, i))
-        next_obs = torch.where(at_end[:, None] > 0, final, inside)
-        return Transition(data.obs.index_select(0, i), data.act.index_select(0, i), rew, next_obs, done)
+        following, episode = (i + 1).clamp_(max=len(data) - 1), self.episode.index_select(0, i)
+
+        def after(obs: Tensor, final: Tensor) -> Tensor:
+            ended = at_end.view(-1, *[1] * (obs.dim() - 1)) > 0
+            return torch.where(ended, final.index_select(0, episode), obs.index_select(0, following))
+
+        obs = each(lambda x: x.index_select(0, i), data.obs)
+        next_obs = each(after, data.obs, data.final_obs)
+        more = {name: data.more[name].index_select(0, i) for name in self.fields}
+        batch = Transition(obs, data.act.index_select(0, i), rew, next_obs, done, more)
+        if data.pages is not None:
+            data.pages.used(4 * n)
+        return batch
 
 
 class Windows:
     """Stretches of `horizon` rows, `stride` steps apart, drawn uniformly over the steps at which one may start."""
 
     def __init__(
-        self, data: Episodes, horizon: int, *, stride: int = 1, pad: bool = True, discount: float | None = None
+        self,
+        data: Episodes,
+        horizon: int,
+        *,
+        stride: int = 1,
+        pad: bool = True,
+        discount: float | None = None,
+        fields: Sequence[str] = (),
     ) -> None:
         """With `pad` every step starts a window: rows past the episode's end repeat its last observation with zero
         action and are not `real`. Without it only windows that lie wholly inside an episode are drawn, and shorter
         episodes are left out. Either way one warning counts the episodes that are shorter than a window. `discount`
-        asks for returns (else `ret` is zero). Raises `InputError` if no episode has a whole window of real steps.
+        asks for returns (else `ret` is zero). `fields` are names in `data.more` that a batch is to hold too; past the
+        end they repeat the last step's. Raises `InputError` if no episode has a whole window of real steps, and for a
+        field that is not there.
         """
+        self.fields = _known(data, fields)
         self.data, self.horizon, self.stride = data, positive("horizon", horizon), positive("stride", stride)
         span = (horizon - 1) * stride
         _compare(data.lengths, span + 1, horizon, stride, "padded" if pad else "skipped")
         steps = torch.arange(len(data), device=data.device)
         self.starts = steps if pad else steps[steps + span <= data.last]
         self.offsets = torch.arange(0, span + 1, stride, device=data.device)  # (H,)
-        self.obs = None if pad else _stretches(data.obs, horizon, stride)  # (S - span, H, O)
+        self.obs = None if pad else each(lambda x: _stretches(x, horizon, stride), data.obs)  # (S - span, H, O)
         self.act = None if pad else _stretches(data.act, horizon, stride)
+        self.more = {} if pad else {name: _stretches(data.more[name], horizon, stride) for name in self.fields}
         self.all_real = torch.ones(1, horizon, dtype=torch.bool, device=data.device)
         self.returns = torch.zeros_like(data.rew)
         if discount is not None:
@@ -101,13 +127,28 @@ class Windows:
         returns = self.returns.index_select(0, start)
         if self.obs is not None and self.act is not None:
             real = self.all_real.expand(n, -1)
-            return Window(self.obs.index_select(0, start), self.act.index_select(0, start), real, returns)
-        rows = start[:, None] + self.offsets  # (B, H)
-        last = data.last.index_select(0, start)[:, None]
-        real = rows <= last
-        rows = torch.minimum(rows, last).flatten()
-        obs, act = (field.index_select(0, rows).unflatten(0, real.shape) for field in (data.obs, data.act))
-        return Window(obs, act.masked_fill_(~real[..., None], 0.0), real, returns)
+            obs = each(lambda x: x.index_select(0, start), self.obs)
+            act, more = self.act.index_select(0, start), {k: v.index_select(0, start) for k, v in self.more.items()}
+        else:
+            rows = start[:, None] + self.offsets  # (B, H)
+            last = data.last.index_select(0, start)[:, None]
+            real = rows <= last
+            rows = torch.minimum(rows, last).flatten()
+            take = partial(_rows, rows=rows, shape=real.shape)
+            obs, act, more = each(take, data.obs), take(data.act), {name: take(data.more[name]) for name in self.fields}
+            act.masked_fill_(~real.view(*real.shape, *[1] * (act.dim() - 2)), 0.0)
+        if data.pages is not None:
+            data.pages.used(n * self.horizon)
+        return Window(obs, act, real, returns, more)
+
+
+def _known(data: Episodes, fields: Sequence[str]) -> tuple[str, ...]:
+    return tuple(choose("field", name, data.more) for name in fields)
+
+
+def _rows(field: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
+    """Rows of a field (S, ...) in the given shape."""
+    return field.index_select(0, rows).unflatten(0, shape)
 
 
 def _stretches(field: Tensor, horizon: int, stride: int) -> Tensor:

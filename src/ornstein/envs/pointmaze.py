@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ornstein.contract import Plan
+from ornstein.envs import draw
 from ornstein.envs.maze import Known, Maze
 from ornstein.envs.vector import Start, Step, World, check_copies, generator, simulators
 
@@ -59,6 +60,16 @@ class Points:
         return states
 
 
+def steer(obs: Tensor, plan: Plan, step: int) -> Tensor:
+    """a = clip((p_w - p) + (v_w - v), -1, 1), w the plan's next state; after its last row, that row at rest (the
+    controller of Diffuser's authors)."""
+    target = plan.at(step + 1).to(obs)
+    if step + 1 > (plan.obs.shape[1] - 1) * plan.stride:
+        target = torch.cat([target[:, :2], torch.zeros_like(target[:, 2:])], -1)
+    error = target - obs
+    return (error[:, :2] + error[:, 2:]).clamp(-1, 1)
+
+
 class MazeWorld(World):
     """Points that have a place to go to.
 
@@ -75,6 +86,7 @@ class MazeWorld(World):
         self.maze, self.n, self.limit, self.row, self.dense = maze, n, limit, row, dense
         self.radius = 0.45 if self.row is None else 0.5
         self.points = Points(maze, n)
+        self.rate = 1 / SECONDS
 
     def reset(self, episodes: Sequence[int], seed: int) -> Start:
         check_copies(episodes, self.n)
@@ -103,10 +115,15 @@ class MazeWorld(World):
         return Step(obs, rew, torch.zeros_like(near), near if self.row is None else None)
 
     def track(self, obs: Tensor, plan: Plan, step: int) -> Tensor:
-        """a = clip((p_w - p) + (v_w - v), -1, 1), w the plan's next state; after its last row, that row at rest (the
-        controller of Diffuser's authors)."""
-        target = plan.at(step + 1).to(obs)
-        if step + 1 > (plan.obs.shape[1] - 1) * plan.stride:
-            target = torch.cat([target[:, :2], torch.zeros_like(target[:, 2:])], -1)
-        error = target - obs
-        return (error[:, :2] + error[:, 2:]).clamp(-1, 1)
+        return steer(obs, plan, step)
+
+    def frame(self, i: int) -> np.ndarray:
+        """The map from above, the goal in green, the point in orange."""
+        high, wide = self.maze.shape
+        image = draw.tiles(np.array(self.maze.rows) == 1, draw.CELL)
+        for (x, y), radius, colour in (
+            (self.goal[i].tolist(), self.radius, draw.GOAL),
+            (self.points.sims[i].qpos.tolist(), 0.15, draw.AGENT),
+        ):
+            draw.disc(image, (x + wide / 2) * draw.CELL, (high / 2 - y) * draw.CELL, radius * draw.CELL, colour)
+        return image

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ornstein.data.episodes import Episodes
+from ornstein.envs import draw
 from ornstein.envs.vector import Start, Step, World, check_copies, generator
 
 GOAL = (0.5, 0.5)
@@ -40,6 +41,7 @@ class ToyPoint(World):
     """`n` points in the square. Never done before the limit."""
 
     limit = LIMIT
+    rate = 15.0
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -54,6 +56,16 @@ class ToyPoint(World):
         self.point = move(self.point, act.detach().cpu().float())
         never = torch.zeros(len(self.point), dtype=torch.bool)
         return Step(self.point.clone(), bump(self.point), never, None)
+
+    def frame(self, i: int) -> np.ndarray:
+        """The square, as bright as the reward is there, and the point in orange."""
+        size = 4 * draw.CELL
+        axis = (torch.arange(size) + 0.5) / (size / 2) - 1
+        shine = bump(torch.stack(torch.meshgrid(axis, -axis, indexing="xy"), -1))  # row 0 is the top
+        image = (40 + 200 * shine[..., None].expand(-1, -1, 3)).to(torch.uint8).numpy().copy()
+        x, y = ((self.point[i] * torch.tensor([1.0, -1.0]) + 1) * size / 2).tolist()
+        draw.disc(image, x, y, size / 40, draw.AGENT)
+        return image
 
 
 def random_walk(episodes: int = 320, seed: int = 0) -> Episodes:

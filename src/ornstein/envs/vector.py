@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -40,6 +40,7 @@ class World(ABC):
     """Up to `n` copies of a world. All tensors are float32 on the CPU."""
 
     limit: int  # steps of an episode
+    rate: float = 30.0  # steps a second at which a film of the world looks natural
 
     @abstractmethod
     def reset(self, episodes: Sequence[int], seed: int) -> Start:
@@ -53,6 +54,13 @@ class World(ABC):
     def track(self, obs: Tensor, plan: Plan, step: int) -> Tensor:
         """Actions (B, A) that follow `plan` from observations (B, O), `step` steps after it was made."""
         raise NotImplementedError("this world cannot follow a plan of observations: plan actions")
+
+    def frame(self, i: int) -> np.ndarray:
+        """A picture (H, W, 3) uint8 of copy `i` as it stands. `InputError` where it cannot be drawn."""
+        raise InputError("this world has no pictures: leave out the video, or choose a task that can be drawn")
+
+    def close(self) -> None:  # noqa: B027  (most worlds hold nothing)
+        """Give back what the world holds, such as a place to draw; it is not to be used after that."""
 
 
 def generator(seed: int, number: int) -> np.random.Generator:
@@ -77,6 +85,12 @@ def simulators() -> Any:
             import gymnasium_robotics  # noqa: F401  (registers its environments)
     except ImportError as error:
         raise InputError(f'package {error.name} is missing: run `pip install "ornstein[envs]"`') from error
+    except (RuntimeError, AttributeError) as error:  # what MuJoCo says of a way of drawing that is not here
+        way, reason = os.environ.get("MUJOCO_GL"), " ".join(str(error).split())
+        raise InputError(
+            f"MuJoCo cannot be imported with MUJOCO_GL={way} ({reason}): expected egl, for which the system needs the "
+            "package libegl1, or no such variable"
+        ) from error
     return gymnasium
 
 
@@ -84,6 +98,9 @@ def env_spec(env: str | dict) -> Any:
     """Gymnasium's EnvSpec of an id, or of the JSON that a dataset carries. `InputError` if there is no such one."""
     gym = simulators()
     try:
+        if str(env.get("id") if isinstance(env, dict) else env).startswith("gym_pusht/"):
+            os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # stdout is for results
+            import gym_pusht  # noqa: F401  (registers its environment)
         if isinstance(env, dict):
             return gym.envs.registration.EnvSpec.from_json(json.dumps({"additional_wrappers": [], **env}))
         return gym.spec(env)
@@ -91,6 +108,16 @@ def env_spec(env: str | dict) -> Any:
         label = env.get("id") if isinstance(env, dict) else env
         reason = " ".join(str(error).split())
         raise InputError(f"unknown environment '{label}': expected a registered Gymnasium id ({reason})") from error
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Without complaints of objects that are thrown away half made, as MuJoCo's viewer is where there is no OpenGL."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda told: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 class GymWorld(World):
@@ -106,6 +133,7 @@ class GymWorld(World):
         self.envs = [_make(spec) for _ in range(n)]
         self.obs_size, self.act_size = _sizes(self.envs[0], spec.id)
         self.low, self.high = self.envs[0].action_space.low, self.envs[0].action_space.high
+        self.rate = float((self.envs[0].metadata or {}).get("render_fps") or self.rate)
 
     def reset(self, episodes: Sequence[int], seed: int) -> Start:
         check_copies(episodes, len(self.envs))
@@ -131,12 +159,43 @@ class GymWorld(World):
             torch.tensor([bool(one) for one in self.success]) if told else None,
         )
 
+    def frame(self, i: int) -> np.ndarray:
+        name, image, reason = self.envs[i].spec.id, None, ""
+        with _unheard():
+            try:
+                image = self.envs[i].render()
+            except Exception as error:  # whatever a third party's drawing throws
+                reason = f" ({' '.join(str(error).split())})"
+        if reason:
+            raise InputError(
+                f"environment '{name}' cannot be drawn{reason}: without a display, MuJoCo needs the system's package "
+                "libegl1 and MUJOCO_GL=egl; other environments what they name"
+            )
+        if not isinstance(image, np.ndarray) or image.ndim != 3:
+            raise InputError(f"environment '{name}' draws no pictures: expected one with render mode rgb_array")
+        return np.ascontiguousarray(image[..., :3], np.uint8)
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+def _pictures(spec: Any) -> dict[str, str]:
+    """What `make` has to be told so that an environment can be drawn, if it can; it draws nothing until it is asked."""
+    try:
+        entry = spec.entry_point
+        found = simulators().envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+    except (ImportError, AttributeError):  # `make` will say what is wrong
+        return {}
+    modes = (getattr(found, "metadata", None) or {}).get("render_modes", ())
+    return {"render_mode": "rgb_array"} if "rgb_array" in modes and "render_mode" not in spec.kwargs else {}
+
 
 def _make(spec: Any) -> Any:
     endless = copy.deepcopy(spec)
     endless.max_episode_steps = None  # the rollout holds the limit
     try:
-        return simulators().make(endless, disable_env_checker=True)
+        return simulators().make(endless, disable_env_checker=True, **_pictures(spec))
     except Exception as error:  # whatever a third party's constructor throws
         reason = " ".join(str(error).split())
         raise InputError(f"environment '{spec.id}' cannot be made ({reason}): expected one that runs here") from error

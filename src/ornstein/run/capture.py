@@ -109,6 +109,11 @@ class _Cuda:
         return graph.replay, result
 
 
+def moved(batch: Any, device: torch.device) -> Any:
+    """A batch on a device; it may come from data that stayed in files, beside the host."""
+    return _map(lambda x: x if x.device == device else x.to(device, non_blocking=True), batch)
+
+
 def _map(function: Callable[[Tensor], Any], value: Any) -> Any:
     """`value` with each tensor in its tuples and dicts replaced."""
     if isinstance(value, Tensor):

@@ -7,18 +7,22 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from ornstein.data import sources
+from ornstein.data.columns import parsed
 from ornstein.diffusion.distill import METHODS
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError, OrnsteinError, choose
 from ornstein.roles import ALGORITHMS, preset
-from ornstein.run import checkpoint, jobs, listing, settings
+from ornstein.run import checkpoint, groups, jobs, listing, plots, settings, tables, video
 from ornstein.run.capture import records
+from ornstein.run.collect import collect
+from ornstein.run.compare import compare, summaries
 from ornstein.run.options import parser
 from ornstein.run.train import Interrupted
 from ornstein.run.view import show
@@ -33,9 +37,14 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.updates:
         cfg = checkpoint.merge(cfg, {"updates": args.updates})
     _settle(args)
-    out = args.out or Path("runs", args.algorithm, world.name, str(args.seed))
+    if len(set(args.seed)) < len(args.seed):
+        raise InputError(f"--seed {' '.join(map(str, args.seed))}: expected each seed once")
+    base = Path("runs", args.algorithm, world.name)
+    outs = {seed: (args.out or base) / str(seed) for seed in args.seed}
+    if args.out and len(args.seed) == 1:
+        outs = {args.seed[0]: args.out}
     how = {"resume": args.resume, "device": args.device, "capture": args.capture}
-    jobs.train_job(args.algorithm, cfg, world, out, seed=args.seed, **how, evaluate_every=args.evaluate_every or 0)
+    jobs.train_jobs(args.algorithm, cfg, world, outs, **how, evaluate_every=args.evaluate_every or 0)
     return 0
 
 
@@ -74,13 +83,40 @@ def _writable(option: str, path: Path | None) -> None:
 
 def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     _writable("--json", args.json)
-    world = jobs.task_of(args.run, args.task, args.env)
+    runs = [run for run, _ in groups.find(args.runs)]
+    worlds = {run: jobs.task_of(run, args.task, args.env) for run in runs}
     _settle(args)
+    for run in runs if len(runs) > 1 else ():
+        checkpoint.load(run)  # refuses what is incomplete before the first is scored
+    for world in {world.name: world for world in worlds.values()}.values() if args.video else ():
+        video.check(args.video, args.video_format, world, args.protocol)
     options = {"protocol": args.protocol, "episodes": args.episodes, "seed": args.seed}
-    report = jobs.evaluate_job(args.run, world, **options, device=args.device, capture=args.capture)
+    options |= {"device": args.device, "capture": args.capture, "video_format": args.video_format}
+    reports, common = [], os.path.commonpath([run.absolute() for run in runs])
+    for run, world in worlds.items():
+        where = args.video and args.video / os.path.relpath(run.absolute(), common)
+        reports.append(jobs.evaluate_job(run, world, **options, video_out=where))
+        print(f"{run}: {reports[-1]}" if len(runs) > 1 else reports[-1], flush=True)
+    rows = zip(runs, reports, strict=True)
+    for line in summaries([groups.Entry(run, run, checkpoint.read_config(run), asdict(one)) for run, one in rows]):
+        print(line)
     if args.json is not None:
-        checkpoint.write(args.json, report.json())
-    print(report)
+        text = reports[0].json() if len(reports) == 1 else f"[{', '.join(one.json() for one in reports)}]"
+        checkpoint.write(args.json, text)
+    return 0
+
+
+def _compare(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    _writable("--json", args.json)
+    found = compare(args.runs, protocol=args.protocol)
+    drawn = plots.draw(found, args.out) if args.out else []
+    if args.json is not None:
+        checkpoint.write(args.json, found.json())
+    tables.show(found)
+    for note in found.notes:
+        jobs.say(f"note: {note}")
+    for path in drawn:
+        print(path)
     return 0
 
 
@@ -93,10 +129,21 @@ def _report(args: argparse.Namespace, rest: Sequence[str]) -> int:
 def _data(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.what == "make":
         print(make_maze(args.task, args.steps, args.seed, args.out, progress=jobs.data_progress()))
+    elif args.what == "convert":
+        print(sources.convert(args.where, args.out, parsed(args.columns or [])))
     elif args.what == "info":
         listing.show(listing.describe(sources.read(args.where)), "dataset")
     else:
-        listing.show(listing.datasets(), "datasets")
+        listing.show_datasets()
+    return 0
+
+
+def _collect(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    _settle(args)
+    how = {"steps": args.steps, "episodes": args.episodes, "noise": args.noise, "seed": args.seed}
+    how |= {"worlds": args.worlds, "resume": args.resume, "dataset_id": args.id, "algorithm": args.algorithm}
+    how |= {"trust_checkpoint": args.trust_checkpoint, "device": args.device, "capture": args.capture}
+    print(collect(args.env, args.policy, args.out, **how))
     return 0
 
 
@@ -115,8 +162,10 @@ COMMANDS = {
     "train": _train,
     "distill": _distill,
     "evaluate": _evaluate,
+    "compare": _compare,
     "report": _report,
     "data": _data,
+    "collect": _collect,
     "list": _list,
 }
 
@@ -142,7 +191,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = _warn
             return _run(argv)
     except Interrupted as stop:
-        again = shlex.join([*argv, "--resume"] if argv[0] in ("train", "distill") and "--resume" not in argv else argv)
+        more = ["--resume"] if argv[0] in ("train", "distill", "collect") and "--resume" not in argv else []
+        again = shlex.join([*argv, *more])
         jobs.say(f"interrupted; {stop} is saved. Go on with: ornstein {again}")
         return 130
     except KeyboardInterrupt:

@@ -16,13 +16,14 @@ from ornstein.envs.vector import World
 from ornstein.errors import InputError, choose, positive
 from ornstein.roles import name_of
 from ornstein.run.capture import Captured
-from ornstein.run.report import Report, bootstrap
+from ornstein.run.report import Report, bootstrap, spread
 
 WORLDS = 128  # at once
 SAMPLES = 512  # worlds x candidates in one call of an agent
 
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 Ask = Callable[[Tensor, Given | None], Any]  # a planner's `plan`, or the `act` of another agent
+Track = Callable[[Tensor, Plan, int], Tensor]  # a world's controller: observations, plan, steps since it was made
 
 
 @contextmanager
@@ -40,6 +41,8 @@ class Rollout(NamedTuple):
     success: Tensor | None  # (B,) bool
     obs: Tensor  # (B, T + 1, O)
     plans: list[tuple[int, Plan]]  # (step, a plan for every world)
+    acts: Tensor  # (B, T, A)
+    lengths: Tensor  # (B,) steps that counted
 
 
 def _join(plans: Sequence[Plan]) -> Plan:
@@ -53,11 +56,11 @@ def asks(agent: Agent) -> Ask:
     return agent.plan if isinstance(agent, Planner) else agent.act
 
 
-class _Driver:
+class Driver:
     """An agent at work in many worlds: it holds the plan, or the history and what is left of a chunk of actions."""
 
-    def __init__(self, agent: Agent, world: World, given: Given | None, ask: Ask | None):
-        self.agent, self.world, self.given = agent, world, given
+    def __init__(self, agent: Agent, track: Track, given: Given | None, ask: Ask | None = None):
+        self.agent, self.track, self.given = agent, track, given
         self.ask = ask or asks(agent)
         self.device = next(agent.parameters()).device
         self.plans: list[tuple[int, Plan]] = []
@@ -82,7 +85,7 @@ class _Driver:
             self.plans.append((step, plan._replace(obs=plan.obs.cpu(), act=act, value=plan.value.cpu())))
         made, plan = self.plans[-1]
         if agent.spec.tracked:
-            return self.world.track(obs, plan, step - made)
+            return self.track(obs, plan, step - made)
         assert plan.act is not None, "a plan for a world that cannot track holds actions"
         return plan.act[:, min(step - made, plan.act.shape[1] - 1)]
 
@@ -106,11 +109,14 @@ def rollout(
     """One episode in each world, all in lock-step. What a world does after its first end does not count. `ask` stands
     in place of the agent's own `plan` or `act`."""
     obs, given = world.reset(episodes, seed)
-    driver, alive = _Driver(agent, world, given, ask), torch.ones(len(obs), dtype=torch.bool)
+    driver, alive = Driver(agent, world.track, given, ask), torch.ones(len(obs), dtype=torch.bool)
     returns, success, seen = torch.zeros(len(obs), dtype=torch.float64), None, [obs]
+    lengths, acts = torch.zeros(len(obs), dtype=torch.int64), []
     for step in range(world.limit):
-        obs, rew, done, reached = world.step(driver.act(obs, step))
+        acts.append(driver.act(obs, step))
+        obs, rew, done, reached = world.step(acts[-1])
         returns += rew * alive
+        lengths += alive
         if reached is not None:
             success = (reached & alive) | (torch.zeros_like(reached) if success is None else success)
         alive = alive & ~done
@@ -119,31 +125,21 @@ def rollout(
             progress(step + 1, world.limit)
         if not alive.any():
             break
-    return Rollout(returns, success, torch.stack(seen, 1), driver.plans)
+    return Rollout(returns, success, torch.stack(seen, 1), driver.plans, torch.stack(acts, 1), lengths)
 
 
-def evaluate(
-    agent: Agent,
-    task: Task,
-    *,
-    protocol: str | None = None,
-    episodes: int = 100,
-    seed: int = 0,
-    progress: Progress | None = None,
-    capture: str = "auto",
-) -> Report:
-    """Score an agent. The same seed gives the same report but for `seconds`, and the agent is left as it was.
+def _successes(parts: Sequence[Rollout]) -> list[bool] | None:
+    """Of every episode; None where no part has heard of success."""
+    if all(part.success is None for part in parts):
+        return None
+    never = [torch.zeros_like(part.lengths, dtype=torch.bool) for part in parts]
+    return torch.cat(
+        [none if part.success is None else part.success for none, part in zip(never, parts, strict=True)]
+    ).tolist()
 
-    Args:
-        protocol: one of the task's; None is its first.
-        episodes: how many, each with a start of its own.
-        progress: is told how many steps of how many are done, from the start for each 128 episodes.
-        capture: whether sampling calls are recorded as CUDA graphs, as for `ornstein.train`.
 
-    Raises:
-        InputError: an unknown protocol, a count below 1, an agent for another kind of task, or capture without CUDA.
-    """
-    protocol = choose("protocol", protocol or task.protocols[0], task.protocols)
+def _check_fit(agent: Agent, task: Task) -> None:
+    """Refuse an agent for another kind of task."""
     if (agent.spec.obs, agent.spec.act) != (task.spec.obs, task.spec.act):
         raise InputError(
             f"an agent for {agent.spec.obs} observations and {agent.spec.act} actions in task '{task.name}': expected "
@@ -155,17 +151,47 @@ def evaluate(
             f"an agent for worlds that {' and '.join(lacking)} in task '{task.name}', which does not: expected a task "
             "like the one it was trained for"
         )
+
+
+def evaluate(
+    agent: Agent,
+    task: Task,
+    *,
+    protocol: str | None = None,
+    episodes: int = 100,
+    seed: int = 0,
+    progress: Progress | None = None,
+    capture: str = "auto",
+    watch: Callable[[Rollout], None] | None = None,
+) -> Report:
+    """Score an agent. The same seed gives the same report but for `seconds`, and the agent is left as it was.
+
+    Args:
+        protocol: one of the task's; None is its first.
+        episodes: how many, each with a start of its own.
+        progress: is told how many steps of how many are done, from the start for each 128 episodes.
+        capture: whether sampling calls are recorded as CUDA graphs, as for `ornstein.train`.
+        watch: is shown what happened in each 128 episodes.
+
+    Raises:
+        InputError: an unknown protocol, a count below 1, an agent for another kind of task, or capture without CUDA.
+    """
+    protocol = choose("protocol", protocol or task.protocols[0], task.protocols)
+    _check_fit(agent, task)
     ask = Captured(asks(agent), capture, next(agent.parameters()).device)
     start, world = time.monotonic(), task.worlds(min(positive("episodes", episodes), WORLDS), protocol)
     with randomness(seed):
         parts = [range(episodes)[i : i + WORLDS] for i in range(0, episodes, WORLDS)]
         done = [rollout(agent, world, part, seed, progress, ask) for part in parts]
+    for part in done:
+        if watch is not None:
+            watch(part)
     returns = torch.cat([part.returns for part in done]).tolist()
     if not math.isfinite(sum(returns)):
         raise InputError(
             f"a return in task '{task.name}' is not finite: expected rewards that are; mend the environment"
         )
-    wins = [part.success for part in done if part.success is not None]
+    successes = _successes(done)
     reference, mean = task.reference(protocol), sum(returns) / episodes
     return Report(
         algorithm=name_of(agent),
@@ -177,8 +203,12 @@ def evaluate(
         return_ci95=bootstrap(returns),
         normalized_score=100 * (mean - reference.low) / (reference.high - reference.low) if reference else None,
         reference=reference.name if reference else None,
-        success_rate=float(torch.cat(wins).double().mean()) if wins else None,
+        success_rate=sum(successes) / episodes if successes else None,
         returns=returns,
         seconds=round(time.monotonic() - start, 3),
         version=ornstein.__version__,
+        reference_range=(reference.low, reference.high) if reference else None,
+        successes=successes,
+        lengths=torch.cat([part.lengths for part in done]).tolist(),
+        **spread(returns, successes),
     )

@@ -2,18 +2,19 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ornstein.contract import Learner
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError
 from ornstein.roles import build, preset
-from ornstein.run import checkpoint, report
+from ornstein.run import checkpoint, report, video
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
 from ornstein.run.report import Report
@@ -67,9 +68,7 @@ def train_job(
     evaluate_every: int = 0,
 ) -> bool:
     """Train into `out`; False if it held this run already, finished."""
-    torch.manual_seed(seed)
-    agent = build(algorithm, world.spec, cfg).to(device)
-    config = checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
+    agent, config = _begun(algorithm, cfg, world, seed, device)
     if finished(out, config, resume):
         say(f"{out} holds this run, finished")
         return False
@@ -84,6 +83,24 @@ def train_job(
     teach(agent, data, out, config, look if evaluate_every else None, evaluate_every, capture=capture)
     say(f"trained: {out}")
     return True
+
+
+def _begun(algorithm: str, cfg: Any, world: Task, seed: int, device: str) -> tuple[Learner, dict[str, Any]]:
+    """A new agent, and the content of its config.json."""
+    torch.manual_seed(seed)
+    agent = build(algorithm, world.spec, cfg).to(device)
+    return agent, checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
+
+
+def train_jobs(
+    algorithm: str, cfg: Any, world: Task, outs: Mapping[int, Path], *, resume: bool, device: str, **more: Any
+) -> None:
+    """Train one seed after another, each into its folder, as if it were the only one. All folders are looked at before
+    the first is written."""
+    for seed, out in outs.items() if len(outs) > 1 else ():
+        finished(out, _begun(algorithm, cfg, world, seed, device)[1], resume)
+    for seed, out in outs.items():
+        train_job(algorithm, cfg, world, out, seed=seed, resume=resume, device=device, **more)
 
 
 def distill_job(
@@ -135,13 +152,21 @@ def evaluate_job(
     seed: int,
     device: str = "cpu",
     capture: str = "auto",
+    video_out: Path | None = None,
+    video_format: str = "mp4",
 ) -> Report:
-    """Score a run folder's agent, and keep the report there."""
+    """Score a run folder's agent, and keep the report there. With `video_out`, film three episodes into that folder."""
     agent, name = checkpoint.load(run).to(device), checkpoint.read_config(run)["algorithm"]
+    acts: list[torch.Tensor] = []
     how: dict[str, Any] = {"protocol": protocol, "episodes": episodes, "seed": seed, "capture": capture}
+    how["watch"] = (lambda played: acts.extend(played.acts)) if video_out else None
     scored = evaluate(agent, world, **how, progress=evaluation_progress())
     scored = replace(scored, algorithm=name)
     report.keep(run, scored)
+    for film in video.write(scored, acts, world, video_out, video_format) if video_out else ():
+        say(str(film))
+        if not video.agrees(film):
+            say(f"played again, episode {film.episode} returned {film.again:.1f}: its film shows what did not count")
     return scored
 
 

@@ -48,7 +48,6 @@ class _Help(argparse.Action):
 
 def _places(command: argparse.ArgumentParser) -> None:
     """Options of all that trains."""
-    command.add_argument("--seed", type=_seed, default=0, metavar="N")
     command.add_argument("--resume", action="store_true", help="go on with the run in --out, or start it")
     _machine(command)
 
@@ -80,6 +79,7 @@ def _train(commands: Commands) -> None:
     train.add_argument("--env", metavar="ENV_ID", help="Gymnasium environment of --data, if it does not say")
     train.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/ALGORITHM/TASK/SEED)")
     train.add_argument("--updates", type=_count, metavar="N", help="of the main stage; others keep their share")
+    train.add_argument("--seed", type=_seed, nargs="+", default=[0], metavar="N", help="several: one run for each")
     _places(train)
     train.add_argument("--evaluate-every", type=_count, metavar="N", help="updates between two looks at 20 episodes")
 
@@ -92,12 +92,13 @@ def _distill(commands: Commands) -> None:
     distill.add_argument("--updates", type=_count, default=2000, metavar="N", help="default 2000")
     distill.add_argument("--method", default="path", metavar="M", help=" | ".join(METHODS) + " (default path)")
     distill.add_argument("--task", metavar="NAME", help="for a run that does not say which it was trained for")
+    distill.add_argument("--seed", type=_seed, default=0, metavar="N")
     _places(distill)
 
 
 def _evaluate(commands: Commands) -> None:
-    evaluate = commands.add_parser("evaluate", help="score a trained agent", allow_abbrev=False)
-    evaluate.add_argument("run", type=Path, metavar="RUN")
+    evaluate = commands.add_parser("evaluate", help="score trained agents", allow_abbrev=False)
+    evaluate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or a folder of some")
     evaluate.add_argument("--task", metavar="NAME", help="another task than it was trained for")
     evaluate.add_argument("--env", metavar="ENV_ID", help="another environment")
     evaluate.add_argument("--protocol", metavar="goals|d4rl", help="how a maze is judged")
@@ -105,6 +106,16 @@ def _evaluate(commands: Commands) -> None:
     evaluate.add_argument("--seed", type=_seed, default=0, metavar="N")
     _machine(evaluate)
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the report here")
+    evaluate.add_argument("--video", type=Path, metavar="DIR", help="film the best, median and worst episode")
+    evaluate.add_argument("--video-format", default="mp4", metavar="mp4|gif", help="default mp4")
+
+
+def _compare(commands: Commands) -> None:
+    compare = commands.add_parser("compare", help="set the scores of runs side by side", allow_abbrev=False)
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or a folder of some")
+    compare.add_argument("--protocol", metavar="P", help="which scores, where runs were judged by several")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="write plots here, as PNG and SVG")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers here")
 
 
 def _report(commands: Commands) -> None:
@@ -116,7 +127,7 @@ def _report(commands: Commands) -> None:
 
 def _data(commands: Commands) -> None:
     data = commands.add_parser("data", help="datasets", allow_abbrev=False)
-    kinds = data.add_subparsers(dest="what", required=True, metavar="make|info|list", parser_class=Parser)
+    kinds = data.add_subparsers(dest="what", required=True, metavar="make|info|convert|list", parser_class=Parser)
     make = kinds.add_parser("make", help="make a built-in dataset", allow_abbrev=False)
     make.add_argument("task", metavar="TASK")
     make.add_argument("--steps", type=_count, default=1_000_000, metavar="N")
@@ -124,7 +135,35 @@ def _data(commands: Commands) -> None:
     make.add_argument("--out", type=Path, metavar="PATH", help="default: the data folder (ORNSTEIN_DATA)")
     info = kinds.add_parser("info", help="what a dataset holds", allow_abbrev=False)
     info.add_argument("where", metavar="PATH-OR-ID")
+    convert = kinds.add_parser("convert", help="write a dataset to files that are mapped", allow_abbrev=False)
+    convert.add_argument("where", metavar="PATH-OR-ID")
+    convert.add_argument("out", type=Path, metavar="DIR", help="a new folder")
+    convert.add_argument("--columns", nargs="+", metavar="ROLE=NAME", help="such as obs=state act=action")
     kinds.add_parser("list", help="built-in datasets", allow_abbrev=False)
+
+
+def _collect(commands: Commands) -> None:
+    collect = commands.add_parser("collect", help="act in an environment, and keep what happens", allow_abbrev=False)
+    collect.add_argument("--env", required=True, metavar="ENV_ID", help="Gymnasium environment")
+    collect.add_argument(
+        "--policy", required=True, metavar="P",
+        help="random | run folder | module:callable (a batch of observations in, a batch of actions out) | SB3 .zip",
+    )  # fmt: skip
+    extent = collect.add_mutually_exclusive_group(required=True)
+    extent.add_argument("--steps", type=_count, metavar="N", help="in all; the last episode is cut")
+    extent.add_argument("--episodes", type=_count, metavar="N")
+    collect.add_argument("--out", type=Path, required=True, metavar="DIR", help="dataset, in Minari's layout")
+    collect.add_argument("--noise", type=float, default=0.0, metavar="S", help="std in halves of the actions' range")
+    collect.add_argument("--worlds", type=_count, default=8, metavar="W", help="at once (default 8)")
+    collect.add_argument(
+        "--trust-checkpoint", action="store_true",
+        help="load a Stable-Baselines3 checkpoint, though such a file can run any code when it is loaded",
+    )  # fmt: skip
+    collect.add_argument("--algorithm", metavar="A", help="of a checkpoint that does not say: sac td3 ddpg ppo a2c")
+    collect.add_argument("--id", metavar="NAME-v0", help="dataset's id (default: the name of DIR)")
+    collect.add_argument("--seed", type=_seed, default=0, metavar="N")
+    collect.add_argument("--resume", action="store_true", help="go on with what was interrupted, or begin")
+    _machine(collect)
 
 
 def _list(commands: Commands) -> None:
@@ -137,6 +176,6 @@ def parser() -> Parser:
     top = Parser(prog="ornstein", description="Diffusion models for decision making.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"ornstein {ornstein.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for command in (_quickstart, _train, _distill, _evaluate, _report, _data, _list):
+    for command in (_quickstart, _train, _distill, _evaluate, _compare, _report, _data, _collect, _list):
         command(commands)
     return top

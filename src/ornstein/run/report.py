@@ -9,15 +9,29 @@ from typing import Any
 import numpy as np
 
 from ornstein.errors import InputError
-from ornstein.run import checkpoint
+from ornstein.run import checkpoint, statistics
+from ornstein.run.resample import percentiles
 
 
 def bootstrap(values: Sequence[float], level: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
     """A percentile bootstrap interval of the mean (Efron 1979), drawn with a fixed seed."""
     sample, rng = np.asarray(values, dtype=np.float64), np.random.default_rng(0)
-    means = [sample[rng.integers(len(sample), size=len(sample))].mean() for _ in range(draws)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    parts = [min(1000, draws - done) for done in range(0, draws, 1000)]  # a few at a time, for the memory of it
+    means = [sample[rng.integers(len(sample), size=(rows, len(sample)))].mean(1) for rows in parts]
+    return percentiles(np.concatenate(means), level)
+
+
+def spread(returns: Sequence[float], successes: Sequence[bool] | None = None) -> dict[str, Any]:
+    """The fields of a report that say how the returns of its episodes are spread, and how sure the success rate is."""
+    sample = [np.asarray(returns, dtype=np.float64)]
+    middle = statistics.aggregates(sample)["iqm"]
+    return {
+        "return_std": float(sample[0].std(ddof=1)) if len(returns) > 1 else None,
+        "return_median": float(np.median(sample[0])),
+        "return_iqm": middle.value,
+        "return_iqm_ci95": (middle.low, middle.high),
+        "success_ci95": None if successes is None else statistics.wilson(sum(successes), len(successes)),
+    }
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,14 @@ class Report:
     returns: list[float] = field(repr=False)
     seconds: float = 0.0
     version: str = ""
+    return_std: float | None = None  # between episodes, with n - 1; None for one episode
+    return_median: float | None = None
+    return_iqm: float | None = None  # mean of the middle half of the episodes
+    return_iqm_ci95: tuple[float, float] | None = None
+    success_ci95: tuple[float, float] | None = None  # Wilson's
+    reference_range: tuple[float, float] | None = None  # the returns worth 0 and 100 points
+    successes: list[bool] | None = field(default=None, repr=False)  # of every episode
+    lengths: list[int] | None = field(default=None, repr=False)  # steps of every episode
 
     def json(self) -> str:
         """The report as JSON, without NaN."""

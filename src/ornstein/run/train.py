@@ -20,7 +20,7 @@ from ornstein.contract import Learner, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.errors import InputError, TrainingError, positive
 from ornstein.run import checkpoint, log
-from ornstein.run.capture import Captured, records
+from ornstein.run.capture import Captured, moved, records
 from ornstein.run.checkpoint import Moment, Progress
 
 L = TypeVar("L", bound=Learner)
@@ -207,6 +207,7 @@ class _Loop:
     ):
         self.agent, self.run, self.progress, self.teller = agent, run, progress, teller
         self.asked, self.look, self.every, self.captured = asked, look, every, captured
+        self.device = next((p.device for p in agent.parameters()), torch.device("cpu"))
         self.start = self.saved = time.monotonic()
         self.earlier = progress.seconds
         self.sums: dict[str, Tensor] = {}
@@ -215,7 +216,7 @@ class _Loop:
     def go(self, stage: Stage, base: int) -> None:
         interval, update = max(1, min(50, stage.steps // 50)), self.captured(stage.update)
         for step in range(self.progress.step + 1, stage.steps + 1):
-            metrics = update(stage.view.batch(stage.batch))
+            metrics = update(moved(stage.view.batch(stage.batch), self.device))
             self.seen += 1
             for name, value in metrics.items():
                 self.sums[name] = self.sums[name] + value if name in self.sums else value

@@ -1,0 +1,143 @@
+"""What a column of numbers must be, wherever it comes from: of numbers, finite, of the right shape and type.
+
+Observations and actions are single precision, but for images (rows of two axes or more, `uint8`), which stay so.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ornstein.errors import InputError
+
+SHARE = 0.7  # of the memory that is free, data may fill
+GIGA = 1e9
+
+
+def numbers(name: str, value: Any, start: int = 0) -> np.ndarray:
+    """`value` as an array of finite numbers in this machine's byte order, floats in single precision; not copied where
+    it is one already. `start` is the index of its first row, for the message of an `InputError`."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # ragged lists
+        raise InputError(f"{name} has rows of unequal lengths: expected one array of numbers") from error
+    check_type(name, array.dtype)
+    if array.dtype.kind != "f":
+        return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit single precision is infinite, and refused
+        array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
+    if not np.isfinite(array).all():
+        bad = ~np.isfinite(array)
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        where = [first[0] + start, *first[1:]] if first else []
+        raise InputError(
+            f"{name} holds {array[first]} at index {where}, and {int(bad.sum())} such values in all: "
+            "expected finite numbers in single precision; leave those rows out or repair them"
+        )
+    return array
+
+
+def check_type(name: str, dtype: np.dtype) -> None:
+    """Raises `InputError` unless `dtype` is one of real numbers or truth values."""
+    if dtype.kind not in "biuf":
+        raise InputError(f"{name} has dtype {dtype}: expected an array of numbers (no objects, no text)")
+
+
+def is_image(shape: Sequence[int], dtype: np.dtype) -> bool:
+    """Whether an array of this shape holds an image in each row: `uint8`, of two axes or more."""
+    return dtype == np.uint8 and len(shape) >= 3
+
+
+def seen(name: str, array: np.ndarray) -> np.ndarray:
+    """Observations: images as they are, other rows (of one axis, or agents by one) in single precision."""
+    if array.ndim < 2 or 0 in array.shape[1:]:
+        raise InputError(f"{name} has shape {array.shape}: expected (steps, size), one row for each step")
+    return array if is_image(array.shape, array.dtype) else np.asarray(array, np.float32)
+
+
+def done_by(name: str, array: np.ndarray) -> np.ndarray:
+    """Actions: rows of one axis, or agents by one, in single precision."""
+    if array.ndim not in (2, 3) or 0 in array.shape[1:]:
+        raise InputError(f"{name} has shape {array.shape}: expected (steps, size), one row for each step")
+    return np.asarray(array, np.float32)
+
+
+def single(name: str, array: np.ndarray) -> np.ndarray:
+    """One number for each step (S,); trailing axes of size one are dropped."""
+    if not array.ndim or math.prod(array.shape[1:]) != 1:
+        raise InputError(f"{name} has shape {array.shape}: expected one number for each step, of shape (steps,)")
+    return array.reshape(len(array))
+
+
+def further(name: str, array: np.ndarray) -> np.ndarray:
+    """A further field of each step: `cost` is a number (S,), `task` a whole one (S,), others are as they are."""
+    if not array.ndim:
+        raise InputError(f"{name} has shape (): expected one row for each step")
+    if name == "cost":
+        return np.asarray(single(name, array), np.float32)
+    if name == "task":
+        whole = single(name, array).astype(np.int64)
+        if (whole != array.reshape(len(array))).any():
+            raise InputError("task holds fractions: expected whole numbers, one for each step")
+        return whole
+    return array.astype(np.int64) if array.dtype.kind == "u" and array.dtype.itemsize > 1 else array
+
+
+RULES = {"obs": seen, "next_obs": seen, "final_obs": seen, "act": done_by, "rew": single, "more": further}
+
+
+def conform(name: str, value: Any, start: int = 0) -> np.ndarray:
+    """Rows of the column `name` ("obs", "obs/front", "act", "more/goal") in the type in which episodes hold them."""
+    kind, _, rest = name.partition("/")
+    shown = rest if kind == "more" else name
+    made = RULES[kind](shown, numbers(shown, value, start))
+    return np.asarray(made, np.float32) if kind == "rew" else made
+
+
+def decoded(shape: Sequence[int], dtype: np.dtype) -> int:
+    """The bytes that a column takes once it is held: floats in single precision, images in one byte."""
+    one = 4 if dtype.kind == "f" else 1 if is_image(shape, dtype) else max(dtype.itemsize, 4)
+    return math.prod(int(n) for n in shape) * (dtype.itemsize if dtype.kind == "b" else one)
+
+
+def free_memory() -> int | None:
+    """The bytes that can be taken without swapping, also within a container; None where that cannot be known."""
+    found = []
+    info = Path("/proc/meminfo")
+    if info.exists():
+        lines = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        if limit.isdigit():
+            found.append(int(limit) - int(used) + int(cached.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        pass
+    return min(found, default=None)
+
+
+def fits_memory(nbytes: int) -> None:
+    """Raises `InputError` for data that would fill more than its share of the memory that is free."""
+    free = free_memory()
+    if free is not None and nbytes > SHARE * free:
+        raise InputError(
+            f"the data would take {nbytes / GIGA:.3g} GB of memory, {free / GIGA:.3g} GB are free: expected less than "
+            f"{SHARE:.0%} of that; write it to files with `ornstein data convert` and read those"
+        )
+
+
+def few_words(error: BaseException) -> str:
+    """What another library says of an error, in one line."""
+    return " ".join(str(error).strip("'\"").split())[:200] or type(error).__name__
+
+
+def listed(names: Mapping[str, Any] | Sequence[str], most: int = 8) -> str:
+    """Names for a message."""
+    return ", ".join(sorted(names)[:most]) or "nothing"

@@ -1,0 +1,74 @@
+"""Layouts that store an episode at a time: a stream of pieces, each read as a whole, into a builder."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ornstein.data.build import Builder
+from ornstein.data.checks import is_image
+
+Parts = dict[str, np.ndarray]
+
+
+class Piece(NamedTuple):
+    """One stored episode of T steps."""
+
+    obs: Parts  # T + 1 rows each, or T where it is not known what followed; under "" if it is one array
+    act: np.ndarray
+    rew: np.ndarray
+    done: np.ndarray  # (T,) bool
+    cut: np.ndarray  # (T,) bool
+    more: Mapping[str, np.ndarray] = {}  # T rows each
+
+
+class Stream:
+    """Pushes pieces into a builder. With `join` an episode that was cut (not ended) where the next one starts, to the
+    last bit of the observation, is joined to it."""
+
+    def __init__(self, build: Builder, join: bool = False) -> None:
+        """`build` takes what is pushed."""
+        self.build, self.join = build, join
+        self.held: Piece | None = None
+
+    def push(self, piece: Piece) -> None:
+        """Add the next episode."""
+        if self.held is not None:
+            self._put(self.held, self.join and _goes_on(self.held, piece))
+        self.held = piece
+
+    def close(self) -> None:
+        """Add what is held back."""
+        if self.held is not None:
+            self._put(self.held, False)
+        self.held = None
+
+    def _put(self, piece: Piece, open_end: bool) -> None:
+        steps = len(piece.act)
+        cut = np.array(piece.cut, bool)
+        cut[-1] = not open_end
+        ends = np.flatnonzero(piece.done | cut)
+        rows = len(next(iter(piece.obs.values())))
+        following = np.minimum(ends + 1, rows - 1)
+        for key, array in piece.obs.items():
+            suffix = f"/{key}" if key else ""
+            self.build.put(f"obs{suffix}", array[:steps])
+            self.build.put(f"final_obs{suffix}", array[following])
+        self.build.put("act", piece.act)
+        self.build.put("rew", piece.rew)
+        for name, array in piece.more.items():
+            self.build.put(f"more/{name}", array)
+        self.build.end(piece.done, cut, ends + 1 < rows)
+
+
+def _goes_on(piece: Piece, after: Piece) -> bool:
+    known = len(next(iter(piece.obs.values()))) > len(piece.act)
+    return known and all(np.array_equal(array[-1], after.obs[key][0]) for key, array in piece.obs.items())
+
+
+def arranged(parts: Mapping[str, np.ndarray]) -> Parts:
+    """Parts of an observation: kept apart if there are images among them, else joined in the given order."""
+    if any(is_image(part.shape, part.dtype) for part in parts.values()):
+        return dict(parts)
+    flat = [part.reshape(len(part), -1) for part in parts.values()]
+    return {"": flat[0] if len(flat) == 1 else np.concatenate(flat, 1)}

@@ -1,0 +1,95 @@
+"""PushT: a round finger pushes a T-shaped block onto its mark, as Diffusion Policy poses it (Chi et al., 2023).
+
+The observation is (agent x, agent y, block x, block y, block angle in 0..2 pi), the action the place (x, y) that the
+agent is drawn to; all in pixels of a square of 512. Ten steps a second, at most 300.
+"""
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.envs.vector import Start, Step, World, check_copies, generator
+from ornstein.errors import InputError
+
+SIDE = 512.0
+ENOUGH = 0.95  # of the mark covered: the block is there
+BALANCE = np.array([0.0, 45.0])  # the block's centre of gravity, seen from its own origin
+
+
+@cache
+def _simulator() -> Any:
+    """gym-pusht's environment class."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # stdout is for results
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            from gym_pusht.envs.pusht import PushTEnv
+    except ImportError as error:
+        raise InputError(f'package {error.name} is missing: run `pip install "ornstein[pusht]"`') from error
+    return PushTEnv
+
+
+class PushT(World):
+    """`n` blocks. The reward of a step is what it adds to the largest coverage so far, over 0.95 and at most 1: a
+    return is then Diffusion Policy's score of an episode, in 0..1. At 0.95 covered the block is there: success, and the
+    end.
+
+    Starts are drawn as Diffusion Policy's: agent in 50..449 and block in 100..399 a side, angle 2 pi N(0, 1) - pi. The
+    block is turned about its centre of gravity after it is placed, as there, which moves the origin that is observed.
+    """
+
+    limit = 300
+
+    def __init__(self, n: int) -> None:
+        self.envs = [_simulator()() for _ in range(n)]
+
+    def reset(self, episodes: Sequence[int], seed: int) -> Start:
+        check_copies(episodes, len(self.envs))
+        return Start(self.place(np.array([_draw(generator(seed, number)) for number in episodes])), None)
+
+    def place(self, states: np.ndarray) -> Tensor:
+        """Begin episodes in `states` (B, 5); what is then observed (B, 5), which may differ where things overlap."""
+        for env, state in zip(self.envs, states, strict=False):
+            env._setup()
+            env.agent.position = state[:2].tolist()
+            env.block.angle = float(state[4])  # first, since it turns about the centre of gravity
+            env.block.position = state[2:4].tolist()
+            env.space.step(env.dt)
+        self.obs = np.array([env.get_obs() for env in self.envs[: len(states)]])
+        self.best, self.done = np.zeros(len(states)), np.zeros(len(states), bool)
+        return self._seen()
+
+    def step(self, act: Tensor) -> Step:
+        targets = act.detach().cpu().numpy().astype(np.float64).clip(0.0, SIDE)
+        gain = np.zeros(len(self.done))
+        for i in np.flatnonzero(~self.done):
+            self.obs[i], _, _, _, info = self.envs[i].step(targets[i])
+            score = min(info["coverage"] / ENOUGH, 1.0)
+            gain[i] = max(score - self.best[i], 0.0)
+            self.best[i], self.done[i] = max(score, self.best[i]), info["coverage"] >= ENOUGH
+        ended = torch.from_numpy(self.done.copy())
+        return Step(self._seen(), torch.tensor(gain, dtype=torch.float32), ended, ended.clone())
+
+    def frame(self, i: int) -> np.ndarray:
+        """A picture (H, W, 3) of world `i`."""
+        return np.asarray(self.envs[i].render(), np.uint8)
+
+    def _seen(self) -> Tensor:
+        return torch.tensor(self.obs, dtype=torch.float32)
+
+
+def _draw(rng: np.random.Generator) -> np.ndarray:
+    """A start (5,), with the place of the block's origin after it was turned."""
+    agent, block = rng.integers(50, 450, 2), rng.integers(100, 400, 2)
+    angle = rng.standard_normal() * 2 * np.pi - np.pi
+    c, s = np.cos(angle), np.sin(angle)
+    turned = np.array([[c, -s], [s, c]]) @ BALANCE
+    return np.concatenate([agent, block + BALANCE - turned, [angle]])

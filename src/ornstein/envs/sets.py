@@ -1,0 +1,171 @@
+"""Tasks over data sets that others made, as rows of a table: locomotion, a door to open, a block to push."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from ornstein.contract import Spec
+from ornstein.data.episodes import Episodes
+from ornstein.data.sources import read
+from ornstein.envs.found import d4rl_cache, first, minari_folder, roots
+from ornstein.envs.maze import Reference
+from ornstein.envs.maze_data import Progress
+from ornstein.envs.pusht import PushT
+from ornstein.envs.task import HORIZON, Source, Task, check_fit, lasting
+from ornstein.envs.vector import GymWorld, World
+from ornstein.errors import InputError
+
+D4RL = {  # D4RL's references by the family of the environment, measured in its old versions
+    "HalfCheetah": Reference("halfcheetah", -280.178953, 12135.0),
+    "Hopper": Reference("hopper", -20.272305, 3234.3),
+    "Walker2d": Reference("walker2d", 1.629008, 4592.3),
+    "Ant": Reference("ant", -325.6, 3879.7),
+    "AdroitHandPen": Reference("pen", 96.262799, 3076.8331017826877),
+    "AdroitHandDoor": Reference("door", -56.512833, 2880.5693087298737),
+    "AdroitHandHammer": Reference("hammer", -274.856578, 12794.134825156867),
+    "AdroitHandRelocate": Reference("relocate", -6.425911, 4233.877797728884),
+}
+
+
+def reference_of(env: str) -> Reference | None:
+    """D4RL's reference for an environment's id, whatever its version, and a name that says so."""
+    family = re.fullmatch(r"(\w+)-v(\d+)", env)
+    row = D4RL.get(family[1]) if family else None
+    return row._replace(name=f"D4RL {row.name} (its old version; here v{family[2]})") if row and family else None
+
+
+class Set(NamedTuple):
+    """A named set of data, and the world it is from."""
+
+    name: str
+    title: str
+    env: str
+    obs: int
+    act: int
+    bounds: tuple[float, float]  # of actions; the world clips to them, so the data is clipped too
+    find: Callable[[], Path | None]
+    files: tuple[str, ...]  # what it may be called
+    source: Source
+    horizon: int = HORIZON
+    world: Callable[[int], World] | None = None  # where it is not Gymnasium's
+
+
+def set_task(row: Set, data: str | Path | None = None) -> Task:
+    """The task of a row, over its own data or another's."""
+
+    def load(progress: Progress | None) -> Episodes:
+        where = data or row.find()
+        if where is None:
+            raise InputError(_absent(row))
+        episodes = read(where).episodes
+        check_fit(episodes, made, where)
+        return replace(episodes, act=episodes.act.clamp(*row.bounds))
+
+    reference = reference_of(row.env)
+    made = Task(
+        row.name,
+        row.title,
+        row.env,
+        Spec(obs=row.obs, act=row.act, horizon=row.horizon),
+        ("standard",),
+        load,
+        lambda n, protocol: row.world(n) if row.world else GymWorld(row.env, n),
+        {"standard": reference} if reference else {},
+        source={"data": lasting(data)},
+        source_info=row.source,
+        find=row.find,
+    )
+    return made
+
+
+def _absent(row: Set) -> str:
+    places = " or ".join(str(root) for root in roots())
+    expected = f"{' or '.join(row.files)} in {places}" if row.files else row.source.origin
+    return f"the data of task '{row.name}' is not here: expected {expected}; {row.source.get}"
+
+
+# ---- the rows ----
+
+WORLDS = (  # environment, sizes of observation and action, what to do in it
+    ("Hopper-v5", 11, 3, "hop forward on one leg"),
+    ("HalfCheetah-v5", 17, 6, "run forward on two legs, flat"),
+    ("Walker2d-v5", 17, 6, "walk forward on two legs"),
+)
+QUALITY = {  # kind -> what acted
+    "random": "by random actions",
+    "simple": "from a weak policy",
+    "medium": "from a medium policy",
+    "mixed": "from five policies, poor to expert",
+    "medium-replay": "seen until a policy was medium",
+    "medium-expert": "half medium, half expert",
+    "expert": "from an expert policy",
+}
+HOST = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
+ELSEWHERE = "or make a set like it with `ornstein collect ...`"
+
+
+def _locomotion() -> Iterator[Set]:
+    for env, obs, act, what in WORLDS:
+        kind = partial(_rollouts, env, obs, act, what)
+        family = env.split("-")[0].lower()
+        for quality in ("medium", "mixed", "medium-expert", "expert"):
+            name = f"{family}-{quality}-sim"
+            get = f"`make_locomotion_data.py --out DIR`, then set ORNSTEIN_DATA_PATH=DIR; {ELSEWHERE}"
+            told = Source("rolled out in v5 from openly licensed policies; not D4RL's", "MIT", get)
+            yield kind(name, quality, (f"{name}.hdf5", name), told)
+        for quality in ("random", "medium", "medium-replay", "medium-expert", "expert"):
+            name, file = f"{family}-{quality}-v2", f"{family}_{quality.replace('-', '_')}-v2.hdf5"
+            told = Source("D4RL, in Gym's old v2", "CC BY 4.0", f"download {HOST}/{file} into the data folder")
+            yield kind(name, quality, (file, f"{name}.hdf5"), told, d4rl=True)
+        for quality in ("simple", "medium", "expert"):
+            where = f"mujoco/{family}/{quality}-v0"
+            told = Source(f"Minari's {where}", "as `minari show` says", f"get it with `minari download {where}`")
+            yield kind(f"{family}-{quality}-minari", quality, (), told, minari=where)
+
+
+def _rollouts(
+    env: str, obs: int, act: int, what: str, name: str, quality: str, files: tuple[str, ...], told: Source,
+    d4rl: bool = False, minari: str | None = None,
+) -> Set:  # fmt: skip
+    def find() -> Path | None:
+        return minari_folder(minari) if minari else first(files, [d4rl_cache()] if d4rl else [])
+
+    return Set(name, f"{what}; data {QUALITY[quality]}", env, obs, act, (-1.0, 1.0), find, files, told)
+
+
+DOOR = Set(
+    "door-human",
+    "open a door with a hand of 24 joints on an arm; 25 human demonstrations",
+    "AdroitHandDoor-v1",
+    39,
+    28,
+    (-1.0, 1.0),
+    partial(first, ("door_human_demos.npz",)),
+    ("door_human_demos.npz",),
+    Source(
+        "people, for DAPG (Rajeswaran et al., 2018)",
+        "Apache-2.0",
+        "convert door-v0_demos.pickle of github.com/aravindr93/hand_dapg as docs/tasks.md says, into the data folder",
+    ),
+)
+PUSHT = Set(
+    "pusht",
+    "push a T-shaped block onto its mark; 206 human demonstrations",
+    "gym_pusht/PushT-v0",
+    5,
+    2,
+    (0.0, 512.0),
+    partial(first, ("pusht_lowdim.npz", "pusht_cchi_v7_replay.zarr")),
+    ("pusht_lowdim.npz", "pusht_cchi_v7_replay.zarr"),
+    Source(
+        "people, for Diffusion Policy (Chi et al., 2023)",
+        "MIT",
+        "unpack https://diffusion-policy.cs.columbia.edu/data/training/pusht.zip into the data folder",
+    ),
+    horizon=16,
+    world=PushT,
+)
+SETS = {row.name: row for row in (*_locomotion(), DOOR, PUSHT)}

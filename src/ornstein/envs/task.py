@@ -1,0 +1,133 @@
+"""What a task is: a world, the data to learn from, what is asked of an agent, and the scores to compare with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ornstein.contract import Spec
+from ornstein.data.episodes import Episodes
+from ornstein.envs.maze import Maze, Reference
+from ornstein.envs.maze_data import Progress
+from ornstein.envs.vector import Start, World
+from ornstein.errors import InputError, positive
+
+HORIZON = 32  # environment steps of a plan where nothing better is known
+
+Load = Callable[[Progress | None], Episodes]
+
+PROTOCOLS = {  # in words
+    "goals": "goals: start and goal in different cells, at rest; success is to come within 0.45 m of the goal",
+    "d4rl": "d4rl: one goal, any start; 1 for each step within 0.5 m of it; a score of 100 is D4RL's expert",
+    "standard": "standard: the environment's own reward, to its end or its limit of steps",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where data is from, in words for people."""
+
+    origin: str  # who made it, and how
+    licence: str
+    get: str  # what to do where it is not here; empty where nothing has to be done
+
+
+OWN = Source("your own", "yours", "name it: data=..., on the shell --data")
+
+
+def _nowhere() -> Path | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an agent is to do, where, and from which data."""
+
+    name: str
+    title: str  # one sentence
+    env: str  # the environment's id
+    spec: Spec
+    protocols: tuple[str, ...]  # ways to judge; the first is the default
+    load: Load = field(repr=False)
+    build: Callable[[int, str], World] = field(repr=False)  # (copies, protocol)
+    references: Mapping[str, Reference] = field(default_factory=dict)  # protocol -> the returns worth 0 and 100 points
+    maze: Maze | None = field(default=None, repr=False)
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the arguments of `task` beside the name
+    source_info: Source = field(default=OWN, repr=False)
+    find: Callable[[], Path | None] = field(default=_nowhere, repr=False)  # where the data lies now, if it is here
+
+    def episodes(self, device: torch.device | str = "cpu", progress: Progress | None = None) -> Episodes:
+        """The data. Built-in data is made on first use, while `progress(steps made, steps in all)` is told, and kept in
+        the data folder. `InputError` where the task has none, it is not here, or it is damaged."""
+        return self.load(progress).to(device)
+
+    def worlds(self, n: int, protocol: str | None = None) -> World:
+        """`n` copies of the world under `protocol`. `InputError` for a protocol that this task lacks."""
+        return self.build(positive("worlds", n), self._protocol(protocol))
+
+    def reference(self, protocol: str | None = None) -> Reference | None:
+        """The returns that count as 0 and 100 points, if others have published them."""
+        return self.references.get(self._protocol(protocol))
+
+    def reset(self, n: int, seed: int = 0, protocol: str | None = None) -> Start:
+        """The starts of the first `n` episodes."""
+        return self.worlds(n, protocol).reset(range(n), seed)
+
+    @property
+    def kinds(self) -> tuple[str, str]:
+        """What presets may be named after: this task, or its kind of world, such as `hopper`."""
+        return self.name, self.env.split("/")[-1].split("-")[0].lower()
+
+    def scene(self) -> dict[str, Any] | None:
+        """What a picture needs: rows of the map (1 is a wall) and the width of a cell in metres, for mazes."""
+        return None if self.maze is None else {"map": self.maze.rows, "cell": 1.0}
+
+    def record(self) -> dict[str, Any]:
+        """JSON that makes this task again: `task(**record)`. The data is not read for that."""
+        return {"name": self.name, "data": None, "env": None, **self.source}
+
+    def _protocol(self, name: str | None) -> str:
+        if name is None or name in self.protocols:
+            return name or self.protocols[0]
+        hint = " (d4rl needs one of D4RL's mazes)" if name == "d4rl" else ""
+        raise InputError(
+            f"task '{self.name}' has no protocol '{name}': expected one of {', '.join(self.protocols)}{hint}"
+        )
+
+
+def at_most(episodes: Episodes | None, horizon: int) -> int:
+    """`horizon`, or the length of the longest episode if that is less."""
+    return horizon if episodes is None else min(horizon, int(episodes.lengths.max()))
+
+
+def check_fit(episodes: Episodes, made: Task, data: str | Path | None) -> None:
+    """Raises `InputError` unless the data can come from the task's environment."""
+    wanted = made.spec.obs, made.spec.act
+    has = _size(episodes.obs), _size(episodes.act)
+    if has != wanted:
+        raise InputError(
+            f"data {data} has observations of size {has[0]} and actions of size {has[1]}, environment '{made.env}' has "
+            f"{wanted[0]} and {wanted[1]}: expected data from that environment; name the one it is from"
+        )
+    if made.maze and (share := made.maze.free(episodes.obs[:, :2].numpy()).mean()) < 0.9:
+        raise InputError(
+            f"data {data} has {share:.0%} of its positions in free cells of the maze of '{made.name}': expected nearly "
+            "all, in metres from the middle of the map; name the environment it is from"
+        )
+
+
+def _size(rows: Any) -> int | str:
+    """The size of a row of numbers; of another kind of row, words for it."""
+    if isinstance(rows, Mapping):
+        return "(" + ", ".join(f"{name} {_size(part)}" for name, part in rows.items()) + ")"
+    return int(rows.shape[1]) if rows.dim() == 2 else str(tuple(rows.shape[1:]))
+
+
+def lasting(data: str | Path | None) -> str | None:
+    """Where data lies, in words that hold in any working folder; a Minari id stays what it is."""
+    if data is None:
+        return None
+    path = Path(data).expanduser()
+    return str(path.resolve()) if path.exists() else str(data)

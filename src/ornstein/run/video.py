@@ -1,0 +1,135 @@
+"""Films of an evaluation: its best, median and worst episode, played again from the actions that were taken.
+
+Nothing is drawn while an agent is scored. What happens in a world follows from its seed and the actions, so the three
+episodes can be had again afterwards, and each return is compared with the one that counted.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ornstein.envs.tasks import Task
+from ornstein.envs.vector import World
+from ornstein.errors import InputError, choose
+from ornstein.run.report import Report
+
+FORMATS = ("mp4", "gif")
+FRAMES = 300  # of a film at most: then every second, third, ... step is shown
+RATE = 50.0  # frames a second at most: what a GIF can hold, and more than the eye needs
+
+
+class Film(NamedTuple):
+    """One film that was written."""
+
+    path: Path
+    episode: int
+    value: float  # the return that counted
+    again: float  # the return when it was played again
+    frames: int
+
+    def __str__(self) -> str:
+        return f"video: {self.path} (episode {self.episode}, return {self.value:.1f}, {self.frames} frames)"
+
+
+def check(out: Path, kind: str, task: Task, protocol: str | None) -> None:
+    """Refuse what could not be filmed before anything is done: a format, a folder, a package or a world that cannot be
+    drawn here."""
+    choose("video format", kind, FORMATS)
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise InputError(f"--video {out} cannot be made in {there}: expected a folder that can be written to")
+    _imageio(kind)
+    with closing(task.worlds(1, protocol)) as world:
+        world.reset([0], 0)
+        world.frame(0)
+
+
+def _imageio(kind: str) -> Any:
+    """The package that writes films."""
+    try:
+        import imageio.v2 as imageio
+
+        if kind == "mp4":
+            import_module("imageio_ffmpeg").get_ffmpeg_exe()
+    except ImportError as error:
+        raise InputError(f'package {error.name} is missing: run `pip install "ornstein[plots]"`') from error
+    except RuntimeError as error:
+        raise InputError(f"no ffmpeg is here ({error}): install it, or say --video-format gif") from error
+    return imageio
+
+
+def chosen(returns: Sequence[float]) -> dict[str, int]:
+    """The numbers of the episodes with the highest, the (lower) median and the lowest return; of equals, the first."""
+    order = np.argsort(returns, kind="stable")
+    median, worst = int(order[(len(order) - 1) // 2]), int(order[0])
+    return {"best": int(np.argmax(returns)), "median": median, "worst": worst}
+
+
+def write(report: Report, acts: Sequence[Tensor], task: Task, out: Path, kind: str = "mp4") -> Iterator[Film]:
+    """Film the three episodes of an evaluation into `out`, and say what was filmed.
+
+    Args:
+        acts: the actions (T, A) of every episode, in order.
+        kind: `mp4` or `gif`.
+    """
+    lengths = report.lengths or [len(act) for act in acts]
+    out.mkdir(parents=True, exist_ok=True)
+    with closing(task.worlds(1, report.protocol)) as world:
+        for name, number in chosen(report.returns).items():
+            steps = acts[number][: lengths[number]]
+            yield _film(world, report, number, steps, out / f"{name}.{kind}")
+
+
+def agrees(film: Film) -> bool:
+    """Whether an episode earned the same when it was played again, up to the rounding of sums."""
+    return math.isclose(film.value, film.again, rel_tol=1e-5, abs_tol=1e-5)
+
+
+def _film(world: World, report: Report, number: int, acts: Tensor, path: Path) -> Film:
+    """Play one episode and write what is seen."""
+    kind = path.suffix[1:]
+    stride = max(1, math.ceil(len(acts) / (FRAMES - 1)), math.ceil(world.rate / RATE))
+    rate = min(RATE, world.rate / stride)
+    how = {"fps": rate, "macro_block_size": 2} if kind == "mp4" else {"duration": 1000 / rate, "loop": 0}
+    beside, total, frames = path.with_name(f"{path.stem}.part.{kind}"), 0.0, 0
+    try:
+        with _imageio(kind).get_writer(beside, **how) as writer:
+            for step, total, image in _played(world, report.seed, number, acts, stride):
+                writer.append_data(_labelled(image, f"step {step}  return {total:.1f}"))
+                frames += 1
+        os.replace(beside, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error}): choose another folder for --video") from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return Film(path, number, report.returns[number], total, frames)
+
+
+def _played(world: World, seed: int, number: int, acts: Tensor, stride: int) -> Iterator[tuple[int, float, np.ndarray]]:
+    """(steps done, return so far, picture) at the start, after each `stride` steps, and at the end."""
+    world.reset([number], seed)
+    total = 0.0
+    yield 0, total, world.frame(0)
+    for step, act in enumerate(acts, 1):
+        total += float(world.step(act[None]).rew[0])
+        if step % stride == 0 or step == len(acts):
+            yield step, total, world.frame(0)
+
+
+def _labelled(image: np.ndarray, text: str) -> np.ndarray:
+    """A picture with a line of text, and sides that MP4 can hold: even ones."""
+    from PIL import Image, ImageDraw  # comes with imageio
+
+    image = np.pad(image, [(0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)], mode="edge")
+    picture = Image.fromarray(image)
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle(pen.textbbox((4, 2), text), fill=(0, 0, 0))
+    pen.text((4, 2), text, fill=(255, 255, 255))
+    return np.asarray(picture)

@@ -1,0 +1,133 @@
+"""The world in which a block is pushed onto its mark."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ornstein.envs import pusht
+from ornstein.envs.pusht import PushT
+from ornstein.envs.tasks import task
+from ornstein.errors import InputError
+
+pytest.importorskip("gym_pusht")
+
+REAL = os.environ.get("ORNSTEIN_TEST_DATA")
+MARK = np.array([256.0, 256.0, np.pi / 4])
+
+
+def near(offset: float) -> np.ndarray:
+    """A state with the block `offset` pixels beside its mark, and the agent far away."""
+    return np.array([60.0, 60.0, MARK[0] + offset, MARK[1], MARK[2]])
+
+
+def test_states_are_placed_as_they_are_told() -> None:
+    states = np.array([[100.0, 400.0, 300.0, 200.0, 1.0], [60.0, 60.0, 256.0, 300.0, 4.0]])
+    seen = PushT(2).place(states)
+    np.testing.assert_allclose(seen.numpy(), states, atol=1e-4)
+    assert seen.dtype == torch.float32
+
+
+def test_starts_are_those_of_diffusion_policy() -> None:
+    """The package's own reset to the same drawn numbers places the block alike."""
+    from gym_pusht.envs.pusht import PushTEnv
+
+    from ornstein.envs.vector import generator
+
+    start = PushT(4).reset(range(4), seed=3)
+    assert start.given is None
+    env = PushTEnv()
+    for number in range(4):
+        rng = generator(3, number)
+        agent, block = rng.integers(50, 450, 2), rng.integers(100, 400, 2)
+        angle = rng.standard_normal() * 2 * np.pi - np.pi
+        expected, _ = env.reset(options={"reset_to_state": [*agent, *block, angle]})
+        np.testing.assert_allclose(start.obs[number].numpy(), expected, atol=1e-3)
+
+
+def test_seed_and_number_decide_everything() -> None:
+    world = PushT(3)
+    acts = torch.rand(12, 3, 2, generator=torch.Generator().manual_seed(0)) * 512
+    whole = world.reset(range(3), seed=1).obs
+    path = [world.step(act).obs for act in acts]
+    assert torch.equal(world.reset([2], seed=1).obs, whole[2:])
+    assert all(torch.equal(world.step(act[2:]).obs, obs[2:]) for act, obs in zip(acts, path, strict=True))
+    assert not torch.equal(world.reset([2], seed=2).obs, whole[2:])
+
+
+def test_a_return_is_the_largest_coverage() -> None:
+    """Nothing for what was covered before; success and the end at 0.95, of which a return of 1 is told."""
+    world = PushT(3)
+    world.place(np.array([near(0.0), near(30.0), near(-130.0)]))
+    still = torch.full((3, 2), 60.0)
+    first = world.step(still)
+    assert first.success is not None
+    assert first.done.tolist() == first.success.tolist() == [True, False, False]
+    assert first.rew[0] == 1.0
+    assert 0.3 < first.rew[1] < 0.4
+    assert first.rew[2] == 0.0
+    second = world.step(still)
+    assert second.rew.tolist() == [0.0, 0.0, 0.0]
+    assert second.done.tolist() == [True, False, False]  # what has ended stays so
+
+
+def test_actions_beyond_the_frame_are_clipped() -> None:
+    one, other = PushT(1), PushT(1)
+    for world in (one, other):
+        world.place(near(100.0)[None])
+    for _ in range(5):
+        a, b = one.step(torch.tensor([[900.0, -50.0]])), other.step(torch.tensor([[512.0, 0.0]]))
+    assert torch.equal(a.obs, b.obs)
+    assert a.obs[0, 0] > 400
+
+
+def test_frames() -> None:
+    world = PushT(2)
+    world.place(np.array([near(0.0), near(200.0)]))
+    one, other = world.frame(0), world.frame(1)
+    assert one.dtype == np.uint8
+    assert one.shape == other.shape == (*one.shape[:2], 3)
+    assert (one != other).any()
+
+
+def test_the_task() -> None:
+    made = task("pusht")
+    assert (made.spec.obs, made.spec.act, made.spec.horizon) == (5, 2, 16)
+    assert made.kinds == ("pusht", "pusht")
+    assert made.worlds(1).limit == 300
+    own = task(env="gym_pusht/PushT-v0")
+    assert isinstance(own.worlds(2), PushT)
+    assert own.spec == made.spec
+
+
+def test_a_missing_simulator_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("gym_pusht", "gym_pusht.envs.pusht"):
+        monkeypatch.setitem(sys.modules, name, None)
+    pusht._simulator.cache_clear()
+    try:
+        with pytest.raises(InputError, match=r'pip install "ornstein\[pusht\]"'):
+            PushT(1)
+    finally:
+        pusht._simulator.cache_clear()
+
+
+@pytest.mark.skipif(REAL is None, reason="ORNSTEIN_TEST_DATA names no folder of real data")
+def test_people_are_followed_to_the_pixel() -> None:
+    """Acting as 60 recorded people did, from where they began, is seen as they saw it, and scores as they did."""
+    with np.load(Path(str(REAL)) / "pusht_human" / "pusht_lowdim.npz", allow_pickle=False) as file:
+        states, acts, ends = file["state"], file["action"], file["episode_ends"][:60]
+    starts = np.concatenate([[0], ends[:-1]])
+    world = PushT(60)
+    np.testing.assert_allclose(world.place(states[starts].astype(float)).numpy(), states[starts], atol=1e-3)
+    score = np.zeros(60)
+    for t in range(int((ends - starts).max())):
+        step = world.step(torch.from_numpy(acts[np.minimum(starts + t, ends - 1)]))
+        score += step.rew.numpy() * (starts + t < ends)
+        if t == 19:
+            apart = np.abs(step.obs.numpy() - states[starts + 20])[:, :4].max(1)
+            assert np.median(apart) < 0.005
+            assert apart.max() < 0.1
+    assert (0.95 * score).mean() == pytest.approx(0.90, abs=0.02)
