@@ -40,11 +40,11 @@ def test_extra_steps_go_on_from_the_plain_sample() -> None:
     more.load_state_dict(plain.state_dict())
     obs = torch.randn(5, 1, 3)
     torch.manual_seed(0)
-    x = plain.scale_act(plain.act(obs)[:, 0])
+    x = plain.scale.act(plain.act(obs)[:, 0])
     torch.manual_seed(0)
-    further = more.scale_act(more.act(obs)[:, 0])
+    further = more.scale.act(more.act(obs)[:, 0])
     lowest = torch.tensor(plain.model_ema.path[-2].t)
-    torch.testing.assert_close(further, plain.model_ema.denoise(x, lowest, plain.scale_obs(obs[:, 0])))
+    torch.testing.assert_close(further, plain.model_ema.denoise(x, lowest, plain.scale.obs(obs[:, 0])))
 
 
 def test_the_densest_point_is_in_the_denser_cluster() -> None:

@@ -21,7 +21,7 @@ def test_neither_learns_from_the_other() -> None:
     torch.manual_seed(0)
     agent = IDQL(Spec(1, 2), SMALL)
     batch = next(agent.fit(toy.bandit(100))).view.batch(16)
-    act, obs = agent.scale_act(batch.act), agent.scale_obs(batch.obs)
+    act, obs = agent.scale.act(batch.act), agent.scale.obs(batch.obs)
     agent.model.loss(act, obs).mean().backward()
     assert all(grad is None for grad in grads(agent, "critics"))
     agent.model.zero_grad(set_to_none=True)
@@ -34,7 +34,7 @@ def offered(agent: IDQL, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """Lets the actor offer -0.7, -0.5, ..., 0.7 in each of three worlds; what is taken (3, 1)."""
     offer = torch.linspace(-0.7, 0.7, 8).repeat(3)[:, None]
     monkeypatch.setattr(agent.model_ema, "sample", lambda noise, cond: offer)
-    return agent.scale_act(agent.act(torch.zeros(3, 1, 1))[:, 0])
+    return agent.scale.act(agent.act(torch.zeros(3, 1, 1))[:, 0])
 
 
 def test_the_best_offer_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

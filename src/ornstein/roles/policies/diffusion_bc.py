@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ornstein.contract import Agent, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
-from ornstein.data.normalize import MinMax, ZScore
+from ornstein.data.normalize import StepScale
 from ornstein.data.views import Transition, Transitions
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper, follow, slow
@@ -47,18 +47,13 @@ class DiffusionBC(Agent):
         super().__init__()
         at_least(cfg, extra=0, candidates=1)
         self.spec, self.cfg, self.candidates = takes_nothing(spec, "diffusion_bc"), cfg, cfg.candidates
-        self.scale_obs, self.scale_act = ZScore(spec.obs), MinMax(spec.act)
+        self.scale = StepScale(spec.obs, spec.act)
         net = ResidualMLP(spec.act, spec.obs, cfg.width, cfg.blocks, dropout=cfg.dropout)
         self.model = Diffusion(net, cfg.model)
         self.model_ema, self.step_model = slow(self.model), Stepper(self.model, cfg.optim)
 
-    @property
-    def stages(self) -> list[tuple[str, int]]:
-        return [("fit", self.cfg.updates)]
-
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(data.obs)
-        self.scale_act.learn(data.act)
+        self.scale.learn(data)
         self.step_model.over(self.cfg.updates)
         yield Stage("fit", Transitions(data), self.update, self.cfg.updates, self.cfg.batch)
 
@@ -67,7 +62,8 @@ class DiffusionBC(Agent):
 
     def example(self, batch: Transition) -> Example:
         """Normalised actions (B, A), and the observations they answer."""
-        return Example(self.scale_act(batch.act), self.scale_obs(batch.obs))
+        seen = self.scale(batch)
+        return Example(seen.act, seen.obs)
 
     def update(self, batch: Transition) -> Metrics:
         """One step of denoising."""
@@ -80,12 +76,12 @@ class DiffusionBC(Agent):
     @torch.no_grad()
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
         n = self.cfg.candidates
-        seen = self.scale_obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
+        seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         x = self.model_ema.sample(torch.randn(len(seen), self.spec.act, device=seen.device), seen)
         lowest = torch.full((), self.model_ema.path[-2].t, device=seen.device)
         for _ in range(self.cfg.extra):
             x = self.model_ema.denoise(x, lowest, seen)
-        return self.scale_act.inverse(densest(x.unflatten(0, (-1, n))))[:, None]
+        return self.scale.act.inverse(densest(x.unflatten(0, (-1, n))))[:, None]
 
 
 def densest(x: Tensor) -> Tensor:

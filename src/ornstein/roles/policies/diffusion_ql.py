@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ornstein.contract import Agent, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
-from ornstein.data.normalize import MinMax, ZScore
+from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import scaled_rewards
 from ornstein.data.views import Transition, Transitions
 from ornstein.diffusion.model import Diffusion, Recipe
@@ -60,19 +60,14 @@ class DiffusionQL(Agent):
         super().__init__()
         at_least(cfg, backups=1)
         self.spec, self.cfg, self.candidates = takes_nothing(spec, "diffusion_ql"), cfg, cfg.choice.candidates
-        self.scale_obs, self.scale_act = ZScore(spec.obs), MinMax(spec.act)
+        self.scale = StepScale(spec.obs, spec.act)
         self.model = Diffusion(MLP(spec.act, spec.obs, cfg.hidden), cfg.model)
         self.critics = TDCritics(spec.obs, spec.act, cfg.discount, cfg.hidden, cfg.norm)
         self.model_ema = slow(self.model)
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 
-    @property
-    def stages(self) -> list[tuple[str, int]]:
-        return [("fit", self.cfg.updates)]
-
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(data.obs)
-        self.scale_act.learn(data.act)
+        self.scale.learn(data)
         self.step_model.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
         view = Transitions(scaled_rewards(data, self.cfg.reward))
@@ -83,15 +78,16 @@ class DiffusionQL(Agent):
 
     def example(self, batch: Transition) -> Example:
         """Normalised actions (B, A), and the observations they answer."""
-        return Example(self.scale_act(batch.act), self.scale_obs(batch.obs))
+        seen = self.scale(batch)
+        return Example(seen.act, seen.obs)
 
     def update(self, batch: Transition) -> Metrics:
         """One step of the critics, then one of the actor."""
-        obs, act, ahead = self.scale_obs(batch.obs), self.scale_act(batch.act), self.scale_obs(batch.next_obs)
-        batch = batch._replace(obs=obs, act=act, next_obs=ahead)
-        critic = self.critics.loss(batch, self.propose(self.model_ema, ahead.repeat_interleave(self.cfg.backups, 0)))
+        batch = self.scale(batch)
+        ahead = self.propose(self.model_ema, batch.next_obs.repeat_interleave(self.cfg.backups, 0))
+        critic = self.critics.loss(batch, ahead)
         self.step_critics(critic)
-        imitate, climb = self.actor_loss(obs, act)
+        imitate, climb = self.actor_loss(batch.obs, batch.act)
         self.step_model(imitate + self.cfg.eta * climb)
         self.critics.follow(self.cfg.target_rate)
         rate = pace(self.step_model.count, self.cfg.ema_rate, self.cfg.ema_every, self.cfg.ema_start)
@@ -113,10 +109,10 @@ class DiffusionQL(Agent):
     @torch.no_grad()
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
         n = self.cfg.choice.candidates
-        seen = self.scale_obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
+        seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         act = self.propose(self.model, seen)
         worth = self.critics.worth(seen, act).unflatten(0, (-1, n))
-        return self.scale_act.inverse(self.cfg.choice.pick(act.unflatten(0, (-1, n)), worth))[:, None]
+        return self.scale.act.inverse(self.cfg.choice.pick(act.unflatten(0, (-1, n)), worth))[:, None]
 
 
 def _clip(norm: float, **more: Any) -> dict[str, Any]:

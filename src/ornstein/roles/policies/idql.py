@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ornstein.contract import Agent, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
-from ornstein.data.normalize import MinMax, ZScore
+from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import scaled_rewards
 from ornstein.data.views import Transition, Transitions
 from ornstein.diffusion.model import Diffusion, Recipe
@@ -55,20 +55,15 @@ class IDQL(Agent):
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__()
         self.spec, self.cfg, self.candidates = takes_nothing(spec, "idql"), cfg, cfg.choice.candidates
-        self.scale_obs, self.scale_act = ZScore(spec.obs), MinMax(spec.act)
+        self.scale = StepScale(spec.obs, spec.act)
         net = ResidualMLP(spec.act, spec.obs, cfg.width, cfg.blocks, dim=128, dropout=cfg.dropout, fourier=True)
         self.model = Diffusion(net, cfg.model)
         self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden)
         self.model_ema = slow(self.model).eval()
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 
-    @property
-    def stages(self) -> list[tuple[str, int]]:
-        return [("fit", self.cfg.updates)]
-
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(data.obs)
-        self.scale_act.learn(data.act)
+        self.scale.learn(data)
         self.step_model.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
         view = Transitions(scaled_rewards(data, self.cfg.reward))
@@ -79,15 +74,15 @@ class IDQL(Agent):
 
     def example(self, batch: Transition) -> Example:
         """Normalised actions (B, A), and the observations they answer."""
-        return Example(self.scale_act(batch.act), self.scale_obs(batch.obs))
+        seen = self.scale(batch)
+        return Example(seen.act, seen.obs)
 
     def update(self, batch: Transition) -> Metrics:
         """One step of the actor and one of the critics, which know nothing of each other."""
-        obs, act = self.scale_obs(batch.obs), self.scale_act(batch.act)
-        loss = self.model.loss(act, obs).sum(-1).mean()
+        batch = self.scale(batch)
+        loss = self.model.loss(batch.act, batch.obs).sum(-1).mean()
         self.step_model(loss)
         follow(self.model_ema, self.model, self.cfg.ema_rate)
-        batch = batch._replace(obs=obs, act=act, next_obs=self.scale_obs(batch.next_obs))
         value, q, _ = self.critics.losses(batch)
         self.step_critics(value + q)
         self.critics.follow(self.cfg.target_rate)
@@ -96,13 +91,13 @@ class IDQL(Agent):
     @torch.no_grad()
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
         n = self.cfg.choice.candidates
-        seen = self.scale_obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
+        seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         act = self.model_ema.sample(torch.randn(len(seen), self.spec.act, device=seen.device), seen)
         worth = self.critics.worth(seen, act)
         if self.cfg.weigh == "implicit":
             worth = torch.where(worth < self.critics.v(seen)[0], 1 - self.cfg.tau, self.cfg.tau).log()
         act = self.cfg.choice.pick(act.unflatten(0, (-1, n)), worth.unflatten(0, (-1, n)))
-        return self.scale_act.inverse(act)[:, None]
+        return self.scale.act.inverse(act)[:, None]
 
 
 PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config
