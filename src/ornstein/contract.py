@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.data.episodes import Episodes
+from ornstein.data.views import Transition
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError
 
@@ -127,6 +128,22 @@ class Agent(Learner, ABC):
     @abstractmethod
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
         """Actions (B, E, A) for observations (B, K, O)."""
+
+
+class Explorer(Agent, ABC):
+    """Learns while acting: `fit` is given a Buffer, which a world fills between updates."""
+
+    @abstractmethod
+    def explore(self, obs: Tensor, given: Given | None = None) -> Tensor:
+        """As `act`, but curious: actions (B, E, A) worth trying at observations (B, K, O)."""
+
+
+class Synthesizer(Learner, ABC):
+    """Invents data."""
+
+    @abstractmethod
+    def sample(self, n: int) -> Transition:
+        """`n` invented transitions, in the world's units."""
 
 
 class Planner(Agent, ABC):
