@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Given, Learner, Plan, Planner, Spec
+from ornstein.contract import Agent, Given, Learner, Plan, Planner, Spec, Synthesizer
+from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion.optim import Optim
 from ornstein.envs import toy
@@ -30,7 +31,9 @@ SPECS = {"goal": GOAL, "value": VALUE}
 CASES = [
     (name, kind) for name, row in ALGORITHMS.items() for kind in SPECS if row.role == "planners" or kind == "value"
 ]
+ACTING = [(name, kind) for name, kind in CASES if ALGORITHMS[name].role != "synthesizers"]
 each = pytest.mark.parametrize(("name", "kind"), CASES, ids=["-".join(case) for case in CASES])
+each_acting = pytest.mark.parametrize(("name", "kind"), ACTING, ids=["-".join(case) for case in ACTING])
 
 
 def make(name: str, spec: Spec, **more: Any) -> Learner:
@@ -44,10 +47,15 @@ def make(name: str, spec: Spec, **more: Any) -> Learner:
     return build(name, spec, cfg)
 
 
-def agent(name: str, kind: str, walks: Episodes, **more: Any) -> Agent:
-    """A trained one that acts."""
-    made = train(make(name, SPECS[kind], **more), walks)
-    assert isinstance(made, Agent)
+def fed(name: str, data: Episodes) -> Any:
+    """What a row learns from: the episodes, or a buffer of them."""
+    return Buffer.of(data) if ALGORITHMS[name].setting == "online" else data
+
+
+def agent(name: str, kind: str, walks: Episodes, **more: Any) -> Any:
+    """A trained one that acts, or invents."""
+    made = train(make(name, SPECS[kind], **more), fed(name, walks))
+    assert isinstance(made, Agent | Synthesizer)
     return made
 
 
@@ -62,7 +70,7 @@ def asked(spec: Spec, n: int) -> tuple[Tensor, Given | None]:
 def test_stages_are_known_beforehand(name: str, kind: str, walks: Episodes) -> None:
     learner = make(name, SPECS[kind])
     known = learner.stages
-    assert known == [(stage.name, stage.steps) for stage in learner.fit(walks)]
+    assert known == [(stage.name, stage.steps) for stage in learner.fit(fed(name, walks))]
     assert known[0][1] == SMALL["updates"] // getattr(learner.cfg, "delay", 1)
 
 
@@ -73,7 +81,7 @@ def test_a_few_updates_lower_every_loss(name: str, kind: str, walks: Episodes) -
     if ALGORITHMS[name].role == "policies":  # critics chase a target that moves; not so far, if they look less ahead
         fast |= {"actor": Optim(2e-3), "critic": Optim(2e-3), "discount": 0.5, "reward": "raw", "delay": 1}
     learner = make(name, SPECS[kind], **fast)
-    for stage in learner.fit(walks):
+    for stage in learner.fit(fed(name, walks)):
         losses = []
         for step in range(60):
             torch.manual_seed(step % 20)
@@ -84,7 +92,7 @@ def test_a_few_updates_lower_every_loss(name: str, kind: str, walks: Episodes) -
 
 @each
 def test_metrics_stay_on_the_device(name: str, kind: str, walks: Episodes) -> None:
-    for stage in make(name, SPECS[kind]).fit(walks):
+    for stage in make(name, SPECS[kind]).fit(fed(name, walks)):
         metrics = stage.update(stage.view.batch(stage.batch))
         assert metrics
         for value in metrics.values():
@@ -93,7 +101,7 @@ def test_metrics_stay_on_the_device(name: str, kind: str, walks: Episodes) -> No
             assert not value.requires_grad
 
 
-@each
+@each_acting
 @pytest.mark.parametrize("n", [1, 5])
 def test_plans_and_actions_fit_the_world(name: str, kind: str, walks: Episodes, n: int) -> None:
     spec, made = SPECS[kind], agent(name, kind, walks)
@@ -127,14 +135,17 @@ def test_seed_decides_the_plan(name: str, kind: str, walks: Episodes) -> None:
         assert not torch.equal(plans[0], plans[2])
 
 
-def _act(made: Agent, obs: Tensor, given: Given | None) -> Tensor:
+def _act(made: Agent | Synthesizer, obs: Tensor, given: Given | None) -> Tensor:
+    if isinstance(made, Synthesizer):
+        row = made.sample(len(obs))
+        return torch.cat([row.obs, row.act, row.rew[:, None], row.next_obs, row.done[:, None]], -1)
     if isinstance(made, Planner):
         plan = made.plan(obs, given)
         return plan.obs if plan.act is None else torch.cat([plan.obs, plan.act], -1)
     return made.act(obs[:, None].expand(-1, made.history, -1), given)
 
 
-@each
+@each_acting
 def test_worlds_are_independent(name: str, kind: str, walks: Episodes) -> None:
     """What one world asks does not change what is planned for another, given the same noise."""
     made = agent(name, kind, walks)
@@ -150,8 +161,8 @@ def test_worlds_are_independent(name: str, kind: str, walks: Episodes) -> None:
 
 @each
 def test_loaded_agents_plan_the_same(name: str, kind: str, walks: Episodes, tmp_path: Path) -> None:
-    made = train(make(name, SPECS[kind]), walks, out=tmp_path / "run")
-    assert isinstance(made, Agent)
+    made = train(make(name, SPECS[kind]), fed(name, walks), out=tmp_path / "run")
+    assert isinstance(made, Agent | Synthesizer)
     again = load(tmp_path / "run")
     obs, given = asked(SPECS[kind], 3)
     with randomness(0):
@@ -164,8 +175,8 @@ def test_loaded_agents_plan_the_same(name: str, kind: str, walks: Episodes, tmp_
 
 @each
 def test_training_again_gives_the_same_weights(name: str, kind: str, walks: Episodes) -> None:
-    first, second = (train(make(name, SPECS[kind]), walks, seed=4).state_dict() for _ in range(2))
-    other = train(make(name, SPECS[kind]), walks, seed=5).state_dict()
+    first, second = (train(make(name, SPECS[kind]), fed(name, walks), seed=4).state_dict() for _ in range(2))
+    other = train(make(name, SPECS[kind]), fed(name, walks), seed=5).state_dict()
     assert all(torch.equal(value, second[key]) for key, value in first.items())
     assert not all(torch.equal(value, other[key]) for key, value in first.items())
 
@@ -176,11 +187,18 @@ def test_losses_and_plans_are_one_graph(name: str, kind: str, walks: Episodes) -
     """`fullgraph` refuses a Python branch on a tensor's value and a host read."""
     torch.compiler.reset()
     learner = make(name, SPECS[kind], guide_inner=1)
-    for stage in learner.fit(walks):
+    for stage in learner.fit(fed(name, walks)):
         batch = stage.view.batch(stage.batch)
         expected = _loss(stage.update, batch, learner)
         compiled = _loss(stage.update, batch, learner, compile=True)
         torch.testing.assert_close(compiled, expected)
+    if isinstance(learner, Synthesizer):
+        sample: Callable[..., Any] = torch.compile(learner.eval().sample, fullgraph=True, backend="eager")
+        with randomness(0):
+            invented = sample(3)
+        with randomness(0):
+            torch.testing.assert_close(invented.next_obs, learner.sample(3).next_obs)
+        return
     assert isinstance(learner, Agent)
     obs, given = asked(SPECS[kind], 2)
     if isinstance(learner, Planner):
@@ -214,7 +232,7 @@ def fixed_case(name: str, kind: str) -> dict[str, list[float]]:
     learner, found = make(name, SPECS[kind]).double(), {}
     data = toy.random_walk(episodes=16)
     wide = {field: getattr(data, field).double() for field in ("obs", "act", "rew", "final_obs")}
-    for stage in learner.fit(replace(data, **wide)):
+    for stage in learner.fit(fed(name, replace(data, **wide))):
         torch.manual_seed(1)
         losses, norms = [], []
         for _ in range(3):

@@ -133,6 +133,8 @@ class Agent(Learner, ABC):
 class Explorer(Agent, ABC):
     """Learns while acting: `fit` is given a Buffer, which a world fills between updates."""
 
+    warmup: int = 0  # random steps before the first update
+
     @abstractmethod
     def explore(self, obs: Tensor, given: Given | None = None) -> Tensor:
         """As `act`, but curious: actions (B, E, A) worth trying at observations (B, K, O)."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ornstein.data.normalize import MinMax, Scale, ZScore
+from ornstein.data.normalize import MinMax, Quantile, Scale, ZScore
 from ornstein.errors import InputError
 
 DATA = torch.tensor([[1.0, 10.0, 5.0], [3.0, 10.0, 5.0], [2.0, 30.0, 5.0], [2.0, 30.0, 5.0]])
@@ -27,7 +27,7 @@ def test_min_max() -> None:
     assert torch.equal(out[:, 1], torch.tensor([-1.0, -1.0, 1.0, 1.0]))
 
 
-@pytest.mark.parametrize("kind", [ZScore, MinMax])
+@pytest.mark.parametrize("kind", [ZScore, MinMax, Quantile])
 def test_constant_dimensions(kind: type[Scale]) -> None:
     scale = learned(kind)
     assert torch.equal(scale(DATA)[:, 2], torch.zeros(4))
@@ -58,7 +58,7 @@ def test_before_learning_it_is_the_identity() -> None:
     assert torch.equal(ZScore(3)(DATA), DATA)
 
 
-@pytest.mark.parametrize("kind", [ZScore, MinMax])
+@pytest.mark.parametrize("kind", [ZScore, MinMax, Quantile])
 def test_state_dict_is_complete(kind: type[Scale]) -> None:
     scale, other = learned(kind), kind(3)
     assert not list(scale.parameters())
@@ -76,3 +76,57 @@ def test_refused(data: torch.Tensor) -> None:
 def test_size_refused() -> None:
     with pytest.raises(InputError, match="size is 0"):
         MinMax(0)
+
+
+# ---- ranks ----
+
+
+def skewed(n: int = 5000) -> torch.Tensor:
+    """A long tail, a lump of equal values, and two clusters far apart."""
+    rng = torch.Generator().manual_seed(0)
+    normal = torch.randn(n, 3, generator=rng)
+    lump = torch.where(torch.rand(n, generator=rng) < 0.3, 0.0, normal[:, 1])
+    return torch.stack([normal[:, 0].exp(), lump, normal[:, 2] + 50.0 * (normal[:, 0] > 0)], 1)
+
+
+def test_ranks_are_even() -> None:
+    """Within [-1, 1] the share of data below y is (y + 1) / 2, to a quantile's width."""
+    data = skewed()
+    out = learned(Quantile, data)(data)
+    for column in (0, 2):
+        even = torch.linspace(-1, 1, len(data))
+        assert (out[:, column].sort().values - even).abs().max() < 4 / Quantile.KNOTS
+    assert out.amin(0).tolist() == [-1.0, -1.0, -1.0]
+    assert out.amax(0).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_equal_values_are_in_the_middle_of_their_ranks() -> None:
+    data = skewed()
+    lump = learned(Quantile, data)(torch.zeros(1, 3))[0, 1]
+    below, up_to = ((data[:, 1] < 0).float().mean(), (data[:, 1] <= 0).float().mean())
+    assert float(lump) == pytest.approx(float(below + up_to) - 1, abs=4 / Quantile.KNOTS)
+
+
+def test_ranks_keep_the_order_and_come_back() -> None:
+    data = skewed()
+    scale = learned(Quantile, data)
+    wide = data.amax(0) - data.amin(0)
+    assert ((scale.inverse(scale(data)) - data) / wide).abs().max() < 1e-4
+    assert (scale(data[:, :1].sort(0).values.expand(-1, 3))[:, 0].diff() >= 0).all()
+    batch = data.reshape(50, 100, 3)
+    assert torch.equal(scale(batch), scale(data).reshape(50, 100, 3))
+
+
+def test_beyond_the_data_is_its_end() -> None:
+    data = skewed()
+    scale = learned(Quantile, data)
+    assert scale(torch.full((1, 3), 1e4)).tolist() == [[1.0, 1.0, 1.0]]
+    torch.testing.assert_close(scale.inverse(torch.full((1, 3), 3.0))[0], data.amax(0))
+    torch.testing.assert_close(scale.inverse(torch.full((1, 3), -3.0))[0], data.amin(0))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_ranks_of_little_data(n: int) -> None:
+    data = skewed(n)
+    scale = learned(Quantile, data)
+    assert torch.allclose(scale.inverse(scale(data)), data, atol=1e-4)

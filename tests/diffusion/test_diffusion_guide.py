@@ -7,7 +7,7 @@ import torch
 from oracles import MIXTURE, affine, gaussian, golden_path, ideal
 from torch import Tensor, nn
 
-from ornstein.diffusion.guide import Climb, Free, Guide, Lean, PlugIn, Together, Within
+from ornstein.diffusion.guide import Climb, Compose, Free, Guide, Lean, PlugIn, Term, Together, Within, flat
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.path import Level, Path, make_path
 from ornstein.diffusion.pin import Pin, identity
@@ -498,3 +498,58 @@ def test_replacement_is_right_only_if_trained_with(oracle: Callable, mean: float
     pin = Pin(torch.tensor([False, True]), torch.ones(2, dtype=torch.float64))
     got = affine(lambda z: model.sample(z.repeat(1, 2), pin=pin), 1000)
     assert got == (pytest.approx(mean, abs=near), pytest.approx(std, abs=near))
+
+
+# ---- several at once ----
+
+
+def conditions(x: Tensor, level: Level, cond: Tensor | None) -> Tensor:
+    """The ideal denoiser of N(0, 1) without a condition, else of N(c, 0.5^2)."""
+    alpha, sigma = numbers(level, x)
+    assert cond is not None
+    pull = alpha * 0.25 / (alpha**2 * 0.25 + sigma**2)
+    given = cond + pull * (x - alpha * cond)
+    return torch.where(cond.isnan(), gaussian(0.0, 1.0)(x, alpha, sigma), given)
+
+
+def composed(guide: Compose, x: Tensor, cond: Tensor | None = None) -> Tensor:
+    asked = guide.ask(cond)
+    return guide.denoise(lambda x, level: conditions(x, level, asked), cond)(x, CARD)
+
+
+def test_composition_adds_scores() -> None:
+    """D_null + sum_i w_i (D_i - D_null), a weight for each sample, all in one call."""
+    x = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    one, two, null = (torch.full_like(x, v) for v in (1.0, -0.5, torch.nan))
+    weight = torch.arange(5, dtype=torch.float64)[:, None]
+    guide = Compose([Term(one, 1.5), Term(two, -weight)])
+    asked = guide.ask(None)
+    assert asked is not None
+    assert asked.shape == (15, 1)
+    d1, d2, d0 = (conditions(x, CARD, c) for c in (one, two, null))
+    torch.testing.assert_close(composed(guide, x), d0 + 1.5 * (d1 - d0) - weight * (d2 - d0))
+    torch.testing.assert_close(composed(Compose([Term(one)]), x, two), d1, msg="what is common may be a condition")
+
+
+def test_composition_of_one_is_free() -> None:
+    model = Diffusion(Net(cond=1), Recipe(solver="ddim", steps=4, target="x0"))
+    noise, cond = torch.randn(4, 3), torch.randn(4, 1)
+    torch.testing.assert_close(
+        model.sample(noise, guide=Compose([Term(cond, 1.7)])), model.sample(noise, cond, guide=Free(1.7))
+    )
+
+
+def test_composition_of_models() -> None:
+    """The score of a flat product is the sum of the scores: (alpha D - x) / sigma^2."""
+    x = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    parts = [gaussian(-0.5, 0.4), gaussian(0.8, 0.6)]
+
+    def term(of: Callable) -> Term:
+        return Term(lambda x, level: of(x, *numbers(level, x)))
+
+    def score(clean: Tensor) -> Tensor:
+        return (CARD.alpha * clean - x) / CARD.sigma**2
+
+    guide = Compose([term(part) for part in parts], flat)
+    got = guide.denoise(gaussian_denoiser, None)(x, CARD)
+    torch.testing.assert_close(score(got), sum(score(part(x, *numbers(CARD, x))) for part in parts))

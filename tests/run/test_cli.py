@@ -118,7 +118,7 @@ REFUSED = {
     "fly": "invalid choice: 'fly'",
     "train": "ALGORITHM",
     "train diffuser": "one of the arguments --task --data is required",
-    "train difuser --task toy-point": "unknown algorithm 'difuser': expected one of bc, diffuser",
+    "train difuser --task toy-point": "unknown algorithm 'difuser': expected one of bc, decision_diffuser",
     "train diffuser --task toy": "unknown task 'toy': expected one of pointmaze-large",
     "train diffuser --task toy-point --data {files}/good.hdf5": "not allowed with",
     "train diffuser --task toy-point --env Pendulum-v1": "--env only with --data",
@@ -201,6 +201,12 @@ REFUSED = {
     "collect --env Pendulum-v1 --out new --policy random --steps 5 --id mine": "dataset id 'mine'",
     "collect --env Pendulum-v1 --out {maze_data} --policy random --steps 5": "exists already",
     "collect --env Pendulum-v1 --out new --policy nowhere --steps 5": "policy 'nowhere' is not there",
+    # inventing
+    "synthesize nowhere --rows 5 --out new": "no run folder at nowhere",
+    "synthesize {value} --rows 0 --out new": "0 is too few",
+    "synthesize {value} --rows 5 --out new": "diffuser, which invents no data",
+    "synthesize {value} --out new": "required: --rows",
+    "synthesize {value} --rows 5 --out new --id mine": "dataset id 'mine'",
     "collect --env Pendulum-v1 --out new --policy {value} --steps 5": "'Pendulum-v1' has (3,)",
     "collect --env Pendulam-v1 --out new --policy random --steps 5": "unknown environment 'Pendulam-v1'",
     "collect --env CartPole-v1 --out new --policy random --steps 5": "action space Discrete(2)",
@@ -428,6 +434,7 @@ def test_names_of_commands_and_options() -> None:
         "data list": "",
         "collect": "--env --policy --steps --episodes --out --noise --worlds --trust-checkpoint --algorithm --id --seed"
         " --resume --device --threads --capture",
+        "synthesize": "--rows --out --batch --apart --held-out --task --id --seed --resume --device --threads",
         "list": "",
     }
     found = {name: named for name, named in commands(options.parser()).items() if name != "data"}
@@ -460,7 +467,7 @@ def test_defaults_of_options() -> None:
     [
         ("planners", [name for name, row in ALGORITHMS.items() if row.role == "planners"]),
         ("policies", [name for name, row in ALGORITHMS.items() if row.role == "policies"]),
-        ("synthesizers", []),
+        ("synthesizers", ["synther", "synther_paper"]),
         ("values", []),
         ("rewards", []),
         ("dynamics", []),

@@ -463,7 +463,7 @@ def test_refusals(change: dict[str, Any], say: str, tmp_path: Path) -> None:
 
 def test_folders_that_exist_and_agents_that_do_not_fit(tmp_path: Path, value_run: Path, maze_run: Path) -> None:
     (tmp_path / "set").mkdir()
-    for resume, say in ((False, "exists already"), (True, "was not collected")):
+    for resume, say in ((False, "exists already"), (True, "is not what `ornstein collect` wrote")):
         with pytest.raises(InputError, match=say):
             collect(PENDULUM, "random", tmp_path / "set", steps=10, resume=resume)
     (tmp_path / "file").write_text("")

@@ -20,6 +20,7 @@ class Piece(NamedTuple):
     done: np.ndarray  # (T,) bool
     cut: np.ndarray  # (T,) bool
     more: Mapping[str, np.ndarray] = {}  # T rows each
+    after: np.ndarray | None = None  # what each step led to (T rows), where the next row of `obs` may not say it
 
 
 class Stream:
@@ -53,17 +54,19 @@ class Stream:
         for key, array in piece.obs.items():
             suffix = f"/{key}" if key else ""
             self.build.put(f"obs{suffix}", array[:steps])
-            self.build.put(f"final_obs{suffix}", array[following])
+            self.build.put(f"final_obs{suffix}", array[following] if piece.after is None else piece.after[ends])
         self.build.put("act", piece.act)
         self.build.put("rew", piece.rew)
         for name, array in piece.more.items():
             self.build.put(f"more/{name}", array)
-        self.build.end(piece.done, cut, ends + 1 < rows)
+        self.build.end(piece.done, cut, piece.after is not None or ends + 1 < rows)
 
 
 def _goes_on(piece: Piece, after: Piece) -> bool:
     known = len(next(iter(piece.obs.values()))) > len(piece.act)
-    return known and all(np.array_equal(array[-1], after.obs[key][0]) for key, array in piece.obs.items())
+    if not known or piece.after is not None:
+        return False
+    return all(np.array_equal(array[-1], after.obs[key][0]) for key, array in piece.obs.items())
 
 
 def arranged(parts: Mapping[str, np.ndarray]) -> Parts:

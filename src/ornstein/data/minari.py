@@ -4,8 +4,8 @@ episode of Arrow or Parquet files, read with pyarrow.
 One group for each episode (`episode_0`, ...): `actions`, `rewards`, `terminations`, `truncations` of T rows, and
 `observations` of T + 1 rows, an array or a group of arrays. If there is an "observation" among these, it is what an
 agent sees, and the others become further fields of each step; else all are seen, joined, or apart where there are
-images. `infos` are ignored, but for `cost`. Our own metadata key "sha256" is a hash over the names, types, shapes and
-bytes of the arrays.
+images. `infos` are ignored, but for `cost`, and for `next_observation`: what each step led to, where many that end lie
+in one group. Our own metadata key "sha256" is a hash over the names, types, shapes and bytes of the arrays.
 """
 
 import hashlib
@@ -28,6 +28,7 @@ from ornstein.errors import InputError
 
 MAIN, METADATA = "main_data.hdf5", "metadata.json"
 AGENT = "observations/observation"  # what an agent sees, where there is more
+NEXT = "infos/next_observation"  # what each step led to, where the next row does not say it
 PLAIN = ("actions", "rewards", "terminations", "truncations")
 COLUMNS = ("observations", *PLAIN)
 FIELDS = {"costs": "cost", "cost": "cost", "infos/cost": "cost", "task": "task"}  # as some write them
@@ -35,11 +36,12 @@ FIELDS = {"costs": "cost", "cost": "cost", "infos/cost": "cost", "task": "task"}
 Flat = dict[str, np.ndarray]  # the arrays of one episode by their path, such as "observations/desired_goal"
 
 
-def read_minari(folder: Path, build: Builder) -> dict[str, Any]:
+def read_minari(folder: Path, build: Builder, most: int | None = None) -> dict[str, Any]:
     """Push the episodes of the dataset in `folder`; its metadata (as `read_metadata` has them).
 
     An episode that was cut (not ended) where the next one starts, to the last bit of the observation, is joined to it.
-    Raises `InputError` for files that are missing, damaged, inconsistent, or do not fit their hash.
+    With `most` the reading stops once so many steps were pushed, and the hash is not compared. Raises `InputError` for
+    files that are missing, damaged, inconsistent, or do not fit their hash.
     """
     info = read_metadata(folder)
     arrow = info.get("data_format", "hdf5") != "hdf5"
@@ -49,7 +51,7 @@ def read_minari(folder: Path, build: Builder) -> dict[str, Any]:
     episodes = arrow_episodes(folder, info) if arrow else _hdf5_episodes(path, info)
     while True:
         try:
-            if (found := next(episodes, None)) is None:
+            if (found := next(episodes, None)) is None or (most is not None and build.steps >= most):
                 break
             name, flat = found
             first = flat if first is None else first
@@ -63,7 +65,7 @@ def read_minari(folder: Path, build: Builder) -> dict[str, Any]:
             stream.push(_piece(flat, first))
     with about(path):
         stream.close()
-    if "sha256" in info and digest.hexdigest() != info["sha256"]:
+    if found is None and "sha256" in info and digest.hexdigest() != info["sha256"]:
         raise InputError(_changed(path))
     return info
 
@@ -175,7 +177,7 @@ def _hdf5_episodes(path: Path, info: dict[str, Any]) -> Iterator[tuple[str, Flat
 
 
 def _arrays(group: h5py.Group, where: str, packed: bool) -> Iterator[tuple[str, np.ndarray]]:
-    for key in (*COLUMNS, *FIELDS):
+    for key in (*COLUMNS, *FIELDS, NEXT):
         item = member(group, key)
         for name, part in [] if item is None else datasets(item, key):
             if h5py.check_vlen_dtype(part.dtype) == np.dtype("uint8"):
@@ -190,10 +192,11 @@ def _arrays(group: h5py.Group, where: str, packed: bool) -> Iterator[tuple[str, 
 
 def _piece(flat: Flat, first: Flat) -> Piece:
     """An episode as a piece of a stream."""
-    steps, prefix = len(flat["actions"]), "observations/"
+    steps, prefix, after = len(flat["actions"]), "observations/", None
     more = {FIELDS[name]: flat[name][-steps:] for name in FIELDS if name in flat}  # infos may begin with the reset's
     if "observations" in first:
         obs = {"": flat["observations"]}
+        after = flat[NEXT][-steps:] if NEXT in flat and flat[NEXT].shape[1:] == obs[""].shape[1:] else None
     elif AGENT in first:
         obs = {"": flat[AGENT]}
         others = [name for name in flat if name.startswith(prefix) and name != AGENT]
@@ -201,4 +204,4 @@ def _piece(flat: Flat, first: Flat) -> Piece:
     else:
         obs = arranged({name.removeprefix(prefix): flat[name] for name in sorted(flat) if name.startswith(prefix)})
     done, cut = (flat[name].reshape(steps) != 0 for name in ("terminations", "truncations"))
-    return Piece(obs, flat["actions"], flat["rewards"], done, cut, more)
+    return Piece(obs, flat["actions"], flat["rewards"], done, cut, more, after)

@@ -127,9 +127,12 @@ def _write_arrays(path: Path, episodes: Iterable[Mapping[str, Any]]) -> dict[str
 def _flatten(columns: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """The arrays of nested dicts by their path."""
     for key, value in columns.items():
-        known = ("cost",) if prefix == "infos/" else (*COLUMNS, "infos")
+        known = ("cost", "next_observation") if prefix == "infos/" else (*COLUMNS, "infos")
         if prefix in ("", "infos/") and key not in known:
-            raise InputError(f"unknown column '{prefix}{key}' in an episode: expected {', '.join(COLUMNS)}, infos/cost")
+            raise InputError(
+                f"unknown column '{prefix}{key}' in an episode: expected {', '.join(COLUMNS)}, infos/cost or "
+                "infos/next_observation"
+            )
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}/")
         else:

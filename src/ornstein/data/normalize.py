@@ -84,6 +84,55 @@ class MinMax(Scale):
         return (low + high) / 2, (high - low) / 2
 
 
+class Quantile(Scale):
+    """Each dimension by its rank in the data, spread evenly over [-1, 1]: the empirical distribution function (Decision
+    Diffuser's "CDF" normaliser), straight between `KNOTS` quantiles. What lies beyond the data is taken for its end."""
+
+    KNOTS = 1025
+    knots: Tensor  # (size, KNOTS) ascending: the quantiles of what `shift` and `scale` bring into [-1, 1]
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.register_buffer("knots", torch.linspace(-1, 1, self.KNOTS).repeat(size, 1))
+
+    def measure(self, blocks: Blocks, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Middle and half width of the range; the quantiles are kept aside. Of data too large to be sorted at once,
+        evenly spaced rows are."""
+        shift, scale = (low + high) / 2, (high - low) / 2
+        apart = 1 + sum(x.numel() for x in blocks()) // (2 * BLOCK)
+        rows = torch.cat([x[::apart] for x in blocks()]).sort(0).values
+        place = torch.linspace(0, len(rows) - 1, self.KNOTS, dtype=rows.dtype, device=rows.device)
+        below = place.long()
+        above = (below + 1).clamp(max=len(rows) - 1)
+        quantiles = torch.lerp(rows[below], rows[above], (place - below)[:, None])  # (KNOTS, size)
+        quantiles[0], quantiles[-1] = low, high
+        flat = high - low <= CONSTANT * torch.maximum(low.abs(), high.abs())
+        even = torch.linspace(-1, 1, self.KNOTS, dtype=rows.dtype, device=rows.device)[:, None]
+        self.knots.copy_(torch.where(flat, even, (quantiles - shift) / torch.where(flat, 1.0, scale)).T)
+        return shift, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` (..., size) as ranks within [-1, 1]; a value that the data repeats is at the middle of its ranks."""
+        x = super().forward(x).clamp(-1, 1)
+        columns = x.reshape(-1, x.shape[-1]).T.contiguous()
+        ranks = (self._rank(columns, right=False) + self._rank(columns, right=True)) / 2
+        return (2 * ranks / (self.KNOTS - 1) - 1).T.reshape(x.shape)
+
+    def _rank(self, x: Tensor, right: bool) -> Tensor:
+        """Where x (size, N) lies among the knots, as a number from 0 to KNOTS - 1; among equal ones at either end."""
+        after = torch.searchsorted(self.knots, x, right=right).clamp(1, self.KNOTS - 1)
+        low, high = self.knots.gather(1, after - 1), self.knots.gather(1, after)
+        gap = high - low
+        return after - 1 + torch.where(gap > 0, ((x - low) / torch.where(gap > 0, gap, 1.0)).clamp(0, 1), float(right))
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """What `forward` made `x` (..., size) of; beyond [-1, 1] the ends of the data."""
+        place = (x.reshape(-1, x.shape[-1]).T.clamp(-1, 1) + 1) / 2 * (self.KNOTS - 1)
+        below = place.long().clamp(max=self.KNOTS - 2)
+        inside = torch.lerp(self.knots.gather(1, below), self.knots.gather(1, below + 1), place - below)
+        return super().inverse(inside.T.reshape(x.shape))
+
+
 class StepScale(nn.Module):
     """Single steps as policies see them: observations as z-scores, actions within [-1, 1]."""
 

@@ -61,8 +61,11 @@ class Transitions:
 
     def batch(self, n: int) -> Transition:
         """`n` transitions, drawn with replacement by the global generator of the data's device."""
+        return self.at(torch.randint(len(self.steps), (n,), device=self.data.device))
+
+    def at(self, i: Tensor) -> Transition:
+        """The transitions of the numbers `i` (B,), from 0 on."""
         data = self.data
-        i = torch.randint(len(self.steps), (n,), device=data.device)
         if len(self.steps) < len(data):
             i = self.steps.index_select(0, i)
         rew, done, at_end = self.numbers.index_select(0, i).unbind(1)
@@ -77,7 +80,7 @@ class Transitions:
         more = {name: data.more[name].index_select(0, i) for name in self.fields}
         batch = Transition(obs, data.act.index_select(0, i), rew, next_obs, done, more)
         if data.pages is not None:
-            data.pages.used(4 * n)
+            data.pages.used(4 * len(i))
         return batch
 
 

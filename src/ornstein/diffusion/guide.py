@@ -4,8 +4,9 @@ A scale or weight may be a tensor (B, 1, ...), so that each sample of a batch ha
 reaches a weight of the energy; samples can be trained through as without a guide.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,6 +71,59 @@ class Free(Guide):
             return null + self.weight * (given - null)
 
         return denoiser if cond is None else guided
+
+
+class Term(NamedTuple):
+    """What a sample should be: as under a condition, (B, C) of the model that samples, or as of another model."""
+
+    of: Tensor | Denoiser
+    weight: Scale = 1.0  # below 0: what it should not be
+
+
+def flat(x: Tensor, level: Level) -> Tensor:
+    """The denoiser of data that may be anything, whose score is 0."""
+    return x / level.alpha
+
+
+@dataclass(frozen=True)
+class Compose(Guide):
+    """Several things at once (AND; NOT where a weight is negative), each learned by itself: scores add up (Liu et al.
+    2022, arXiv:2206.01714; Decision Diffuser, arXiv:2211.15657),
+
+        D = D_ref + sum_i w_i (D_i - D_ref)
+
+    At clean data that is the score of p_ref prod_i (p_i / p_ref)^w_i; with w_i = 1, of Bayes' rule for conditions that
+    are independent given the sample. `reference` is what all have in common: by default the sampling model under the
+    condition that `sample` is given, else under none; `flat` makes it a plain product of models (experts). One term is
+    `Free`. All conditions are one network call, another model is one more.
+
+    The sum is not the score of that product's noised samples, so samples come out wrong, as for `Free`: between two
+    Gaussians that agree too narrow and too far from the reference. `mcmc.Langevin` repairs it.
+    """
+
+    terms: Sequence[Term]
+    reference: Denoiser | None = None
+
+    def ask(self, cond: Tensor | None) -> Tensor | None:
+        mine = [term.of for term in self.terms if isinstance(term.of, Tensor)]
+        if not mine:
+            return cond
+        null = torch.full_like(mine[0], torch.nan) if cond is None else cond
+        return torch.cat(mine if self.reference else [*mine, null])
+
+    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+        count = sum(isinstance(term.of, Tensor) for term in self.terms) + (self.reference is None)
+
+        def guided(x: Tensor, level: Level) -> Tensor:
+            mine = list(denoiser(torch.cat([x] * count), level).chunk(count)) if count else []
+            common = mine.pop() if self.reference is None else self.reference(x, level)
+            total = common
+            for of, weight in self.terms:
+                clean = mine.pop(0) if isinstance(of, Tensor) else of(x, level)
+                total = total + weight * (clean - common)
+            return total
+
+        return guided
 
 
 @dataclass(frozen=True)

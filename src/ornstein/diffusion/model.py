@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion.guide import Guide
+from ornstein.diffusion.mcmc import Langevin
 from ornstein.diffusion.path import GRIDS, Churn, Level, Path, make_path
 from ornstein.diffusion.pin import Pin, identity
 from ornstein.diffusion.process import PROCESSES, process
@@ -176,6 +177,7 @@ class Diffusion(nn.Module):
         project: Callable[[Tensor], Tensor] = identity,
         guess: Tensor | None = None,
         level: float = 1.0,
+        correct: Langevin | None = None,
         watch: Callable[[Tensor], None] | None = None,
     ) -> Tensor:
         """Samples (B, *event) from standard normal noise (B, *event).
@@ -186,6 +188,7 @@ class Diffusion(nn.Module):
             project: maps a clean prediction (B, *event) into the set that samples must lie in; it acts after the clip.
             guess: clean samples (B, *event) to begin with, noised to time `level` (warm start): steps above it are left
                 out.
+            correct: Langevin steps at each noise level, for guides that the reverse steps get wrong.
             watch: sees the sample before each step and at the end.
 
         Raises InputError for a level below that of the last step.
@@ -204,7 +207,9 @@ class Diffusion(nn.Module):
         start = noise * (self.process.spread * heat)
         if guess is not None:
             start = first.alpha * guess + first.sigma * heat * noise
-        return sample(denoise, start, path, SOLVERS[self.recipe.solver][0], known, guide.move, watch)
+        solver = SOLVERS[self.recipe.solver][0]
+        solver = solver if correct is None else correct.around(solver)
+        return sample(denoise, start, path, solver, known, guide.move, watch)
 
     def _asker(self, like: Tensor, cond: Tensor | None, pin: Pin | None) -> Callable[[Tensor, Level], Tensor]:
         """The unguided denoiser along the path, for as many batches end to end as x has more rows than `like`; whatever

@@ -57,6 +57,9 @@ class ToyPoint(World):
         never = torch.zeros(len(self.point), dtype=torch.bool)
         return Step(self.point.clone(), bump(self.point), never, None)
 
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        return torch.full((2,), -REACH), torch.full((2,), REACH)
+
     def frame(self, i: int) -> np.ndarray:
         """The square, as bright as the reward is there, and the point in orange."""
         size = 4 * draw.CELL

@@ -41,6 +41,7 @@ class World(ABC):
 
     limit: int  # steps of an episode
     rate: float = 30.0  # steps a second at which a film of the world looks natural
+    cut: np.ndarray | None = None  # (B,) bool: those done that the world broke off itself; None where it never does
 
     @abstractmethod
     def reset(self, episodes: Sequence[int], seed: int) -> Start:
@@ -50,6 +51,10 @@ class World(ABC):
     @abstractmethod
     def step(self, act: Tensor) -> Step:
         """Act (B, A) in the worlds of the last `reset`."""
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The least and the greatest action, (A,) each. `InputError` where there are none to be known."""
+        raise InputError("this world's actions have no known bounds: expected a world with some, such as Hopper-v5")
 
     def track(self, obs: Tensor, plan: Plan, step: int) -> Tensor:
         """Actions (B, A) that follow `plan` from observations (B, O), `step` steps after it was made."""
@@ -142,15 +147,18 @@ class GymWorld(World):
         self.obs = np.stack(first)  # (B, O)
         self.done = np.zeros(len(first), bool)
         self.success: list[bool | None] = [None] * len(first)
+        self.cut = np.zeros(len(first), bool)
         return Start(torch.from_numpy(self.obs.copy()), None)
 
     def step(self, act: Tensor) -> Step:
         bounded = act.detach().cpu().numpy().astype(np.float64).clip(self.low, self.high)
-        rew = np.zeros(len(self.done), np.float32)
+        rew, broken = np.zeros(len(self.done), np.float32), np.zeros(len(self.done), bool)
         for i in np.flatnonzero(~self.done):
             obs, rew[i], ended, cut, info = self.envs[i].step(bounded[i].astype(self.low.dtype))
             self.obs[i], self.done[i] = _flat(obs), ended or cut
+            broken[i] = cut and not ended
             self.success[i] = info.get("success", info.get("is_success"))
+        self.cut = broken if self.cut is None else self.cut | broken
         told = any(one is not None for one in self.success)
         return Step(
             torch.from_numpy(self.obs.copy()),
@@ -158,6 +166,12 @@ class GymWorld(World):
             torch.from_numpy(self.done.copy()),
             torch.tensor([bool(one) for one in self.success]) if told else None,
         )
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        if not (np.isfinite(self.low).all() and np.isfinite(self.high).all()):
+            name = self.envs[0].spec.id
+            raise InputError(f"environment '{name}' has actions without bounds: expected a Box that is bounded")
+        return torch.from_numpy(self.low).float(), torch.from_numpy(self.high).float()
 
     def frame(self, i: int) -> np.ndarray:
         name, image, reason = self.envs[i].spec.id, None, ""

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from ornstein.contract import Learner, Spec
 from ornstein.errors import InputError, choose
-from ornstein.roles.planners import diffuser
-from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, idql, iql, td3_bc
+from ornstein.roles.planners import decision_diffuser, diffuser
+from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, dipo, idql, iql, td3_bc
+from ornstein.roles.synthesizers import synther
 
 
 class Row(NamedTuple):
@@ -30,6 +31,15 @@ ALGORITHMS: dict[str, Row] = {
     "diffuser_paper": Row(
         "planners", diffuser.Diffuser, diffuser.PAPER, diffuser.PRESETS["diffuser_paper"], "offline",
         "diffuser with the paper's settings, made for days on a GPU",
+    ),
+    "decision_diffuser": Row(
+        "planners", decision_diffuser.DecisionDiffuser, decision_diffuser.Config(), decision_diffuser.PRESETS,
+        "offline", "plan states by denoising under a wanted return or goal, and find the actions between them",
+        paper="decision_diffuser_paper",
+    ),
+    "decision_diffuser_paper": Row(
+        "planners", decision_diffuser.DecisionDiffuser, decision_diffuser.PAPER, {}, "offline",
+        "decision_diffuser with the paper's settings, made for days on a GPU",
     ),
     "bc": Row(
         "policies", bc.BC, bc.Config(), {}, "imitation",
@@ -58,6 +68,22 @@ ALGORITHMS: dict[str, Row] = {
     "idql": Row(
         "policies", idql.IDQL, idql.Config(), idql.PRESETS, "offline",
         "clone the data, and let in-sample critics choose among many actions",
+    ),
+    "synther": Row(
+        "synthesizers", synther.SynthER, synther.Config(), {}, "offline",
+        "invent transitions like the data's by denoising whole rows", paper="synther_paper",
+    ),
+    "synther_paper": Row(
+        "synthesizers", synther.SynthER, synther.PAPER, {}, "offline",
+        "synther with the paper's settings, made for a GPU",
+    ),
+    "dipo": Row(
+        "policies", dipo.DIPO, dipo.Config(), dipo.PRESETS, "online",
+        "move stored actions up Q while acting, and clone them by denoising", paper="dipo_paper",
+    ),
+    "dipo_paper": Row(
+        "policies", dipo.DIPO, dipo.PAPER, dipo.PRESETS, "online",
+        "dipo with the paper's chain of 100 steps",
     ),
 }  # fmt: skip
 

@@ -35,7 +35,8 @@ FORMAT = 1
 MEND = "lower the learning rate (--agent.optim.lr) or clip the gradient (--agent.optim.clip)"
 CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
 WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
-IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled")  # what must agree for a run to be resumed
+# what must agree for a run to be resumed
+IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online")
 KEYS = ("format", "algorithm", "spec", "config", "seed", "task", "versions", "commit")
 
 

@@ -23,13 +23,17 @@ from ornstein.run import checkpoint, groups, jobs, listing, plots, settings, tab
 from ornstein.run.capture import records
 from ornstein.run.collect import collect
 from ornstein.run.compare import compare, summaries
+from ornstein.run.online import online_jobs
 from ornstein.run.options import parser
 from ornstein.run.train import Interrupted
 from ornstein.run.view import show
 
+ONLINE = ("steps", "ratio", "worlds", "capacity")  # options of algorithms that learn while acting
+
 
 def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    choose("algorithm", args.algorithm, ALGORITHMS)
+    learns = ALGORITHMS[choose("algorithm", args.algorithm, ALGORITHMS)].setting == "online"
+    _check_online(args, learns)
     if args.env and args.task:
         raise InputError(f"--env {args.env} with --task {args.task}: expected --env only with --data; leave one out")
     world = task(args.task) if args.task else task(data=args.data, env=args.env)
@@ -44,8 +48,33 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.out and len(args.seed) == 1:
         outs = {args.seed[0]: args.out}
     how = {"resume": args.resume, "device": args.device, "capture": args.capture}
-    jobs.train_jobs(args.algorithm, cfg, world, outs, **how, evaluate_every=args.evaluate_every or 0)
+    how |= {"evaluate_every": args.evaluate_every or 0}
+    if learns:
+        how |= {name: getattr(args, name) for name in ONLINE if getattr(args, name) is not None}
+        online_jobs(args.algorithm, cfg, world, outs, prior=bool(args.data), **how)
+    else:
+        jobs.train_jobs(args.algorithm, cfg, world, outs, **how)
     return 0
+
+
+def _check_online(args: argparse.Namespace, learns: bool) -> None:
+    """Refuse options that mean nothing to an algorithm that learns while acting, or to one that does not."""
+    if learns:
+        if args.steps is None or args.updates is not None:
+            raise InputError(
+                f"{args.algorithm} learns while acting: expected --steps, how many to take, and no --updates, which "
+                "follow from them and --ratio"
+            )
+        if not (args.env or args.task or args.data):
+            raise InputError(f"{args.algorithm} learns while acting: expected a world; name it by --env or --task")
+        return
+    if given := [f"--{name}" for name in ONLINE if getattr(args, name) is not None]:
+        raise InputError(
+            f"{args.algorithm} learns from data, not while acting: expected no {given[0]}; leave it out, or choose one "
+            f"of {', '.join(name for name, row in ALGORITHMS.items() if row.setting == 'online')}"
+        )
+    if not (args.task or args.data):
+        raise InputError("one of the arguments --task --data is required; see `ornstein train --help`")
 
 
 def _settle(args: argparse.Namespace) -> None:
@@ -57,7 +86,7 @@ def _settle(args: argparse.Namespace) -> None:
         raise InputError(
             f"device '{args.device}' cannot be used: expected cpu, or a CUDA device of this machine"
         ) from error
-    records(args.capture, args.device)
+    records(getattr(args, "capture", "off"), args.device)
     if args.threads > (most := max(64, os.cpu_count() or 1)):
         raise InputError(f"--threads is {args.threads}: expected at most {most} on this machine")
     torch.set_num_threads(args.threads)
@@ -147,6 +176,17 @@ def _collect(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
+def _synthesize(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    _settle(args)
+    how = {"rows": args.rows, "batch": args.batch, "seed": args.seed, "apart": args.apart, "resume": args.resume}
+    how |= {"dataset_id": args.id, "device": args.device}
+    found = jobs.synthesize_job(args.run, jobs.task_of(args.run, args.task), args.out, held_out=args.held_out, **how)
+    print(args.out)
+    if found is not None:
+        print(found)
+    return 0
+
+
 def _quickstart(args: argparse.Namespace, rest: Sequence[str]) -> int:
     jobs.quickstart(args.out, args.seed, args.updates)
     return 0
@@ -166,6 +206,7 @@ COMMANDS = {
     "report": _report,
     "data": _data,
     "collect": _collect,
+    "synthesize": _synthesize,
     "list": _list,
 }
 
@@ -191,7 +232,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = _warn
             return _run(argv)
     except Interrupted as stop:
-        more = ["--resume"] if argv[0] in ("train", "distill", "collect") and "--resume" not in argv else []
+        resumed = argv[0] in ("train", "distill", "collect", "synthesize") and "--resume" not in argv
+        more = ["--resume"] if resumed else []
         again = shlex.join([*argv, *more])
         jobs.say(f"interrupted; {stop} is saved. Go on with: ornstein {again}")
         return 130

@@ -52,7 +52,12 @@ def _join(plans: Sequence[Plan]) -> Plan:
 
 
 def asks(agent: Agent) -> Ask:
-    """What a rollout asks of an agent."""
+    """What a rollout asks of an agent. Raises InputError for a learner that does not act."""
+    if not isinstance(agent, Agent):
+        raise InputError(
+            f"{name_of(agent)} does not act: expected a policy or a planner; what it invents, `ornstein synthesize` "
+            "writes, and a policy can be trained on that"
+        )
     return agent.plan if isinstance(agent, Planner) else agent.act
 
 

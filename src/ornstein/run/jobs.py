@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ornstein.contract import Learner
+from ornstein.data.sources import read
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError
@@ -18,9 +19,12 @@ from ornstein.run import checkpoint, report, video
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
 from ornstein.run.report import Report
+from ornstein.run.synthesize import beginning, synthesize
 from ornstein.run.train import finished, teach
+from ornstein.run.trust import Trust, trust
 from ornstein.run.view import show
 
+TRUST = "trust.json"
 QUICK_TASK, QUICK_STEPS = "pointmaze-umaze", 200_000
 
 
@@ -168,6 +172,24 @@ def evaluate_job(
         if not video.agrees(film):
             say(f"played again, episode {film.episode} returned {film.again:.1f}: its film shows what did not count")
     return scored
+
+
+def synthesize_job(
+    run: Path, world: Task, out: Path, *, held_out: str | None = None, seed: int = 0, **how: Any
+) -> Trust | None:
+    """Write what a run's synthesizer invents as a dataset, with a trust report beside it, which is None where the data
+    that it was learned from is not here."""
+    unseen = None if held_out is None else read(held_out).episodes  # before the work is done
+    synthesize(run, world, out, seed=seed, **how)
+    made, info = beginning(out)
+    say("measuring what was invented")
+    try:
+        found = trust(world.episodes(), made, info["env_spec"], unseen, seed)
+    except InputError as error:
+        say(f"no trust report: {error}")
+        return None
+    checkpoint.write(out / TRUST, found.json())
+    return found
 
 
 def quickstart(out: Path, seed: int, updates: int | None) -> None:

@@ -54,9 +54,14 @@ def _places(command: argparse.ArgumentParser) -> None:
 
 def _machine(command: argparse.ArgumentParser) -> None:
     """Options of all that computes."""
+    _processor(command)
+    command.add_argument("--capture", default="auto", metavar="auto|on|off", help="CUDA graphs (default auto: on CUDA)")
+
+
+def _processor(command: argparse.ArgumentParser) -> None:
+    """Where computations run."""
     command.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1, ...")
     command.add_argument("--threads", type=_count, default=1, metavar="N", help="default 1; more pay for wide networks")
-    command.add_argument("--capture", default="auto", metavar="auto|on|off", help="CUDA graphs (default auto: on CUDA)")
 
 
 def _quickstart(commands: Commands) -> None:
@@ -73,11 +78,15 @@ def _train(commands: Commands) -> None:
     )  # fmt: skip
     train.add_argument("-h", "--help", action=_Help, nargs=0, help="show this, and the settings of ALGORITHM")
     train.add_argument("algorithm", metavar="ALGORITHM", help="one of `ornstein list`")
-    source = train.add_mutually_exclusive_group(required=True)
+    source = train.add_mutually_exclusive_group()
     source.add_argument("--task", metavar="NAME", help="one of `ornstein list tasks`")
     source.add_argument("--data", metavar="PATH-OR-MINARI-ID", help="your own: a Minari or D4RL dataset")
     train.add_argument("--env", metavar="ENV_ID", help="Gymnasium environment of --data, if it does not say")
     train.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/ALGORITHM/TASK/SEED)")
+    train.add_argument("--steps", type=_count, metavar="N", help="online: steps to take in the environment")
+    train.add_argument("--ratio", type=float, metavar="R", help="online: updates for each step (default 1)")
+    train.add_argument("--worlds", type=_count, metavar="W", help="online: copies that act at once (default 1)")
+    train.add_argument("--capacity", type=_count, metavar="N", help="online: rows kept to learn from (default 1000000)")
     train.add_argument("--updates", type=_count, metavar="N", help="of the main stage; others keep their share")
     train.add_argument("--seed", type=_seed, nargs="+", default=[0], metavar="N", help="several: one run for each")
     _places(train)
@@ -166,6 +175,21 @@ def _collect(commands: Commands) -> None:
     _machine(collect)
 
 
+def _synthesize(commands: Commands) -> None:
+    made = commands.add_parser("synthesize", help="write data that a trained synthesizer invents", allow_abbrev=False)
+    made.add_argument("run", type=Path, metavar="RUN")
+    made.add_argument("--rows", type=_count, required=True, metavar="N", help="transitions")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="dataset, in Minari's layout")
+    made.add_argument("--batch", type=_count, default=10_000, metavar="B", help="rows at once (default 10000)")
+    made.add_argument("--apart", action="store_true", help="one episode a row: for other programs; slow to write, read")
+    made.add_argument("--held-out", metavar="PATH-OR-ID", help="real data not learned from, to judge by")
+    made.add_argument("--task", metavar="NAME", help="for a run that does not say which it was trained for")
+    made.add_argument("--id", metavar="NAME-v0", help="dataset's id (default: the name of DIR)")
+    made.add_argument("--seed", type=_seed, default=0, metavar="N")
+    made.add_argument("--resume", action="store_true", help="go on with what was interrupted, or begin")
+    _processor(made)
+
+
 def _list(commands: Commands) -> None:
     lists = commands.add_parser("list", help="what there is, by name", allow_abbrev=False)
     lists.add_argument("kind", nargs="?", metavar="KIND", help=" ".join(listing.KINDS))
@@ -176,6 +200,6 @@ def parser() -> Parser:
     top = Parser(prog="ornstein", description="Diffusion models for decision making.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"ornstein {ornstein.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for command in (_quickstart, _train, _distill, _evaluate, _compare, _report, _data, _collect, _list):
+    for command in (_quickstart, _train, _distill, _evaluate, _compare, _report, _data, _collect, _synthesize, _list):
         command(commands)
     return top

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ornstein.contract import Learner, Stage
+from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
 from ornstein.errors import InputError, TrainingError, positive
 from ornstein.run import checkpoint, log
@@ -31,7 +32,8 @@ class Course(NamedTuple):
     """What a learner is to be taught: the names and steps of the stages that `fit` will yield."""
 
     stages: list[tuple[str, int]]
-    fit: Callable[[Episodes], Iterator[Stage]]
+    fit: Callable[[Any], Iterator[Stage]]
+    saving: Callable[[], None] | None = None  # is called before each checkpoint
 
 
 class Interrupted(KeyboardInterrupt):
@@ -40,7 +42,7 @@ class Interrupted(KeyboardInterrupt):
 
 def train(
     agent: L,
-    data: Episodes,
+    data: Episodes | Buffer,
     *,
     out: str | Path | None = None,
     seed: int = 0,
@@ -51,7 +53,7 @@ def train(
     """Teach an agent, in place.
 
     Args:
-        data: episodes on the agent's device.
+        data: episodes on the agent's device; for an algorithm that learns online, a buffer that stays as it is.
         out: the run folder to write; None keeps nothing.
         updates: of the main stage, in place of the configuration's; other stages keep their share.
         resume: go on with the run in `out`; afresh if there is none. On a CPU the weights are bit for bit those of an
@@ -133,7 +135,7 @@ def _interruptible() -> Iterator[threading.Event]:
 
 def teach(
     agent: L,
-    data: Episodes,
+    data: Episodes | Buffer,
     run: Path | None,
     config: dict[str, Any],
     look: Look | None = None,
@@ -153,7 +155,8 @@ def teach(
         progress, tensors = checkpoint.read_checkpoint(run)
     done, base = sum(steps for _, steps in course.stages[: progress.stage]) + progress.step, 0
     with log.Teller(course.stages, done) as teller, _interruptible() as asked:
-        loop = _Loop(agent, run, progress, teller, asked, look, every, partial(Captured, mode=capture, device=device))
+        captured = partial(Captured, mode=capture, device=device)
+        loop = _Loop(agent, run, progress, teller, asked, look, every, captured, course.saving)
         for number, stage in enumerate(_stages(agent, course, data, run, progress, tensors)):
             if number == 0 and run is not None:
                 _open(run, config, done)
@@ -171,7 +174,7 @@ def teach(
 def _stages(
     agent: Learner,
     course: Course,
-    data: Episodes,
+    data: Episodes | Buffer,
     run: Path | None,
     progress: Progress,
     tensors: dict[str, Tensor] | None,
@@ -204,9 +207,10 @@ class _Loop:
         look: Look | None,
         every: int,
         captured: Callable[..., Captured],
+        saving: Callable[[], None] | None,
     ):
         self.agent, self.run, self.progress, self.teller = agent, run, progress, teller
-        self.asked, self.look, self.every, self.captured = asked, look, every, captured
+        self.asked, self.look, self.every, self.captured, self.saving = asked, look, every, captured, saving
         self.device = next((p.device for p in agent.parameters()), torch.device("cpu"))
         self.start = self.saved = time.monotonic()
         self.earlier = progress.seconds
@@ -255,6 +259,8 @@ class _Loop:
 
     def save(self) -> None:
         if self.run is not None:
+            if self.saving is not None:
+                self.saving()
             self.progress.seconds = self.seconds()
             checkpoint.save_checkpoint(self.run, self.agent, self.progress)
             self.saved = time.monotonic()

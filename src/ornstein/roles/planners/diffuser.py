@@ -188,6 +188,7 @@ SLOW |= {"actions": True, "activation": "mish"}
 MAZE = {"stride": 1, "mults": (1, 4, 8), "scale": "minmax", "first_action": 1.0, "penalty": 0.0, "updates": 2_000_000}
 MANY = Recipe("cosine", "x0", solver="ddpm", steps=32, clip=1.0)
 TEN = Recipe("cosine", "x0", solver="ddim", steps=10)
+LIGHT = WALK | {"mults": (1, 2, 2), "model": TEN, "plans": 16, "replan": 4, "guide_inner": 1, "updates": 20_000}
 # As the authors trained locomotion; their mazes are among the presets.
 PAPER = Config(**WALK, **SLOW, mults=(1, 2, 4, 8), model=Recipe("cosine", "x0", 20, solver="ddpm", steps=20))
 
@@ -202,9 +203,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {  # row of the table -> task or
         "pointmaze-umaze": {"horizon": 32, "stride": 4, "updates": 5000},
         "pointmaze-medium": {"horizon": 52, "stride": 5, "updates": 6000},
         "pointmaze-large": {"horizon": 64, "stride": 6, "updates": 8000, "plans": 8, "model": MANY},
-        "hopper": WALK | {"model": TEN},
-        "halfcheetah": WALK | {"horizon": 4, "model": TEN},
-        "walker2d": WALK | {"model": TEN},
+        "hopper-medium-expert-sim": LIGHT | {"guide": 0.0001},
+        "hopper": LIGHT,
+        "halfcheetah": LIGHT | {"horizon": 4, "guide": 0.001},
+        "walker2d": LIGHT,
     },
     "diffuser_paper": {
         "pointmaze-umaze": _maze(128, 64),

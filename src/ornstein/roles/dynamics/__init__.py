@@ -1,0 +1,1 @@
+"""What happens next, and what made it happen?"""

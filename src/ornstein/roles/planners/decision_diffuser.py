@@ -1,0 +1,197 @@
+"""Decision Diffuser (Ajay, Du, Gupta, Tenenbaum, Jaakkola & Agrawal, ICLR 2023, arXiv:2211.15657): denoise states alone
+under what is asked for, and leave the actions to inverse dynamics.
+
+    training: |aim - net(x_t, t, y)|^2 + |inverse(s, s') - a|^2 over windows x of states, the first one known; the label
+              y is withheld from one window in four
+    planning: D = D_null + sum_i w_i (D(y_i) - D_null) from noise of low temperature; a = inverse(s_0, s_1), ...
+
+The label is the return, with 0 and 1 the data's least and greatest; or what the task gives: a `goal` is a state that
+windows end in, anything else a field of the data. Several labels compose: `plan` takes (B, n, size) where it takes
+(B, size), and their weights (B, n) under the name `weight`, below 0 for what is not wanted.
+
+Differs from the authors' code: the label's embedding is added to that of the noise level (theirs stands beside it);
+withheld labels become a learned embedding (theirs zeros); rows past an episode's end carry no loss (theirs are zeros);
+ranks are read off 1025 quantiles (theirs off all data). By default, time is continuous and 10 DDIM steps sample clean
+states, of which several are executed; the table's row `decision_diffuser_paper` restores the paper's released settings.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.contract import Example, Given, Lesson, Metrics, Plan, Planner, Spec, Stage
+from ornstein.data.episodes import Episodes
+from ornstein.data.normalize import MinMax, Quantile
+from ornstein.data.views import Window, Windows
+from ornstein.diffusion.guide import Compose, Term
+from ornstein.diffusion.mcmc import Langevin
+from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.optim import Optim, Stepper, follow, pace, slow
+from ornstein.diffusion.pin import Pin
+from ornstein.errors import InputError, at_least
+from ornstein.networks.unet1d import TemporalUNet
+from ornstein.roles.dynamics.inverse import InverseDynamics
+
+X0_10 = Recipe("cosine", "x0", solver="ddim", steps=10, clip=1.0, init_temperature=0.5)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings. None is filled in from the task when the agent is made."""
+
+    horizon: int | None = None  # rows of a plan; None reaches over the task's horizon
+    stride: int | None = None  # environment steps between two rows; None is 1, or more beyond 128 rows
+    replan: int | None = None  # environment steps between plans, 0 plans once; None is 0 with a goal, else 1
+    updates: int = 20_000
+    batch: int = 64
+    width: int = 32  # channels of the U-Net
+    mults: tuple[int, ...] = (1, 2, 4)  # channels of its levels, in widths
+    activation: Literal["silu", "mish"] = "mish"
+    hidden: tuple[int, ...] = (256, 256)  # of the inverse dynamics
+    discount: float = 0.99  # of returns
+    penalty: float = 0.0  # taken off the reward of an episode's true end (100 in locomotion)
+    best: float | None = None  # the return that counts as 1, with 0 as 0; None takes the data's greatest and least
+    drop: float = 0.25  # share of labels withheld in training
+    target: float = 0.95  # the return to ask for, 1 the best of the data
+    guide: float = 1.2  # how much labels count: 0 ignores them, 1 is the plain conditional model
+    langevin: int = 0  # steps of correction at each noise level, for composed labels; solver ddpm goes with them
+    plans: int = 1  # of which the least surprising is taken
+    ema_rate: float = 0.005
+    ema_every: int = 1  # updates between two averages
+    ema_start: int = 0  # updates before which the average is a plain copy
+    model: Recipe = field(default_factory=lambda: X0_10)
+    optim: Optim = field(default_factory=lambda: Optim(1e-3, cosine=True))
+
+
+def resolve(cfg: Config, spec: Spec) -> Config:
+    """`cfg` with every None but `best` filled in for `spec`. Raises InputError for what does not go together."""
+    at_least(cfg, horizon=2, stride=1, updates=1, batch=1, plans=1, ema_every=1, replan=0, ema_start=0, langevin=0)
+    stride = cfg.stride or (-(-spec.horizon // 128) if spec.tracked and not cfg.horizon else 1)
+    if stride > 1 and not spec.tracked:
+        raise InputError(f"stride={stride}: expected 1 where no world tracks plans; leave it out")
+    if not 0 <= cfg.drop < 1:
+        raise InputError(f"drop is {cfg.drop}: expected a share from 0 to below 1, such as 0.25")
+    if spec.given.get("goal", spec.obs) != spec.obs or spec.agents > 1:
+        raise InputError(
+            f"a goal of {dict(spec.given)} for {spec.agents} agents: expected a whole observation, and one"
+        )
+    replan = (0 if "goal" in spec.given else 1) if cfg.replan is None else cfg.replan
+    return replace(cfg, horizon=cfg.horizon or max(2, -(-spec.horizon // stride)), stride=stride, replan=replan)
+
+
+class DecisionDiffuser(Planner):
+    """Plans states (B, H, O) under labels (B, C); `inverse` finds the actions, unless the world tracks plans."""
+
+    known: Tensor  # (H, O) bool: the first row
+
+    def __init__(self, spec: Spec, cfg: Config = Config()):
+        super().__init__()
+        self.spec, self.cfg = spec, (cfg := resolve(cfg, spec))
+        self.rows, self.stride, self.replan = cfg.horizon or 0, cfg.stride or 0, cfg.replan or 0
+        self.asks, self.candidates = dict(spec.given) or {"return": 1}, cfg.plans
+        self.register_buffer("known", torch.zeros(self.rows, spec.obs, dtype=torch.bool), persistent=False)
+        self.known[0] = True
+        self.scale_obs, self.scale_act, self.scale_ret = Quantile(spec.obs), Quantile(spec.act), MinMax(1)
+        net = TemporalUNet(spec.obs, cfg.width, cfg.mults, cfg.activation, cond=sum(self.asks.values()))
+        self.model, self.inverse = Diffusion(net, cfg.model), InverseDynamics(spec.obs, spec.act, cfg.hidden)
+        self.model_ema, self.inverse_ema = slow(self.model), slow(self.inverse)
+        self.step = Stepper(nn.ModuleList([self.model, self.inverse]), cfg.optim)
+
+    @property
+    def stages(self) -> list[tuple[str, int]]:
+        return [("model", self.cfg.updates)]
+
+    def fit(self, data: Episodes) -> Iterator[Stage]:
+        self.scale_obs.learn(data.obs)
+        self.scale_act.learn(data.act)
+        windows = self.windows(data)
+        self.scale_ret.learn(
+            windows.returns[:, None] if self.cfg.best is None else data.rew.new_tensor([[0.0], [self.cfg.best]])
+        )
+        self.step.over(self.cfg.updates)
+        yield Stage("model", windows, self.update, self.cfg.updates, self.cfg.batch)
+
+    def lessons(self, data: Episodes) -> dict[str, Lesson]:
+        return {"model": Lesson(self.windows(data), self.example, self.cfg.batch)}
+
+    def windows(self, data: Episodes) -> Windows:
+        """Stretches of data as long as a plan, with their labels."""
+        data = replace(data, rew=data.rew - self.cfg.penalty * data.done)
+        fields = [name for name in self.asks if name not in ("goal", "return")]
+        discount, pad = self.cfg.discount if "return" in self.asks else None, "goal" not in self.asks
+        return Windows(data, self.rows, stride=self.stride, pad=pad, discount=discount, fields=fields)
+
+    def example(self, batch: Window) -> Example:
+        """Normalised windows (B, H, O), their labels, of which some are withheld, and what is known of them."""
+        found = {"goal": batch.obs[:, -1], "return": (self.scale_ret(batch.ret[:, None]) + 1) / 2}
+        found |= {name: label[:, 0] for name, label in batch.more.items()}
+        x, cond = self.scale_obs(batch.obs), self.label(found)
+        withheld = torch.rand_like(cond[:, :1]) < self.cfg.drop
+        return Example(x, cond.masked_fill(withheld, torch.nan), Pin(self.known, x))
+
+    def label(self, found: Given) -> Tensor:
+        """What the network is told (..., C) of what is asked for, by name."""
+        return torch.cat([self.scale_obs(found[k]) if k == "goal" else found[k] for k in self.asks], -1)
+
+    def update(self, batch: Window) -> Metrics:
+        """One step of denoising and of inverse dynamics: the errors of real rows."""
+        x, cond, pin = self.example(batch)
+        error = self.model.loss(x, cond, pin) * batch.real[..., None]  # (B, H, O)
+        denoising = error.sum() / (batch.real.sum() * x.shape[-1])
+        acting = self.inverse.loss(x, self.scale_act(batch.act), batch.real)
+        loss = (denoising + acting) / 2
+        self.step(loss)
+        rate = pace(self.step.count, self.cfg.ema_rate, self.cfg.ema_every, self.cfg.ema_start)
+        follow(self.model_ema, self.model, rate)
+        follow(self.inverse_ema, self.inverse, rate)
+        return {"loss": loss.detach(), "denoising": denoising.detach(), "acting": acting.detach()}
+
+    @torch.no_grad()
+    def plan(self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None) -> Plan:
+        n = self.candidates
+        x = torch.zeros(len(obs) * n, *self.known.shape, device=obs.device)
+        x[:, 0] = self.scale_obs(obs).repeat_interleave(n, 0)
+        pin, noise = Pin(self.known, x), torch.randn_like(x)
+        guide, correct = self.asked(obs, given or {}), Langevin(self.cfg.langevin) if self.cfg.langevin else None
+        show = watch and (lambda x: watch(self.scale_obs.inverse(x[::n])))
+        x = self.model_ema.sample(noise, guide=guide, pin=pin, correct=correct, watch=show)
+        value = -self.model_ema.surprise(x, 0.4, pin, draws=2 if n > 1 else 0)
+        value, best = value.unflatten(0, (-1, n)).max(-1)
+        x = x[torch.arange(len(obs), device=x.device) * n + best]  # (B, H, O)
+        states = self.scale_obs.inverse(x)
+        states[:, 0] = obs  # exactly, also where it lies beyond the data
+        act = None if self.spec.tracked else self.scale_act.inverse(self.inverse_ema.along(x))
+        return Plan(states, act, value, self.stride)
+
+    def asked(self, obs: Tensor, given: Given) -> Compose:
+        """The guide to what is asked for, one term for each label."""
+        if "return" in self.asks:
+            given = {"return": obs.new_full((len(obs), 1), self.cfg.target), **given}
+        for name, size in self.asks.items():
+            if name not in given or given[name].dim() not in (2, 3) or given[name].shape[-1] != size:
+                raise InputError(f"plan() was given no {name} of size {size}: expected given={{'{name}': (B, {size})}}")
+        cond = self.label(given)
+        cond = cond if cond.dim() == 3 else cond[:, None]  # (B, labels, C)
+        weight = given.get("weight", torch.full_like(cond[..., 0], self.cfg.guide))
+        each = (part.repeat_interleave(self.candidates, 0).unbind(1) for part in (cond, weight))
+        return Compose([Term(c, w[:, None, None]) for c, w in zip(*each, strict=True)])
+
+
+WALK: dict[str, Any] = {"penalty": 100.0, "replan": 4}
+PAPER = Config(  # as the authors trained hopper-medium-expert
+    horizon=100, updates=1_000_000, width=128, mults=(1, 4, 8), penalty=100.0, best=400.0, target=0.9, ema_every=10,
+    ema_start=2000, optim=Optim(2e-4),
+    model=Recipe("cosine", "eps", 200, solver="ddpm", steps=200, clip=1.0, init_temperature=0.5, noise_temperature=0.5),
+)  # fmt: skip
+PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config
+    "toy-point": {"horizon": 12, "mults": (1,), "updates": 3000, "replan": 4, "discount": 0.9},
+    "pointmaze-umaze": {"horizon": 32, "stride": 4, "updates": 5000},
+    "pointmaze-medium": {"horizon": 52, "stride": 5, "updates": 6000},
+    "pointmaze-large": {"horizon": 64, "stride": 6, "updates": 8000},
+    "hopper": WALK,
+    "halfcheetah": WALK,
+    "walker2d": WALK,
+}

@@ -1,0 +1,181 @@
+"""Long writing in blocks: finished blocks lie in a hidden folder beside the output, each whole; what was interrupted
+goes on behind the last of them. Shared by what collects data and what invents it."""
+
+import json
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import progress as bars
+from rich.console import Console
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ornstein.data.minari import check_episode
+from ornstein.data.minari_write import ID
+from ornstein.envs.recorder import Flat, shortened
+from ornstein.envs.sets import reference_of
+from ornstein.errors import InputError
+from ornstein.run import checkpoint
+
+SETTINGS = "settings.json"
+
+
+def check_id(out: Path, given: str | None) -> str:
+    """The id of a dataset at `out`: the one given, else the folder's name. Raises InputError for what is none."""
+    if given is not None and not ID.fullmatch(given):
+        raise InputError(f"dataset id '{given}': expected letters, digits, - and _, ending in a version (maze-v0)")
+    name = re.sub(r"[^\w-]+", "-", out.absolute().name)
+    return given or (name if ID.fullmatch(name) else f"{name}-v0")
+
+
+def check_finished(out: Path, settings: dict[str, Any], resume: bool, job: str) -> None:
+    """Refuses an output that exists, unless it is this very dataset and one goes on."""
+    if not resume:
+        raise InputError(f"output {out} exists already: expected a new folder; choose another --out, or remove it")
+    try:
+        made = json.loads((out / "data" / "metadata.json").read_text())[job]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"cannot resume {out}: it is not what `ornstein {job}` wrote; choose another --out") from None
+    _check_same(out, made, settings)
+
+
+def _check_same(where: Path, made: Any, settings: dict[str, Any]) -> None:
+    for key in settings | made:
+        if made.get(key) != settings.get(key):
+            raise InputError(
+                f"cannot resume {where}: {key} is {settings.get(key)!r}, expected {made.get(key)!r}; use the same "
+                "settings, or another --out"
+            )
+
+
+def references(env: str) -> dict[str, Any]:
+    """What the metadata say of the returns worth 0 and 100 points in an environment, where they are known."""
+    row = reference_of(env)
+    return {"ref_min_score": row.low, "ref_max_score": row.high, "ref_name": row.name} if row else {}
+
+
+class Parts:
+    """The finished blocks beside an output: one safetensors file each, with returns and lengths in its header."""
+
+    def __init__(self, out: Path, settings: dict[str, Any], resume: bool) -> None:
+        """Those beside `out`; raises InputError unless they were made with the same settings, and `resume` is said."""
+        self.folder = out.parent / f".{out.name}-parts"
+        self.first: Flat | None = None  # what all episodes must be like
+        self.count = sum(1 for _ in self.blocks())
+        told = self.folder / SETTINGS
+        self.new: tuple[Path, dict[str, Any]] | None = None  # settings still to be written
+        if told.exists() and not resume:
+            raise InputError(
+                f"{self.folder} holds what was interrupted: go on with --resume, or remove that folder first"
+            )
+        if told.exists():
+            try:
+                made = dict(json.loads(told.read_text()))
+            except (OSError, ValueError, TypeError) as error:
+                raise InputError(f"cannot resume {out}: {told} cannot be read; remove {self.folder}") from error
+            _check_same(out, made, json.loads(json.dumps(settings)))
+            return
+        near = next(place for place in out.absolute().parents if place.exists())
+        if not near.is_dir() or not os.access(near, os.W_OK):
+            raise InputError(f"cannot write to {near}: expected a folder; choose another --out")
+        self.new = told, settings
+
+    def _begin(self) -> None:
+        """Make the folder, with the settings in it."""
+        if self.new is None:
+            return
+        told, settings = self.new
+        self.folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.write(told, json.dumps(settings, indent=1))
+        self.new = None
+
+    def blocks(self) -> Iterator[Path]:
+        """The files, in order."""
+        number = 0
+        while (path := self._path(number)).exists():
+            yield path
+            number += 1
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:05}.safetensors"
+
+    def rows(self) -> list[tuple[float, int]]:
+        """(return, steps) of every episode so far."""
+        return [(float(r), int(n)) for path in self.blocks() for r, n in self._header(path)]
+
+    def write(self, episodes: list[Flat]) -> list[tuple[float, int]]:
+        """Add a block; (return, steps) of its episodes."""
+        for columns in episodes:
+            self.first = columns if self.first is None else self.first
+            check_episode("an episode", columns, self.first)
+        self._begin()
+        rows = [(float(columns["rewards"].sum()), len(columns["actions"])) for columns in episodes]
+        solid = np.ascontiguousarray  # views would be written as what lies around them
+        arrays = {f"{i}/{name}": solid(array) for i, columns in enumerate(episodes) for name, array in columns.items()}
+        checkpoint.write(self._path(self.count), save(arrays, {"episodes": json.dumps(rows)}))
+        self.count += 1
+        return rows
+
+    def episodes(self, steps: int | None) -> Iterator[Flat]:
+        """All episodes, one block in memory at a time, cut after `steps`."""
+        left = steps or math.inf
+        for path in self.blocks():
+            with safe_open(path, framework="numpy") as file:
+                names = list(file.keys())
+                for i in range(len(self._header(path))):
+                    if left <= 0:
+                        return
+                    mine = [name for name in names if name.startswith(f"{i}/")]
+                    columns = {name.partition("/")[2]: file.get_tensor(name) for name in mine}
+                    columns = shortened(columns, int(min(left, len(columns["actions"]))))
+                    left -= len(columns["actions"])
+                    yield columns
+
+    def _header(self, path: Path) -> list[list[float]]:
+        try:
+            with safe_open(path, framework="numpy") as file:
+                return list(json.loads(file.metadata()["episodes"]))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} cannot be read ({error}): remove {self.folder} and begin again") from error
+
+
+class Telling:
+    """Shows how far a job is, on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self, unit: str, total: int, verb: str = "collecting") -> None:
+        """`unit` is what is counted, up to `total`; `verb` says what is done."""
+        self.verb = verb
+        self.unit, self.total, self.told, self.begun = unit, total, time.monotonic(), time.monotonic()
+        self.first: int | None = None
+        console = Console(stderr=True)
+        columns = [bars.TextColumn(verb), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TextColumn(unit)]
+        self.bar = bars.Progress(*columns, bars.TimeRemainingColumn(), console=console) if console.is_terminal else None
+        self.line = self.bar.add_task("", total=total) if self.bar else None
+
+    def __enter__(self) -> "Telling":
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def tell(self, done: int) -> None:
+        """`done` of the total are behind us."""
+        now, done = time.monotonic(), min(done, self.total)
+        self.first = done if self.first is None else self.first
+        if self.bar and self.line is not None:
+            self.bar.update(self.line, completed=done)
+        elif now - self.told >= 10 or done == self.total:
+            self.told = now
+            rate = (done - self.first) / max(now - self.begun, 1e-9)
+            text = f"{self.verb}: {done:,} of {self.total:,} {self.unit}, {rate:,.1f}/s"
+            print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,140 @@
+"""Writing what a synthesizer invents as a dataset in Minari's layout, in a memory that does not grow with it.
+
+Rows are drawn in blocks, as `collect` makes episodes, and a block follows from the seed and its number alone. Invented
+transitions do not follow one another. Single episodes of one step would say so, but HDF5 needs a group for each: 15
+minutes a million to write, 35 to read, where one group for a block takes a second. So a block is one group in which
+every step ends (true end, or cut), and the infos hold what each led to.
+"""
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ornstein.contract import Synthesizer
+from ornstein.data.build import Builder, Memory
+from ornstein.data.episodes import Episodes
+from ornstein.data.minari import NEXT, read_minari
+from ornstein.data.sources import write_minari
+from ornstein.data.views import Transition
+from ornstein.envs.recorder import Flat, nested
+from ornstein.envs.task import Task
+from ornstein.envs.vector import env_spec
+from ornstein.errors import InputError, positive
+from ornstein.run import checkpoint
+from ornstein.run.behaviour import randomness
+from ornstein.run.log import refused
+from ornstein.run.parts import Parts, Telling, check_finished, check_id, references
+from ornstein.run.train import Interrupted
+
+BATCH = 10_000
+LOOKED = 100_000  # rows of a dataset that are enough to judge it
+
+
+def synthesize(
+    run: str | Path,
+    world: Task,
+    out: str | Path,
+    *,
+    rows: int,
+    batch: int = BATCH,
+    seed: int = 0,
+    apart: bool = False,
+    resume: bool = False,
+    dataset_id: str | None = None,
+    device: str = "cpu",
+) -> Path:
+    """Write `rows` transitions that the synthesizer of a run folder invents as a new dataset; its folder.
+
+    Args:
+        world: what the run was trained for; the dataset will name its environment.
+        batch: rows drawn at once. The same rows come for the same `seed` and `batch`, however many there are.
+        apart: each row becomes an episode of its own, as programs need that take the next row for what followed; slow
+            to write and to read.
+        resume: go on with what was interrupted; begin if nothing was.
+        dataset_id: ends in a version; by default the name of `out`, with -v0.
+
+    Raises:
+        InputError: a run that invents nothing; a folder that exists.
+        Interrupted: SIGINT; finished blocks are kept.
+    """
+    run, out = Path(run), Path(out)
+    positive("rows", rows), positive("batch", batch)
+    name = check_id(out, dataset_id)
+    learner, config = checkpoint.load(run), checkpoint.read_config(run)
+    if not isinstance(learner, Synthesizer):
+        raise InputError(
+            f"{run} holds {config['algorithm']}, which invents no data: expected a synthesizer, such as synther"
+        )
+    spec, weights = _spec(world), hashlib.sha256((run / checkpoint.WEIGHTS).read_bytes()).hexdigest()
+    settings = {"run": str(run), "weights_sha256": weights, "algorithm": config["algorithm"], "rows": rows}
+    settings |= {"batch": batch, "seed": seed, "apart": apart, "dataset_id": name}
+    if out.exists():
+        check_finished(out, settings, resume, "synthesize")
+        return out
+    parts = Parts(out, settings, resume)
+    try:
+        _draw(parts, learner.to(device), rows, batch, seed)
+        info = {"algorithm_name": config["algorithm"], "synthesize": settings, "learned_from": config["task"]}
+        info |= {"next_observation": "in infos, for each step"} if not apart else {}
+        info |= references(spec["id"]) if spec else {}
+        found = (nested(episode) for block in parts.episodes(rows) for episode in _laid(block, apart))
+        write_minari(out, found, env_spec=spec, dataset_id=name, info=info)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"what was invented for {out} ({len(parts.rows()) * batch:,} rows)") from stop
+    except OSError as error:
+        raise refused(out, error) from error
+    shutil.rmtree(parts.folder)
+    return out
+
+
+def _spec(world: Task) -> dict[str, Any] | None:
+    """Gymnasium's EnvSpec of a task's environment; None, and a warning, where it is no Gymnasium environment."""
+    try:
+        return dict(json.loads(env_spec(world.source.get("env") or world.env).to_json()))
+    except (InputError, ValueError, TypeError):
+        warnings.warn(f"the dataset will not say its environment: {world.env} is none of Gymnasium's", stacklevel=3)
+        return None
+
+
+def _draw(parts: Parts, learner: Synthesizer, rows: int, batch: int, seed: int) -> None:
+    """Draw the blocks that are lacking."""
+    with Telling("rows", rows, "inventing") as telling:
+        telling.tell(parts.count * batch)
+        while parts.count * batch < rows:
+            with randomness(seed, parts.count), torch.no_grad():
+                parts.write([block(learner.sample(batch))])
+            telling.tell(parts.count * batch)
+
+
+def block(made: Transition) -> Flat:
+    """Transitions as the columns of one stored episode, in which every step ends."""
+    obs, act, rew, after, done = (value.cpu().numpy() for value in made[:5])
+    ended = done > 0.5
+    found = {"observations": np.concatenate([obs, after[-1:]]), "actions": act, "rewards": rew}
+    return found | {"terminations": ended, "truncations": ~ended, NEXT: after}
+
+
+def _laid(columns: Flat, apart: bool) -> Iterator[Flat]:
+    """The episodes that a block is stored as."""
+    obs, after = columns["observations"].copy(), columns[NEXT]
+    if not apart:
+        obs[-1] = after[-1]
+        yield {**columns, "observations": obs}
+        return
+    plain = {name: rows for name, rows in columns.items() if name not in ("observations", NEXT)}
+    for i in range(len(after)):
+        yield {"observations": np.stack([obs[i], after[i]])} | {name: rows[i : i + 1] for name, rows in plain.items()}
+
+
+def beginning(out: Path, rows: int = LOOKED) -> tuple[Episodes, dict[str, Any]]:
+    """The first rows of what was written, which are as good as any, and its metadata."""
+    build = Builder(Memory())
+    info = read_minari(out / "data", build, most=rows)
+    return build.episodes(), info
