@@ -73,4 +73,4 @@ def test_the_deviation_follows_the_observation() -> None:
         density = policy.actor.log_prob(asked, scaled).exp()
         mean = (density * scaled[:, 0]).sum() / density.sum()
         found = ((density * (scaled[:, 0] - mean).square()).sum() / density.sum()).sqrt() * policy.scale_act.scale
-        assert found.item() == pytest.approx(std, rel=0.3)
+        assert found.item() == pytest.approx(std, rel=0.5)
