@@ -143,7 +143,7 @@ def diffuser_shipped(at: Setting) -> Works:
     batch = Window(
         at.randn(b, rows, s["obs"]), at.randn(b, rows, b_act), torch.ones(b, rows, dtype=torch.bool), at.randn(b)
     )
-    batch = Window(*(part.to(at.device) for part in batch))
+    batch = Window(*(part.to(at.device) for part in batch[:4]))
     obs, given = at.randn(1, s["obs"]), {"goal": at.randn(1, s["obs"])} if maze else None
     note = f"{rows} rows, multipliers {cfg.mults}, {cfg.activation}, {cfg.model.steps} steps of {cfg.model.solver}"
     calls, params = cfg.model.steps, size(many.model)

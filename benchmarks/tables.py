@@ -112,7 +112,7 @@ def beside() -> str:
     for data in SETS:
         for row in YARDSTICKS:
             mine, theirs = _scores(row, data), _scores(f"d3rlpy_{row}", data)
-            if not theirs:
+            if not mine or not theirs:
                 continue
             took = [f"{sum(run['train_seconds'] for run in runs) / len(runs) / 60:.1f}" for runs in (mine, theirs)]
             lines.append("| " + " | ".join((f"{data}-sim", f"`{row}`", _mean(mine), _mean(theirs), *took)) + " |")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import Mlp, guides
 from torch import Tensor, nn
 
+from oracles import Mlp, guides
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.path import Churn
 from ornstein.diffusion.pin import Pin

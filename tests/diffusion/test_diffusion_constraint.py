@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from oracles import gaussian, ideal
 from torch import Tensor, nn
 
+from oracles import gaussian, ideal
 from ornstein.diffusion.constraint import ball, box, every, half_space, only
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.pin import Pin

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from oracles import NAMES, PROCESSES, gaussian, ideal, order
 from torch import Tensor, nn
 
+from oracles import NAMES, PROCESSES, gaussian, ideal, order
 from ornstein.diffusion import distill
 from ornstein.diffusion.distill import (
     consistency_loss,

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from oracles import gaussian, ideal
 from torch import Tensor, nn
 
+from oracles import gaussian, ideal
 from ornstein.diffusion.energy import contrastive_energy_loss
 from ornstein.diffusion.guide import Lean
 from ornstein.diffusion.model import Diffusion, Recipe

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from oracles import MIXTURE, affine, gaussian, golden_path, ideal
 from torch import Tensor, nn
 
+from oracles import MIXTURE, affine, gaussian, golden_path, ideal
 from ornstein.diffusion.guide import Climb, Compose, Free, Guide, Lean, PlugIn, Term, Together, Within, flat
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.path import Level, Path, make_path

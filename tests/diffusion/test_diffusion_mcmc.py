@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from oracles import Mixture, affine, gaussian, ideal
 from torch import Tensor
 
+from oracles import Mixture, affine, gaussian, ideal
 from ornstein.diffusion.guide import Compose, Denoiser, Term, flat
 from ornstein.diffusion.mcmc import Langevin, metropolis
 from ornstein.diffusion.model import Recipe

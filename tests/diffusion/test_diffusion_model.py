@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracles import NAMES, PROCESSES, Mlp, gaussian, guides, ideal
 
 import ornstein
+from oracles import NAMES, PROCESSES, Mlp, gaussian, guides, ideal
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper
 from ornstein.diffusion.path import Churn

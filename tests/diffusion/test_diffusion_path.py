@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from oracles import NAMES, PROCESSES, golden_path
 from torch import Tensor
 
+from oracles import NAMES, PROCESSES, golden_path
 from ornstein.diffusion.path import GRIDS, Churn, Path, make_path, path_through
 from ornstein.diffusion.process import process
 from ornstein.errors import InputError

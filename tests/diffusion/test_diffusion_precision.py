@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from oracles import MIXTURE, Mlp
 from torch import Tensor
 
+from oracles import MIXTURE, Mlp
 from ornstein.diffusion import model as module
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper

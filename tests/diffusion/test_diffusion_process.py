@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from oracles import NAMES, PROCESSES
 
+from oracles import NAMES, PROCESSES
 from ornstein.diffusion.process import VE, Cosine, Flow, Karras, Linear, Process, SubVP, Table, process
 from ornstein.errors import InputError
 

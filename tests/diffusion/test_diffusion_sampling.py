@@ -9,9 +9,9 @@ from itertools import product
 
 import pytest
 import torch
-from oracles import MIXTURE, NAMES, PROCESSES, affine, both, consistency, gaussian, ideal, solve
 from torch import Tensor
 
+from oracles import MIXTURE, NAMES, PROCESSES, affine, both, consistency, gaussian, ideal, solve
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.path import GRIDS, Churn, make_path
 from ornstein.diffusion.process import process

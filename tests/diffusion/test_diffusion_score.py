@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from oracles import MIXTURE, NAMES, PROCESSES, Mixture, gaussian, golden_path, ideal
 from torch import Tensor
 
+from oracles import MIXTURE, NAMES, PROCESSES, Mixture, gaussian, golden_path, ideal
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.target import TARGETS

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import MIXTURE, Oracle, both, gaussian, golden_path, ideal, order, solve
 from torch import Tensor
 
+from oracles import MIXTURE, Oracle, both, gaussian, golden_path, ideal, order, solve
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.path import GRIDS, Churn, Path, make_path, path_through
 from ornstein.diffusion.process import Linear, process

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import NAMES, PROCESSES, affine, consistency, gaussian, golden_path, ideal, order, solve
 from torch import Tensor
 
+from oracles import NAMES, PROCESSES, affine, consistency, gaussian, golden_path, ideal, order, solve
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.path import Churn, Path, make_path, path_through
 from ornstein.diffusion.process import Linear, process

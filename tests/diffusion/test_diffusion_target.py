@@ -5,9 +5,9 @@ from functools import cache
 
 import pytest
 import torch
-from oracles import NAMES, PROCESSES, gaussian, ideal
 from torch import Tensor
 
+from oracles import NAMES, PROCESSES, gaussian, ideal
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.process import process
 from ornstein.diffusion.target import TARGETS, WEIGHTS, edm

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from oracles import MIXTURE, NAMES, PROCESSES, affine, both, gaussian, ideal, solve
 from torch import Tensor
 
+from oracles import MIXTURE, NAMES, PROCESSES, affine, both, gaussian, ideal, solve
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.path import Churn
 from ornstein.diffusion.pin import Pin

@@ -237,3 +237,15 @@ def test_refusals(tmp_path, umaze, hook):
         task("toy-point").worlds(0)
     with pytest.raises(InputError, match="no protocol 'goals'"):
         task("toy-point").worlds(1, "goals")
+
+
+@pytest.mark.parametrize(
+    ("made", "kinds"),
+    [
+        ({"name": "hopper-medium-sim"}, ("hopper-medium-sim", "hopper-medium", "hopper", "hopper")),
+        ({"name": "walker2d-medium-replay-v2"}, ("walker2d-medium-replay-v2", "walker2d-medium-replay", "walker2d")),
+        ({"env": "PointMaze_UMaze-v3"}, ("PointMaze_UMaze-v3", "PointMaze_UMaze", "pointmaze_umaze", "pointmaze")),
+    ],
+)
+def test_presets_may_be_named_after_set_world_and_family(made: dict, kinds: tuple[str, ...]) -> None:
+    assert task(**made).kinds[: len(kinds)] == kinds

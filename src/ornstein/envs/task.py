@@ -1,5 +1,6 @@
 """What a task is: a world, the data to learn from, what is asked of an agent, and the scores to compare with."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,9 +77,11 @@ class Task:
         return self.worlds(n, protocol).reset(range(n), seed)
 
     @property
-    def kinds(self) -> tuple[str, str]:
-        """What presets may be named after: this task, or its kind of world, such as `hopper`."""
-        return self.name, self.env.split("/")[-1].split("-")[0].lower()
+    def kinds(self) -> tuple[str, ...]:
+        """What presets may be named after, the nearest first: this task, the set that it is over whoever made it
+        (`hopper-medium` of `hopper-medium-sim`), its world, or the family of that (`antmaze`)."""
+        world = self.env.split("/")[-1].split("-")[0].lower()
+        return self.name, re.sub(r"(-(sim|minari|own|v\d+))+$", "", self.name), world, world.split("_")[0]
 
     def scene(self) -> dict[str, Any] | None:
         """What a picture needs: rows of the map (1 is a wall) and the width of a cell in metres, for mazes."""

@@ -24,19 +24,23 @@ class Actor(nn.Module):
 
 
 class GaussianActor(nn.Module):
-    """obs (B, obs) -> the mean (B, act) of a Gaussian over actions, within [-1, 1]; its deviation is learned for each
-    dimension, the same for all observations, as in IQL (Kostrikov et al. 2022, arXiv:2110.06169, appendix B)."""
+    """obs (B, obs) -> the mean (B, act) of a Gaussian over actions, within [-1, 1]. Its deviation is learned for each
+    dimension: the same for all observations, as in IQL (Kostrikov et al. 2022, arXiv:2110.06169, appendix B), or, if
+    `seen`, by a second last layer."""
 
-    def __init__(self, obs: int, act: int, hidden: Sequence[int] = (256, 256)):
+    def __init__(self, obs: int, act: int, hidden: Sequence[int] = (256, 256), seen: bool = False):
         super().__init__()
         self.mean = Actor(obs, act, hidden)
         self.log_std = nn.Parameter(torch.zeros(act))
+        self.spread = nn.Linear(hidden[-1], act) if seen else None
 
     def forward(self, obs: Tensor) -> Tensor:
         return self.mean(obs)
 
     def log_prob(self, obs: Tensor, act: Tensor) -> Tensor:
         """The log-density (B,) of actions (B, act). Deviations are held within e^-5 and e^2."""
-        log_std = self.log_std.clamp(-5.0, 2.0)
-        error = (act - self.mean(obs)) * torch.exp(-log_std)
+        h = self.mean.net[:-2](obs)
+        log_std = self.log_std if self.spread is None else self.log_std + self.spread(h)
+        log_std = log_std.clamp(-5.0, 2.0)
+        error = (act - self.mean.net[-2:](h)) * torch.exp(-log_std)
         return -(0.5 * error.square() + log_std).sum(-1) - 0.5 * math.log(2 * math.pi) * act.shape[-1]

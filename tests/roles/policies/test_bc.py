@@ -59,3 +59,18 @@ def test_of_two_modes_it_takes_the_empty_middle() -> None:
 def test_a_goal_is_refused() -> None:
     with pytest.raises(InputError, match="takes only observations, the task gives a goal"):
         BC(GOAL)
+
+
+def test_the_deviation_follows_the_observation() -> None:
+    """Of actions that are exact at one observation and noisy at another."""
+    torch.manual_seed(0)
+    obs = torch.where(torch.rand(2000, 1) < 0.5, -1.0, 1.0)
+    act = torch.where(obs > 0, 0.4, 0.02) * torch.randn(2000, 1)
+    policy = cloned(act, obs)
+    scaled = torch.linspace(-1, 1, 2001)[:, None]
+    for seen, std in ((-1.0, 0.02), (1.0, 0.4)):
+        asked = policy.scale.obs(torch.full((2001, 1), seen))
+        density = policy.actor.log_prob(asked, scaled).exp()
+        mean = (density * scaled[:, 0]).sum() / density.sum()
+        found = ((density * (scaled[:, 0] - mean).square()).sum() / density.sum()).sqrt() * policy.scale.act.scale
+        assert found.item() == pytest.approx(std, rel=0.5)

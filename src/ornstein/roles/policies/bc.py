@@ -1,8 +1,9 @@
 """Gaussian behaviour cloning, a yardstick without diffusion: the data's action as a Gaussian around a network's output.
 
-    loss = -log N(a; mean(s), std)
+    loss = -log N(a; mean(s), std(s))
 
-It acts by the mean. Where the data has several good actions, their mean may be none: that is what it is to show.
+It acts by the mean. Where the data has several good actions, their mean may be none: that is what it is to show. That
+the deviation depends on the observation matters: where the data's actions are exact, errors then count more.
 """
 
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ class BC(Agent):
         super().__init__()
         self.spec, self.cfg = takes_nothing(spec, "bc"), cfg
         self.scale = StepScale(spec.obs, spec.act)
-        self.actor = GaussianActor(spec.obs, spec.act, cfg.hidden)
+        self.actor = GaussianActor(spec.obs, spec.act, cfg.hidden, seen=True)
         self.step_actor = Stepper(self.actor, cfg.optim)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
