@@ -77,7 +77,7 @@ class DiffusionBC(Agent):
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
         n = self.cfg.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
-        x = self.model_ema.sample(torch.randn(len(seen), self.spec.act, device=seen.device), seen)
+        x = self.model_ema.sample(torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device), seen)
         lowest = torch.full((), self.model_ema.path[-2].t, device=seen.device)
         for _ in range(self.cfg.extra):
             x = self.model_ema.denoise(x, lowest, seen)

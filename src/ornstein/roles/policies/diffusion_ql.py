@@ -104,7 +104,7 @@ class DiffusionQL(Agent):
 
     def propose(self, model: Diffusion, obs: Tensor) -> Tensor:
         """One normalised action (B, A) for each obs (B, O)."""
-        return model.sample(torch.randn(len(obs), self.spec.act, device=obs.device), obs)
+        return model.sample(torch.randn(len(obs), self.spec.act, dtype=obs.dtype, device=obs.device), obs)
 
     @torch.no_grad()
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:

@@ -92,7 +92,7 @@ class IDQL(Agent):
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
         n = self.cfg.choice.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
-        act = self.model_ema.sample(torch.randn(len(seen), self.spec.act, device=seen.device), seen)
+        act = self.model_ema.sample(torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device), seen)
         worth = self.critics.worth(seen, act)
         if self.cfg.weigh == "implicit":
             worth = torch.where(worth < self.critics.v(seen)[0], 1 - self.cfg.tau, self.cfg.tau).log()
