@@ -102,9 +102,10 @@ class Learner(nn.Module, ABC):
     cfg: Any
 
     @property
-    @abstractmethod
     def stages(self) -> list[tuple[str, int]]:
-        """(name, steps) of every stage that `fit` will yield, known beforehand."""
+        """(name, steps) of every stage that `fit` will yield, known beforehand: one of `cfg.updates` steps, unless an
+        algorithm says otherwise."""
+        return [("fit", self.cfg.updates)]
 
     @abstractmethod
     def fit(self, data: Episodes) -> Iterator[Stage]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from ornstein.data.episodes import Episodes
+from ornstein.data.views import Transition
 from ornstein.errors import InputError, positive
 
 CONSTANT = 1e-6  # a spread below this part of a dimension's size is rounding, not signal
@@ -80,3 +82,21 @@ class MinMax(Scale):
     def measure(self, blocks: Blocks, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Middle and half width of the range."""
         return (low + high) / 2, (high - low) / 2
+
+
+class StepScale(nn.Module):
+    """Single steps as policies see them: observations as z-scores, actions within [-1, 1]."""
+
+    def __init__(self, obs: int, act: int) -> None:
+        """The sizes of both."""
+        super().__init__()
+        self.obs, self.act = ZScore(obs), MinMax(act)
+
+    def learn(self, data: Episodes) -> None:
+        """Measure the data."""
+        self.obs.learn(data.obs)
+        self.act.learn(data.act)
+
+    def forward(self, batch: Transition) -> Transition:
+        """The batch with its observations and actions scaled."""
+        return batch._replace(obs=self.obs(batch.obs), act=self.act(batch.act), next_obs=self.obs(batch.next_obs))

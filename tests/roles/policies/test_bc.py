@@ -69,8 +69,8 @@ def test_the_deviation_follows_the_observation() -> None:
     policy = cloned(act, obs)
     scaled = torch.linspace(-1, 1, 2001)[:, None]
     for seen, std in ((-1.0, 0.02), (1.0, 0.4)):
-        asked = policy.scale_obs(torch.full((2001, 1), seen))
+        asked = policy.scale.obs(torch.full((2001, 1), seen))
         density = policy.actor.log_prob(asked, scaled).exp()
         mean = (density * scaled[:, 0]).sum() / density.sum()
-        found = ((density * (scaled[:, 0] - mean).square()).sum() / density.sum()).sqrt() * policy.scale_act.scale
+        found = ((density * (scaled[:, 0] - mean).square()).sum() / density.sum()).sqrt() * policy.scale.act.scale
         assert found.item() == pytest.approx(std, rel=0.5)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ornstein.contract import Agent, Given, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
-from ornstein.data.normalize import MinMax, ZScore
+from ornstein.data.normalize import StepScale
 from ornstein.data.views import Transition, Transitions
 from ornstein.diffusion.optim import Optim, Stepper
 from ornstein.networks.actor import GaussianActor
@@ -36,26 +36,22 @@ class BC(Agent):
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__()
         self.spec, self.cfg = takes_nothing(spec, "bc"), cfg
-        self.scale_obs, self.scale_act = ZScore(spec.obs), MinMax(spec.act)
+        self.scale = StepScale(spec.obs, spec.act)
         self.actor = GaussianActor(spec.obs, spec.act, cfg.hidden, seen=True)
         self.step_actor = Stepper(self.actor, cfg.optim)
 
-    @property
-    def stages(self) -> list[tuple[str, int]]:
-        return [("fit", self.cfg.updates)]
-
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(data.obs)
-        self.scale_act.learn(data.act)
+        self.scale.learn(data)
         self.step_actor.over(self.cfg.updates)
         yield Stage("fit", Transitions(data), self.update, self.cfg.updates, self.cfg.batch)
 
     def update(self, batch: Transition) -> Metrics:
         """One step up the likelihood of the data's actions."""
-        loss = -self.actor.log_prob(self.scale_obs(batch.obs), self.scale_act(batch.act)).mean()
+        seen = self.scale(batch)
+        loss = -self.actor.log_prob(seen.obs, seen.act).mean()
         self.step_actor(loss)
         return {"loss": loss.detach()}
 
     @torch.no_grad()
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        return self.scale_act.inverse(self.actor(self.scale_obs(obs[:, -1])))[:, None]
+        return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]

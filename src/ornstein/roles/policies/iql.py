@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ornstein.contract import Agent, Given, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
-from ornstein.data.normalize import MinMax, ZScore
+from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import scaled_rewards
 from ornstein.data.views import Transition, Transitions
 from ornstein.diffusion.optim import Optim, Stepper
@@ -48,18 +48,13 @@ class IQL(Agent):
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__()
         self.spec, self.cfg = takes_nothing(spec, "iql"), cfg
-        self.scale_obs, self.scale_act = ZScore(spec.obs), MinMax(spec.act)
+        self.scale = StepScale(spec.obs, spec.act)
         self.actor = GaussianActor(spec.obs, spec.act, cfg.hidden)
         self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden)
         self.step_actor, self.step_critics = Stepper(self.actor, cfg.actor), Stepper(self.critics, cfg.critic)
 
-    @property
-    def stages(self) -> list[tuple[str, int]]:
-        return [("fit", self.cfg.updates)]
-
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(data.obs)
-        self.scale_act.learn(data.act)
+        self.scale.learn(data)
         self.step_actor.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
         view = Transitions(scaled_rewards(data, self.cfg.reward))
@@ -67,19 +62,18 @@ class IQL(Agent):
 
     def update(self, batch: Transition) -> Metrics:
         """One step of the critics and one of the policy."""
-        obs, act = self.scale_obs(batch.obs), self.scale_act(batch.act)
-        batch = batch._replace(obs=obs, act=act, next_obs=self.scale_obs(batch.next_obs))
+        batch = self.scale(batch)
         value, q, advantage = self.critics.losses(batch)
         self.step_critics(value + q)
         self.critics.follow(self.cfg.target_rate)
         weight = (self.cfg.beta * advantage).exp().clamp(max=self.cfg.most)  # (B,)
-        actor = -(weight * self.actor.log_prob(obs, act)).mean()
+        actor = -(weight * self.actor.log_prob(batch.obs, batch.act)).mean()
         self.step_actor(actor)
         return {"loss": (value + q).detach(), "value": value.detach(), "actor": actor.detach()}
 
     @torch.no_grad()
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        return self.scale_act.inverse(self.actor(self.scale_obs(obs[:, -1])))[:, None]
+        return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]
 
 
 PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config (appendix B of the paper)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ornstein.contract import Agent, Given, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
-from ornstein.data.normalize import MinMax, ZScore
+from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import scaled_rewards
 from ornstein.data.views import Transition, Transitions
 from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, slow
@@ -50,7 +50,7 @@ class TD3BC(Agent):
         super().__init__()
         at_least(cfg, delay=1)
         self.spec, self.cfg = takes_nothing(spec, "td3_bc"), cfg
-        self.scale_obs, self.scale_act = ZScore(spec.obs), MinMax(spec.act)
+        self.scale = StepScale(spec.obs, spec.act)
         self.actor = Actor(spec.obs, spec.act, cfg.hidden)
         self.critic = Critics(spec.obs, spec.act, hidden=cfg.hidden, activation="relu")
         self.actor_slow, self.critic_slow = slow(self.actor), slow(self.critic)
@@ -61,8 +61,7 @@ class TD3BC(Agent):
         return [("fit", max(1, self.cfg.updates // self.cfg.delay))]
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(data.obs)
-        self.scale_act.learn(data.act)
+        self.scale.learn(data)
         steps = self.stages[0][1]
         self.step_actor.over(steps)
         self.step_critic.over(steps * self.cfg.delay)
@@ -71,9 +70,7 @@ class TD3BC(Agent):
 
     def update(self, batch: Transition) -> Metrics:
         """`delay` steps of the critics, one of the actor."""
-        rows = Transition(
-            self.scale_obs(batch.obs), self.scale_act(batch.act), batch.rew, self.scale_obs(batch.next_obs), batch.done
-        )
+        rows = self.scale(batch)
         parts = [Transition(*part) for part in zip(*(each.chunk(self.cfg.delay) for each in rows[:5]), strict=True)]
         for part in parts:
             loss = self.critic_loss(part)
@@ -101,4 +98,4 @@ class TD3BC(Agent):
 
     @torch.no_grad()
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        return self.scale_act.inverse(self.actor(self.scale_obs(obs[:, -1])))[:, None]
+        return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]
