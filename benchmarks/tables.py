@@ -14,13 +14,12 @@ from typing import Any
 
 import gallery_tables
 import speed_tables
+from yardsticks import ROWS, SETS, WORLDS
+
+from ornstein.envs.sets import reference_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = {"umaze": 113.9, "medium": 121.5, "large": 123.0}  # Janner et al. 2022, table 1 (Maze2D)
-HALFCHEETAH, HOPPER, WALKER = (-280.178953, 12135.0), (-20.272305, 3234.3), (1.629008, 4592.3)  # D4RL's references
-WORLDS = {"hopper": HOPPER, "halfcheetah": HALFCHEETAH, "walker2d": WALKER}
-SETS = {f"{w}-{k}": ends for w, ends in WORLDS.items() for k in ("medium-expert", "mixed", "medium", "expert")}
-YARDSTICKS = ("bc", "td3_bc", "iql")
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantiles for n - 1 degrees of freedom
 
 
@@ -95,12 +94,14 @@ def _mean(runs: Sequence[dict[str, Any]]) -> str:
 
 def yardsticks() -> str:
     """Scores of the policies without diffusion, over seeds."""
-    lines = ["| set | behaviour | " + " | ".join(f"`{row}`" for row in YARDSTICKS) + " |", "| --- " * 5 + "|"]
-    for data, (low, high) in SETS.items():
-        found = {row: _scores(row, data) for row in YARDSTICKS}
+    lines = ["| set | behaviour | " + " | ".join(f"`{row}`" for row in ROWS) + " |", "| --- " * 5 + "|"]
+    for data in SETS:
+        found = {row: _scores(row, data) for row in ROWS}
         runs = [run for each in found.values() for run in each]
         if runs:
-            behaviour = 100 * (runs[0]["data"]["return_mean"] - low) / (high - low)
+            ends = reference_of(WORLDS[data.split("-")[0]])
+            assert ends is not None, "D4RL has references for locomotion"
+            behaviour = 100 * (runs[0]["data"]["return_mean"] - ends.low) / (ends.high - ends.low)
             cells = (f"{data}-sim", f"{behaviour:.1f}", *(_mean(each) for each in found.values()))
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -110,7 +111,7 @@ def beside() -> str:
     """Ours beside d3rlpy's, on the same data with the same updates."""
     lines = ["| set | row | ours | d3rlpy | minutes, ours | d3rlpy |", "| --- " * 6 + "|"]
     for data in SETS:
-        for row in YARDSTICKS:
+        for row in ROWS:
             mine, theirs = _scores(row, data), _scores(f"d3rlpy_{row}", data)
             if not mine or not theirs:
                 continue

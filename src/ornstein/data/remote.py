@@ -14,12 +14,17 @@ from ornstein.errors import InputError
 PATIENCE = 3.0  # seconds for a first answer; the library itself would try for half a minute
 
 
+def minari_root() -> Path:
+    """Where Minari keeps what was downloaded: `MINARI_DATASETS_PATH`, else a folder in the user's home."""
+    return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
+
+
 def minari_folder(name: str, expected: str) -> Path:
     """The folder of the dataset `name`, which is downloaded if it is not here. Raises `InputError` if that cannot be,
     with the library's reason; where there is no network that is told at once."""
     if not re.fullmatch(ID, name):
         raise InputError(f"no dataset at '{name[:200]}': expected {expected}")
-    root = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    root = minari_root()
     if (root / name).exists():
         return root / name
     hint = f"no dataset '{name}', neither as a path nor under {root}"

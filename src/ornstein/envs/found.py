@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ornstein.data.remote import minari_root
 from ornstein.data.sources import data_folder
 
 
@@ -32,5 +33,5 @@ def first(names: Sequence[str], more: Sequence[Path] = ()) -> Path | None:
 
 def minari_folder(name: str) -> Path | None:
     """The folder of a Minari id, if it was downloaded."""
-    folder = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser() / name
+    folder = minari_root() / name
     return folder if os.path.exists(folder) else None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ornstein.envs.vector import env_spec, generator, simulators
+from ornstein.envs.vector import env_spec, generator, made, simulators, step_limit
 from ornstein.errors import InputError, positive
 
 Act = Callable[[Any, int], np.ndarray]  # observations of all copies (an array, or a dict of them), step -> actions
@@ -27,10 +27,8 @@ class Recorder:
 
     def __init__(self, env: str, n: int, noise: float = 0.0) -> None:
         self.spec, self.noise = env_spec(env), noise
-        if not self.spec.max_episode_steps:
-            raise InputError(f"environment '{env}' has no step limit: expected max_episode_steps in its spec")
-        self.limit = int(self.spec.max_episode_steps)
-        self.envs = [_make(self.spec) for _ in range(positive("worlds", n))]
+        self.limit = step_limit(self.spec)
+        self.envs = [made(self.spec) for _ in range(positive("worlds", n))]
         self.observation, self.action = self.envs[0].observation_space, self.envs[0].action_space
         _check_spaces(env, self.observation, self.action)
         self.low, self.high = self.action.low, self.action.high
@@ -150,14 +148,6 @@ def nested(columns: Flat) -> dict[str, Any]:
             place = place.setdefault(folder, {})
         place[name] = rows
     return found
-
-
-def _make(spec: Any) -> Any:
-    try:
-        return simulators().make(spec, disable_env_checker=True)
-    except Exception as error:  # whatever a third party's constructor throws
-        reason = " ".join(str(error).split())
-        raise InputError(f"environment '{spec.id}' cannot be made ({reason}): expected one that runs here") from error
 
 
 def _check_spaces(name: str, observation: Any, action: Any) -> None:

@@ -132,10 +132,10 @@ class GymWorld(World):
 
     def __init__(self, env: str | dict, n: int) -> None:
         spec = env_spec(env)
-        if not spec.max_episode_steps:
-            raise InputError(f"environment '{spec.id}' has no step limit: expected max_episode_steps in its spec")
-        self.limit = int(spec.max_episode_steps)
-        self.envs = [_make(spec) for _ in range(n)]
+        self.limit = step_limit(spec)
+        endless = copy.deepcopy(spec)
+        endless.max_episode_steps = None  # the rollout holds the limit
+        self.envs = [made(endless, **_pictures(spec)) for _ in range(n)]
         self.obs_size, self.act_size = _sizes(self.envs[0], spec.id)
         self.low, self.high = self.envs[0].action_space.low, self.envs[0].action_space.high
         self.rate = float((self.envs[0].metadata or {}).get("render_fps") or self.rate)
@@ -205,11 +205,17 @@ def _pictures(spec: Any) -> dict[str, str]:
     return {"render_mode": "rgb_array"} if "rgb_array" in modes and "render_mode" not in spec.kwargs else {}
 
 
-def _make(spec: Any) -> Any:
-    endless = copy.deepcopy(spec)
-    endless.max_episode_steps = None  # the rollout holds the limit
+def step_limit(spec: Any) -> int:
+    """The steps of an episode, or an `InputError` for an environment whose spec has no limit."""
+    if not spec.max_episode_steps:
+        raise InputError(f"environment '{spec.id}' has no step limit: expected max_episode_steps in its spec")
+    return int(spec.max_episode_steps)
+
+
+def made(spec: Any, **how: Any) -> Any:
+    """An environment of a spec, or an `InputError` where its maker fails. `how` is for Gymnasium's `make`."""
     try:
-        return simulators().make(endless, disable_env_checker=True, **_pictures(spec))
+        return simulators().make(spec, disable_env_checker=True, **how)
     except Exception as error:  # whatever a third party's constructor throws
         reason = " ".join(str(error).split())
         raise InputError(f"environment '{spec.id}' cannot be made ({reason}): expected one that runs here") from error
