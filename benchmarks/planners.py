@@ -3,7 +3,7 @@
     python benchmarks/planners.py --data DIR [--sets hopper-medium-expert ...] [--rows diffuser decision_diffuser]
                                   [--seeds 0 1 2] [--updates 20000] [--episodes 10]
 
-DIR holds SET-sim.hdf5, as for `yardsticks.py`. The presets for the worlds: 10 network calls a plan, of which several
+DIR holds SET-sim.hdf5, as for `policies.py`. The presets for the worlds: 10 network calls a plan, of which several
 actions are executed; Diffuser chooses among 16. One thread. Decision Diffuser is scored for several wanted returns, on
 other episodes than the score proper, which is for the preset's. Writes results/planners/ROW-SET-SEED.json as each run
 ends and skips those that are there; training goes on where it stopped.
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from mazes import cpu
-from yardsticks import SETS, ours
+from policies import SETS, ours
 
 from ornstein.contract import Agent
 from ornstein.data.rewards import episode_returns

@@ -4,7 +4,7 @@
                                  [--updates 50000] [--synther-updates 20000] [--row synther]
     python benchmarks/synther.py --peer CLEANDIFFUSER [--batch 10000]
 
-DIR holds SET-sim.hdf5, as for `yardsticks.py`. A share is a tenth of the episodes, drawn by the seed; SynthER learns
+DIR holds SET-sim.hdf5, as for `policies.py`. A share is a tenth of the episodes, drawn by the seed; SynthER learns
 from it alone, the others are held out for the trust report. The invented rows replace the share, as in the paper. All
 three agents are trained alike, one thread. Writes results/synther/CONDITION-SET-SEED.json as each run ends, with the
 trust report in those of `invented`, and skips those that are there; training and inventing go on where they stopped.
@@ -27,7 +27,7 @@ import torch
 from speed_harness import Timer, Work, commit_of, machine, row
 from speed_peer import import_peer
 from torch import Tensor, nn
-from yardsticks import SETS, WORLDS, ours, study
+from policies import SETS, WORLDS, ours, study
 
 from ornstein.data.episodes import Episodes
 from ornstein.data.sources import write_minari

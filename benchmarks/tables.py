@@ -14,7 +14,7 @@ from typing import Any
 
 import gallery_tables
 import speed_tables
-from yardsticks import ROWS, SETS, WORLDS
+from policies import ROWS, SETS, WORLDS
 
 from ornstein.envs.sets import reference_of
 
@@ -83,7 +83,7 @@ def own_maze() -> str:
 
 
 def _scores(row: str, data: str) -> list[dict[str, Any]]:
-    """The runs of a row of benchmarks/yardsticks.py on a set, by seed."""
+    """The runs of a row of benchmarks/policies.py on a set, by seed."""
     paths = sorted((ROOT / "results/yardsticks").glob(f"{row}-{data}-[0-9]*.json"))
     return [json.loads(path.read_text()) for path in paths]
 

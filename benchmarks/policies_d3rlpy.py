@@ -1,6 +1,6 @@
-"""Train one row of benchmarks/yardsticks.py by d3rlpy 2.8, in an environment of its own; only that script calls this.
+"""Train one row of benchmarks/policies.py by d3rlpy 2.8, in an environment of its own; only that script calls this.
 
-    python benchmarks/yardsticks_d3rlpy.py ROW DATA.hdf5 POLICY.pt SEED UPDATES
+    python benchmarks/policies_d3rlpy.py ROW DATA.hdf5 POLICY.pt SEED UPDATES
 
 Writes the greedy policy as TorchScript and prints the settings as one line of JSON. What ours and theirs can both be
 told is told alike: rows a batch, widths, rates, the actor's cosine, normalised observations and actions, rewards.

@@ -1,11 +1,12 @@
-"""BC, TD3+BC and IQL on locomotion: three seeds, equal updates, the last checkpoint.
+"""Diffusion policies and those without on locomotion: equal updates, the last checkpoint, several seeds.
 
-    python benchmarks/yardsticks.py --data DIR [--sets hopper-medium-expert ...] [--rows bc td3_bc iql] [--seeds 0 1 2]
+    python benchmarks/policies.py --data DIR [--sets hopper-medium-expert ...] [--rows idql ...] [--seeds 0 1 2]
+    python benchmarks/policies.py --data DIR --rows bc td3_bc iql --updates 50000 --episodes 100 --out results/yardsticks
 
 DIR holds SET-sim.hdf5, as rolled out from the published actors of rl-trained-agents (`ornstein list tasks` says how).
-One thread. Writes results/yardsticks/ROW-SET-SEED.json as each run ends and skips those that are there, so that it can
-be stopped and called again. With `--d3rlpy PYTHON`, an interpreter that has d3rlpy, the same rows are trained there on
-the same data with the same updates, batch and widths, and scored here: results/yardsticks/d3rlpy_ROW-SET-SEED.json.
+One thread. Writes OUT/ROW-SET-SEED.json as each run ends and skips those that are there, so that it can be stopped and
+called again. With `--d3rlpy PYTHON`, an interpreter that has d3rlpy, the yardsticks are trained there on the same data
+with the same updates, batch and widths, and scored here: OUT/d3rlpy_ROW-SET-SEED.json.
 `python benchmarks/tables.py` puts the results into the README.
 """
 
@@ -13,7 +14,9 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -34,12 +37,13 @@ from ornstein.run import checkpoint, jobs
 from ornstein.run.evaluate import evaluate
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE.parent / "results" / "yardsticks"
+RESULTS = HERE.parent / "results" / "policies"
 WORLDS = {"hopper": "Hopper-v5", "halfcheetah": "HalfCheetah-v5", "walker2d": "Walker2d-v5"}
 KINDS = ("medium-expert", "mixed", "medium", "expert")
 FIRST = ("hopper-medium-expert", "halfcheetah-mixed", "walker2d-medium")
 SETS = (*FIRST, *(f"{w}-{k}" for w in WORLDS for k in KINDS[:3] if f"{w}-{k}" not in FIRST))
-ROWS = ("bc", "td3_bc", "iql")
+YARDSTICKS = ("bc", "td3_bc", "iql")  # without diffusion
+ROWS = ("diffusion_bc", "idql", "diffusion_ql", "edp", *YARDSTICKS)
 
 
 class Exported(Agent):
@@ -82,16 +86,18 @@ def theirs(python: str, row: str, data: Path, world: Task, seed: int, work: Path
     return Exported(world.spec, policy), json.loads(told.stdout.strip().splitlines()[-1])
 
 
-def study(name: str, seed: int, data: Path, world: Task, train: Callable[[], tuple[Agent, dict[str, Any]]]) -> dict:
-    """Train and score one run; the content of its JSON."""
+def study(
+    name: str, seed: int, data: Path, world: Task, train: Callable[[], tuple[Agent, dict[str, Any]]], n: int = 100
+) -> dict:
+    """Train one run and score it in `n` episodes; the content of its JSON."""
     start = time.monotonic()
     agent, how = train()
     seconds = time.monotonic() - start
     episodes = world.episodes()
     returns = episode_returns(episodes)
-    report = evaluate(agent, world, episodes=100, seed=seed)
+    report = evaluate(agent, world, episodes=n, seed=seed)
     return {
-        "command": "python benchmarks/yardsticks.py",
+        "command": shlex.join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
         "row": name,
         "set": data.stem,
         "seed": seed,
@@ -110,11 +116,14 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--updates", type=int, default=50_000)
+    parser.add_argument("--updates", type=int, default=20_000)
+    parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--d3rlpy", metavar="PYTHON", help="an interpreter with d3rlpy; trains there instead")
-    parser.add_argument("--work", type=Path, default=Path("runs/yardsticks"), help="where the run folders go")
+    parser.add_argument("--work", type=Path, default=Path("runs/policies"), help="where the run folders go")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
+    if args.d3rlpy:
+        args.rows = [row for row in args.rows if row in YARDSTICKS]
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
@@ -130,7 +139,7 @@ def main() -> None:
                     train = partial(theirs, args.d3rlpy, row, data, world, seed, args.work, args.updates)
                 else:
                     train = partial(ours, row, world, seed, args.work, args.updates)
-                result = study(name, seed, data, world, train)
+                result = study(name, seed, data, world, train, args.episodes)
                 checkpoint.write(path, json.dumps(result, indent=1))
                 print(path.name, result["report"]["normalized_score"], f"{result['train_seconds']} s", flush=True)
 
