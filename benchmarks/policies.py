@@ -1,7 +1,7 @@
 """Diffusion policies and those without on locomotion: equal updates, the last checkpoint, several seeds.
 
     python benchmarks/policies.py --data DIR [--sets hopper-medium-expert ...] [--rows idql ...] [--seeds 0 1 2]
-    python benchmarks/policies.py --data DIR --rows bc td3_bc iql --updates 50000 --episodes 100 --out results/yardsticks
+    python benchmarks/policies.py --data DIR --updates 50000 --episodes 100 --out results/yardsticks --rows bc td3_bc iql
 
 DIR holds SET-sim.hdf5, as rolled out from the published actors of rl-trained-agents (`ornstein list tasks` says how).
 One thread. Writes OUT/ROW-SET-SEED.json as each run ends and skips those that are there, so that it can be stopped and
@@ -14,9 +14,7 @@ import argparse
 import json
 import os
 import platform
-import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -97,7 +95,7 @@ def study(
     returns = episode_returns(episodes)
     report = evaluate(agent, world, episodes=n, seed=seed)
     return {
-        "command": shlex.join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": f"python benchmarks/policies.py --data DIR --episodes {n}",
         "row": name,
         "set": data.stem,
         "seed": seed,

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from policies import SETS, WORLDS, ours, study
 from speed_harness import Timer, Work, commit_of, machine, row
 from speed_peer import import_peer
 from torch import Tensor, nn
-from policies import SETS, WORLDS, ours, study
 
 from ornstein.data.episodes import Episodes
 from ornstein.data.sources import write_minari
