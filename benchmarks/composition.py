@@ -12,7 +12,7 @@ far side of the ring, which can be reached both ways round; a cell on one of the
     pass, not     "pass here" less "pass there": the second label was learned as something else
 
 each without and with Langevin steps at every noise level. Counted are plans that come within 0.45 m of the place, as of
-a goal, and plans that stay 0.5 m away from the other; between rows a plan is straight. One thread. Writes
+a goal (and within 0.3 m: `strictly`), and plans that stay 0.5 m away from the other; between rows a plan is straight. One thread. Writes
 results/composition/ring-SEED.json; skips those that are there.
 """
 
@@ -48,6 +48,7 @@ RING = Maze([[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 0, 1, 0, 1], [1, 0, 0, 0, 1],
 AROUND = [(1, 1), (1, 2), (1, 3), (2, 3), (3, 3), (3, 2), (3, 1), (2, 1)]  # its cells in order
 CELLS = torch.tensor([RING.xy(*cell) for cell in AROUND], dtype=torch.float32)  # (8, 2)
 NEAR, FAR = 0.45, 0.5  # metres; the first as of the mazes' own goals
+STRICT = 0.3  # metres; a nearer pass, told beside
 ROWS, STRIDE = 24, 8  # of a plan: 184 steps, some 6.6 m
 CASES = ("pass", "avoid", "both", "pass, not")
 
@@ -101,9 +102,10 @@ def judge(agent: DecisionDiffuser, case: str, count: int, weights: Sequence[floa
     began = time.monotonic()
     with randomness(seed):
         plan = agent.plan(torch.cat([place, torch.zeros_like(place)], 1), asked(case, there, away, weights))
-    passed, kept = closest(plan.obs[..., :2], there) < NEAR, closest(plan.obs[..., :2], away) > FAR
+    near = closest(plan.obs[..., :2], there)
+    passed, kept, strict = near < NEAR, closest(plan.obs[..., :2], away) > FAR, near < STRICT
     free = RING.free(plan.obs[..., :2].reshape(-1, 2).numpy()).mean()
-    shares = {"passed": passed, "kept_away": kept, "both": passed & kept}
+    shares = {"passed": passed, "kept_away": kept, "both": passed & kept, "strictly_both": strict & kept}
     told: dict[str, Any] = {name: float(hit.float().mean()) for name, hit in shares.items()}
     return told | {"rows_in_free_cells": float(free), "seconds": round(time.monotonic() - began, 2)}
 
@@ -143,7 +145,7 @@ def study(seed: int, args: argparse.Namespace) -> dict[str, Any]:
         "data_steps": args.steps,
         "plans": args.plans,
         "weights": args.weights,
-        "radii": {"passed": NEAR, "kept_away": FAR},
+        "radii": {"passed": NEAR, "kept_away": FAR, "strictly": STRICT},
         "train_seconds": round(seconds, 1),
         "settings": asdict(cfg),
         "cases": cases,
