@@ -1,7 +1,8 @@
 """Diffusion policies and those without on locomotion: equal updates, the last checkpoint, several seeds.
 
     python benchmarks/policies.py --data DIR [--sets hopper-medium-expert ...] [--rows idql ...] [--seeds 0 1 2]
-    python benchmarks/policies.py --data DIR --updates 50000 --episodes 100 --out results/yardsticks --rows bc td3_bc iql
+    python benchmarks/policies.py --data DIR --rows bc td3_bc iql --updates 50000 --episodes 100 \\
+        --out results/yardsticks
 
 DIR holds SET-sim.hdf5, as rolled out from the published actors of rl-trained-agents (`ornstein list tasks` says how).
 One thread. Writes OUT/ROW-SET-SEED.json as each run ends and skips those that are there, so that it can be stopped and

@@ -26,12 +26,14 @@ Given = Mapping[str, Tensor]  # what an agent is asked for: name -> (B, size)
 class Spec:
     """What a task asks of an agent, in numbers."""
 
-    obs: int  # size of an observation
+    obs: int  # size of an observation; of a dict, the numbers in it beside images
     act: int  # size of an action
     horizon: int = 32  # environment steps that a plan should reach over
     given: Mapping[str, int] = field(default_factory=dict)  # what the agent may be asked for, and its size
     tracked: bool = False  # the world can follow a plan of observations by itself
     agents: int = 1
+    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of an observation that is a dict: name ->
+    # shape; images are (height, width, channels) of uint8, all else is (size,)
 
 
 def takes_nothing(spec: Spec, name: str) -> Spec:

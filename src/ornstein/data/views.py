@@ -37,6 +37,13 @@ class Window(NamedTuple):
     more: Mapping[str, Tensor] = {}  # the fields that were asked for, (B, H, ...) each
 
 
+class Chunk(NamedTuple):
+    """What was seen up to a step, and what was done around it; past both ends of the episode the nearest row stands."""
+
+    obs: Obs  # (B, K, O) the last K observations, the oldest first
+    act: Tensor  # (B, H, A) from the action at the oldest of them on
+
+
 class Transitions:
     """Single steps, drawn uniformly. The last step of a cut episode whose final observation is unknown is left out."""
 
@@ -143,6 +150,47 @@ class Windows:
         if data.pages is not None:
             data.pages.used(n * self.horizon)
         return Window(obs, act, real, returns, more)
+
+
+class Chunks:
+    """What imitators of many actions at once learn from: `history` observations, and `horizon` actions from the first
+    of these on, drawn uniformly over the steps at which `execute` actions can still be taken (Chi et al. 2023)."""
+
+    def __init__(self, data: Episodes, history: int, horizon: int, execute: int) -> None:
+        """Raises `InputError` for counts below 1, and for a horizon that ends before the last action to execute."""
+        positive("history", history)
+        if horizon < history - 1 + positive("execute", execute):
+            raise InputError(
+                f"a chunk of {horizon} actions, of which {execute} are executed from the {history}th on: expected at "
+                f"least {history - 1 + execute}; raise the horizon, or lower execute"
+            )
+        self.data = data
+        steps = torch.arange(len(data), device=data.device)
+        self.first = data.starts.repeat_interleave(data.lengths)  # (S,) of each step's episode
+        reach = data.last - (horizon - history + 1) + execute  # the last at which enough real actions follow
+        self.steps = steps[(steps <= reach) | (steps == self.first)]
+        self.back = torch.arange(1 - history, 1, device=data.device)  # (K,)
+        self.ahead = torch.arange(1 - history, horizon - history + 1, device=data.device)  # (H,)
+
+    def __len__(self) -> int:
+        """The number of chunks."""
+        return len(self.steps)
+
+    def batch(self, n: int) -> Chunk:
+        """`n` chunks, drawn with replacement by the global generator of the data's device."""
+        return self.at(torch.randint(len(self.steps), (n,), device=self.data.device))
+
+    def at(self, i: Tensor) -> Chunk:
+        """The chunks of the numbers `i` (B,), from 0 on."""
+        data, now = self.data, self.steps.index_select(0, i)
+        first, last = (bound.index_select(0, now)[:, None] for bound in (self.first, data.last))
+        seen = torch.maximum(now[:, None] + self.back, first)  # (B, K)
+        done = torch.minimum(torch.maximum(now[:, None] + self.ahead, first), last)  # (B, H)
+        obs = each(partial(_rows, rows=seen.flatten(), shape=seen.shape), data.obs)
+        batch = Chunk(obs, _rows(data.act, done.flatten(), done.shape))
+        if data.pages is not None:
+            data.pages.used(seen.numel() + done.numel())
+        return batch
 
 
 def _known(data: Episodes, fields: Sequence[str]) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ class Optim:
     clip: float | None = None  # bound on the norm of the gradient
     decay: float = 0.0  # weight decay
     cosine: bool = False  # the rate falls to zero along a half cosine over the stage's steps
+    warmup: int = 0  # steps over which the rate rises from zero first
+    betas: tuple[float, float] = (0.9, 0.999)  # of the running moments
 
 
 class Stepper:
@@ -31,21 +33,27 @@ class Stepper:
     def __init__(self, module: nn.Module, settings: Optim):
         self.settings = settings
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        rate = torch.tensor(settings.lr, dtype=torch.float64) if settings.cosine else settings.lr
-        self.adam = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=settings.decay, fused=True)
+        self.paced = settings.cosine or settings.warmup > 0  # the rate changes from step to step
+        rate = torch.tensor(settings.lr, dtype=torch.float64) if self.paced else settings.lr
+        self.adam = torch.optim.AdamW(
+            self.parameters, lr=rate, betas=settings.betas, weight_decay=settings.decay, fused=True
+        )
         self.count = torch.zeros((), dtype=torch.long)
         self.over(1)
 
     def over(self, steps: int) -> None:
         """Say how many steps there will be; a cosine rate needs to know."""
-        parts = (i / steps for i in range(steps + 1)) if self.settings.cosine else ()
-        rates = [self.settings.lr * (1 + math.cos(math.pi * part)) / 2 for part in parts]
+        rise, fall = self.settings.warmup, self.settings.cosine
+        rates = []
+        for i in range(max(steps, rise) + 1 if self.paced else 0):
+            part = min(max(i - rise, 0) / max(steps - rise, 1), 1.0) if fall else 0.0
+            rates.append(self.settings.lr * min(i / rise if rise else 1.0, 1.0) * (1 + math.cos(math.pi * part)) / 2)
         self.rates = torch.tensor(rates, dtype=torch.float64, device=self.count.device)  # (steps + 1,)
 
     def __call__(self, loss: Tensor) -> None:
         if self.count.device != loss.device:
             self._move(loss.device)
-        if self.settings.cosine:
+        if self.paced:
             rate = self.adam.param_groups[0]["lr"]
             rate.copy_(self.rates.take(self.count.clamp(max=len(self.rates) - 1)))
         for parameter in self.parameters:
@@ -61,7 +69,7 @@ class Stepper:
         self.count, self.rates = self.count.to(device), self.rates.to(device)
         group = self.adam.param_groups[0]
         group["capturable"] = device.type == "cuda"
-        if self.settings.cosine:
+        if self.paced:
             group["lr"] = group["lr"].to(device, torch.float32)  # the one type that AdamW reads there
 
     def state_dict(self) -> dict[str, Any]:
@@ -83,6 +91,12 @@ class Stepper:
 def slow(module: M) -> M:
     """A copy that is never trained, to be moved by `follow`."""
     return copy.deepcopy(module).requires_grad_(False)
+
+
+def warming(count: Tensor, power: float = 0.75, least: float = 1e-4) -> Tensor:
+    """The rate () at which an average is to `follow` after step `count` (): count^-power, a copy at first, slower and
+    slower, down to `least` (Diffusion Policy's average)."""
+    return count.clamp(min=1).float().pow(-power).clamp(min=least)
 
 
 def pace(count: Tensor, rate: float, every: int = 1, start: int = 0) -> float | Tensor:

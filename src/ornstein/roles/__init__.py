@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ornstein.contract import Learner, Spec
 from ornstein.errors import InputError, choose
 from ornstein.roles.planners import decision_diffuser, diffuser
-from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, dipo, idql, iql, td3_bc
+from ornstein.roles.policies import bc, diffusion_bc, diffusion_policy, diffusion_ql, dipo, idql, iql, td3_bc
 from ornstein.roles.synthesizers import synther
 
 
@@ -56,6 +56,18 @@ ALGORITHMS: dict[str, Row] = {
     "diffusion_bc": Row(
         "policies", diffusion_bc.DiffusionBC, diffusion_bc.Config(), {}, "imitation",
         "clone the data by denoising single actions",
+    ),
+    "diffusion_policy": Row(
+        "policies", diffusion_policy.DiffusionPolicy, diffusion_policy.Config(), diffusion_policy.PRESETS, "imitation",
+        "clone the data by denoising chunks of actions, from states or images", paper="diffusion_policy_paper",
+    ),
+    "diffusion_policy_transformer": Row(
+        "policies", diffusion_policy.DiffusionPolicy, diffusion_policy.TRANSFORMER, diffusion_policy.PRESETS,
+        "imitation", "diffusion_policy with a transformer in place of the U-Net",
+    ),
+    "diffusion_policy_paper": Row(
+        "policies", diffusion_policy.DiffusionPolicy, diffusion_policy.PAPER, {}, "imitation",
+        "diffusion_policy with the paper's settings, made for hours on a GPU",
     ),
     "diffusion_ql": Row(
         "policies", diffusion_ql.DiffusionQL, diffusion_ql.Config(), diffusion_ql.PRESETS, "offline",

@@ -1,0 +1,88 @@
+"""Diffusion Policy on people's demonstrations of PushT, beside an MLP that clones them: several seeds, equal updates.
+
+    python benchmarks/pusht.py --data pusht_lowdim.npz [--rows diffusion_policy bc] [--seeds 0 1 2]
+
+Each is scored from the same 100 starts; Diffusion Policy by 100 network calls a chunk (DDPM's own steps), and by fewer
+(DDIM). A score is the largest coverage of the mark over 0.95, at most 1; success is to reach 0.95. One thread. Writes
+results/pusht/ROW-SEED.json as each run ends and skips those that are there.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from mazes import cpu
+from policies import ours
+
+from ornstein.contract import Agent
+from ornstein.diffusion.model import Diffusion
+from ornstein.envs.tasks import Task, task
+from ornstein.run import checkpoint
+from ornstein.run.evaluate import evaluate
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "pusht"
+ROWS = ("diffusion_policy", "diffusion_policy_transformer", "bc")
+CALLS = (100, 10, 4, 2, 1)
+STARTS = 7_000  # the seed of the starts, the same for all
+
+
+def by_calls(agent: Agent, world: Task, episodes: int) -> dict[str, Any]:
+    """The reports of an agent by network calls a chunk; of one without diffusion, the one."""
+    if not hasattr(agent, "model_ema"):
+        return {"1": asdict(evaluate(agent, world, episodes=episodes, seed=STARTS))}
+    net, reports = agent.model_ema.net, {}
+    for calls in CALLS:
+        recipe = replace(agent.cfg.model, solver="ddpm" if calls == CALLS[0] else "ddim", steps=calls)
+        agent.model_ema = Diffusion(net, recipe).eval()
+        reports[str(calls)] = asdict(evaluate(agent, world, episodes=episodes, seed=STARTS))
+        told = reports[str(calls)]
+        print(calls, told["return_mean"], told["success_rate"], f"{told['seconds']:.0f} s", flush=True)
+    return reports
+
+
+def study(row: str, world: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Train and score one run; the content of its JSON."""
+    start = time.monotonic()
+    agent, how = ours(row, world, seed, args.work, args.updates)
+    seconds = time.monotonic() - start
+    return {
+        "command": f"python benchmarks/pusht.py --data pusht_lowdim.npz --updates {args.updates} "
+        f"--episodes {args.episodes}",
+        "row": row,
+        "seed": seed,
+        "python": platform.python_version(),
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "train_seconds": round(seconds, 1),
+        **how,
+        "reports": by_calls(agent, world, args.episodes),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rows", nargs="+", default=["diffusion_policy", "bc"], choices=ROWS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--updates", type=int, default=10_000)
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--work", type=Path, default=Path("runs/pusht"), help="where the run folders go")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    world = task("pusht", data=args.data)
+    for seed in args.seeds:
+        for row in args.rows:
+            path = args.out / f"{row}-{seed}.json"
+            if not path.exists():
+                checkpoint.write(path, json.dumps(study(row, world, seed, args), indent=1))
+
+
+if __name__ == "__main__":
+    main()
