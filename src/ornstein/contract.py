@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from ornstein.data.episodes import Episodes
+from ornstein.data.episodes import Episodes, each
 from ornstein.data.views import Transition
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError
@@ -98,11 +98,24 @@ class Plan(NamedTuple):
         return here + (there - here) * (part / self.stride)
 
 
+class Candidates(NamedTuple):
+    """The actions that an agent considers, and the one of them that it takes."""
+
+    act: Tensor  # (B, n, A)
+    worth: Tensor | None  # (B, n) what it chooses by, such as Q; None if it draws one and takes it
+    chosen: Tensor  # (B,) int64: the number of the one it takes
+
+    def taken(self) -> Tensor:
+        """The actions (B, A) that it takes."""
+        return self.act.take_along_dim(self.chosen[:, None, None], 1)[:, 0]
+
+
 class Learner(nn.Module, ABC):
     """Anything that learns from episodes. Its weights, averages and normalisers are in `state_dict()`."""
 
     spec: Spec
     cfg: Any
+    sees_parts: bool = False  # whether an observation may be a dict, with images in it
 
     @property
     def stages(self) -> list[tuple[str, int]]:
@@ -130,6 +143,16 @@ class Agent(Learner, ABC):
     @abstractmethod
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
         """Actions (B, E, A) for observations (B, K, O)."""
+
+    @torch.no_grad()
+    def consider(self, obs: Tensor, given: Given | None = None, n: int | None = None) -> Candidates:
+        """The actions among which `act` would choose for observations (B, K, O): `n` of them, or as many as it draws
+        itself. Unless an algorithm says otherwise, those are what `act` does when it is asked `n` times, each a chunk's
+        first action, and the first of them is taken."""
+        n = n or 1
+        more = given and {name: value.repeat_interleave(n, 0) for name, value in given.items()}
+        act = self.act(each(lambda x: x.repeat_interleave(n, 0), obs), more)[:, 0].unflatten(0, (-1, n))
+        return Candidates(act, None, torch.zeros(len(act), dtype=torch.int64, device=act.device))
 
 
 class Explorer(Agent, ABC):

@@ -33,6 +33,18 @@ def each(function: Callable[..., Tensor], *values: Obs) -> Obs:
     return function(*values)
 
 
+def count(obs: Obs) -> int:
+    """The rows B of observations (B, ...)."""
+    return len(next(iter(obs.values())) if isinstance(obs, Mapping) else obs)
+
+
+def plain(obs: Obs) -> Tensor:
+    """Observations (..., O) without images, which are `uint8`; the parts of a dict are in the order of their names."""
+    if isinstance(obs, Mapping):
+        return torch.cat([obs[name] for name in sorted(obs) if obs[name].dtype != torch.uint8], -1)
+    return obs
+
+
 @dataclass(frozen=True, eq=False)
 class Episodes:
     """Every step of every episode, one after another. Make it with `from_arrays`, which checks what it is given."""

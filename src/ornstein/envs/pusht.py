@@ -1,7 +1,8 @@
 """PushT: a round finger pushes a T-shaped block onto its mark, as Diffusion Policy poses it (Chi et al., 2023).
 
-The observation is (agent x, agent y, block x, block y, block angle in 0..2 pi), the action the place (x, y) that the
-agent is drawn to; all in pixels of a square of 512. Ten steps a second, at most 300.
+The observation is (agent x, agent y, block x, block y, block angle in 0..2 pi), or a dict of `agent_pos` (x, y) and an
+`image` of 96 x 96; the action is the place (x, y) that the agent is drawn to; all in pixels of a square of 512. Ten
+steps a second, at most 300.
 """
 
 import contextlib
@@ -9,17 +10,23 @@ import io
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
+from ornstein.data.episodes import Episodes, Obs
+from ornstein.data.sources import read
 from ornstein.envs.vector import Start, Step, World, check_copies, generator
 from ornstein.errors import InputError
 
 SIDE = 512.0
+PARTS = {"agent_pos": (2,), "image": (96, 96, 3)}  # of an observation with a picture
 ENOUGH = 0.95  # of the mark covered: the block is there
 BALANCE = np.array([0.0, 45.0])  # the block's centre of gravity, seen from its own origin
 
@@ -48,15 +55,16 @@ class PushT(World):
 
     limit = 300
 
-    def __init__(self, n: int) -> None:
-        self.envs = [_simulator()() for _ in range(n)]
+    def __init__(self, n: int, pictures: bool = False) -> None:
+        self.envs, self.pictures = [_simulator()() for _ in range(n)], pictures
+        self.images: list[np.ndarray] = []
 
     def reset(self, episodes: Sequence[int], seed: int) -> Start:
         check_copies(episodes, len(self.envs))
         return Start(self.place(np.array([_draw(generator(seed, number)) for number in episodes])), None)
 
-    def place(self, states: np.ndarray) -> Tensor:
-        """Begin episodes in `states` (B, 5); what is then observed (B, 5), which may differ where things overlap."""
+    def place(self, states: np.ndarray) -> Obs:
+        """Begin episodes in `states` (B, 5); what is then observed, which may differ where things overlap."""
         for env, state in zip(self.envs, states, strict=False):
             env._setup()
             env.agent.position = state[:2].tolist()
@@ -82,8 +90,18 @@ class PushT(World):
         """A picture (H, W, 3) of world `i`."""
         return np.asarray(self.envs[i].render(), np.uint8)
 
-    def _seen(self) -> Tensor:
-        return torch.tensor(self.obs, dtype=torch.float32)
+    def _seen(self) -> Obs:
+        obs = torch.tensor(self.obs, dtype=torch.float32)
+        if not self.pictures:
+            return obs
+        if self.done.any():  # an episode that has ended keeps its last picture
+            self.images = [image if self.done[i] else self._picture(i) for i, image in enumerate(self.images)]
+        else:
+            self.images = [self._picture(i) for i in range(len(obs))]
+        return {"agent_pos": obs[:, :2].clone(), "image": torch.from_numpy(np.stack(self.images))}
+
+    def _picture(self, i: int) -> np.ndarray:
+        return np.asarray(self.envs[i]._render(), np.uint8)
 
 
 def _draw(rng: np.random.Generator) -> np.ndarray:
@@ -93,3 +111,36 @@ def _draw(rng: np.random.Generator) -> np.ndarray:
     c, s = np.cos(angle), np.sin(angle)
     turned = np.array([[c, -s], [s, c]]) @ BALANCE
     return np.concatenate([agent, block + BALANCE - turned, [angle]])
+
+
+def demonstrations(where: str | Path) -> Episodes:
+    """The demonstrations with pictures: `agent_pos` and `image` as observations. `where` is Diffusion Policy's store,
+    or `pusht_images.h5` with `pusht_lowdim.npz` beside it. Raises `InputError` where these are missing or do not fit.
+    """
+    path = Path(where)
+    if path.suffix != ".h5":
+        data = read(path, columns={"obs": {"image": "img", "state": "state"}}).episodes
+        images, final = data.obs["image"], data.final_obs["image"]
+    else:
+        data = read(path.with_name("pusht_lowdim.npz")).episodes
+        images = _images(path, len(data))
+        final = images[data.ends]
+    state, after = (obs if isinstance(obs, Tensor) else obs["state"] for obs in (data.obs, data.final_obs))
+    return replace(
+        data, obs={"agent_pos": state[:, :2], "image": images}, final_obs={"agent_pos": after[:, :2], "image": final}
+    )
+
+
+def _images(path: Path, steps: int) -> Tensor:
+    """The pictures (S, 96, 96, 3) of a file."""
+    try:
+        with h5py.File(path) as file:
+            shape, dtype = file["img"].shape, file["img"].dtype
+            if shape == (steps, *PARTS["image"]) and dtype == np.uint8:
+                return torch.from_numpy(file["img"][:])
+    except (OSError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} holds no readable `img` ({error}): download or make it again") from error
+    raise InputError(
+        f"{path} holds `img` of shape {shape} and type {dtype}: expected ({steps}, 96, 96, 3) of uint8, as many as the "
+        "steps in pusht_lowdim.npz beside it"
+    )

@@ -1,7 +1,7 @@
 """Tasks over data sets that others made, as rows of a table: locomotion, a door to open, a block to push."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from ornstein.data.sources import read
 from ornstein.envs.found import d4rl_cache, first, minari_folder, roots
 from ornstein.envs.maze import Reference
 from ornstein.envs.maze_data import Progress
-from ornstein.envs.pusht import PushT
+from ornstein.envs.pusht import PARTS, PushT, demonstrations
 from ornstein.envs.task import HORIZON, Source, Task, check_fit, lasting
 from ornstein.envs.vector import GymWorld, World
 from ornstein.errors import InputError
@@ -51,6 +51,8 @@ class Set(NamedTuple):
     source: Source
     horizon: int = HORIZON
     world: Callable[[int], World] | None = None  # where it is not Gymnasium's
+    parts: Mapping[str, tuple[int, ...]] = {}  # of an observation that is a dict
+    read: Callable[[str | Path], Episodes] = lambda where: read(where).episodes
 
 
 def set_task(row: Set, data: str | Path | None = None) -> Task:
@@ -60,7 +62,7 @@ def set_task(row: Set, data: str | Path | None = None) -> Task:
         where = data or row.find()
         if where is None:
             raise InputError(_absent(row))
-        episodes = read(where).episodes
+        episodes = row.read(where)
         check_fit(episodes, made, where)
         return replace(episodes, act=episodes.act.clamp(*row.bounds))
 
@@ -69,7 +71,7 @@ def set_task(row: Set, data: str | Path | None = None) -> Task:
         row.name,
         row.title,
         row.env,
-        Spec(obs=row.obs, act=row.act, horizon=row.horizon),
+        Spec(obs=row.obs, act=row.act, horizon=row.horizon, parts=row.parts),
         ("standard",),
         load,
         lambda n, protocol: row.world(n) if row.world else GymWorld(row.env, n),
@@ -168,4 +170,14 @@ PUSHT = Set(
     horizon=16,
     world=PushT,
 )
-SETS = {row.name: row for row in (*_locomotion(), DOOR, PUSHT)}
+PUSHT_IMAGE = PUSHT._replace(
+    name="pusht-image",
+    title="pusht, seen through a camera",
+    obs=2,
+    find=partial(first, ("pusht_images.h5", "pusht_cchi_v7_replay.zarr")),
+    files=("pusht_images.h5", "pusht_cchi_v7_replay.zarr"),
+    world=partial(PushT, pictures=True),
+    parts=PARTS,
+    read=demonstrations,
+)
+SETS = {row.name: row for row in (*_locomotion(), DOOR, PUSHT, PUSHT_IMAGE)}

@@ -107,7 +107,7 @@ def at_most(episodes: Episodes | None, horizon: int) -> int:
 
 def check_fit(episodes: Episodes, made: Task, data: str | Path | None) -> None:
     """Raises `InputError` unless the data can come from the task's environment."""
-    wanted = made.spec.obs, made.spec.act
+    wanted = _parts(made.spec.parts) or made.spec.obs, made.spec.act
     has = _size(episodes.obs), _size(episodes.act)
     if has != wanted:
         raise InputError(
@@ -124,8 +124,14 @@ def check_fit(episodes: Episodes, made: Task, data: str | Path | None) -> None:
 def _size(rows: Any) -> int | str:
     """The size of a row of numbers; of another kind of row, words for it."""
     if isinstance(rows, Mapping):
-        return "(" + ", ".join(f"{name} {_size(part)}" for name, part in rows.items()) + ")"
+        return _parts({name: tuple(part.shape[1:]) for name, part in rows.items()})
     return int(rows.shape[1]) if rows.dim() == 2 else str(tuple(rows.shape[1:]))
+
+
+def _parts(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """What a dict of these shapes holds, in words; nothing for none."""
+    parts = (f"{name} {shape[0] if len(shape) == 1 else shape}" for name, shape in sorted(shapes.items()))
+    return f"({', '.join(parts)})" if shapes else ""
 
 
 def lasting(data: str | Path | None) -> str | None:

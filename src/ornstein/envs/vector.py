@@ -17,27 +17,28 @@ import torch
 from torch import Tensor
 
 from ornstein.contract import Plan
+from ornstein.data.episodes import Obs
 from ornstein.errors import InputError
 
 
 class Start(NamedTuple):
     """Where episodes begin, and what is asked of the agent."""
 
-    obs: Tensor  # (B, O)
+    obs: Obs  # (B, O), or a dict
     given: dict[str, Tensor] | None  # name -> (B, size)
 
 
 class Step(NamedTuple):
     """What one step brought to each world."""
 
-    obs: Tensor  # (B, O)
+    obs: Obs  # (B, O), or a dict
     rew: Tensor  # (B,)
     done: Tensor  # (B,) bool: the task has ended; what comes after does not count
     success: Tensor | None  # (B,) bool: the goal is reached in this step; None where the world has no such notion
 
 
 class World(ABC):
-    """Up to `n` copies of a world. All tensors are float32 on the CPU."""
+    """Up to `n` copies of a world. All tensors are float32 on the CPU, but for images."""
 
     limit: int  # steps of an episode
     rate: float = 30.0  # steps a second at which a film of the world looks natural

@@ -112,8 +112,14 @@ def preset(name: str, keys: Iterable[str] = ()) -> Any:
 
 def build(name: str, spec: Spec, cfg: Any) -> Learner:
     """The untrained learner of a row, for `spec` with settings `cfg`. Raises InputError for settings that make none."""
+    make = ALGORITHMS[choose("algorithm", name, ALGORITHMS)].make
+    if spec.parts and not getattr(make, "sees_parts", False):
+        raise InputError(
+            f"{name} takes an observation that is one vector, the task shows {', '.join(spec.parts)}: expected a task "
+            "of states, or an algorithm that sees images (diffusion_policy)"
+        )
     try:
-        return ALGORITHMS[choose("algorithm", name, ALGORITHMS)].make(spec, cfg)
+        return make(spec, cfg)
     except InputError:
         raise
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # how torch refuses a rate or a size

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 import ornstein
 from ornstein.contract import Agent, Given, Plan, Planner
+from ornstein.data.episodes import Obs, count, each, plain
 from ornstein.envs.tasks import Task
 from ornstein.envs.vector import World
 from ornstein.errors import InputError, choose, positive
@@ -39,7 +41,7 @@ class Rollout(NamedTuple):
 
     returns: Tensor  # (B,)
     success: Tensor | None  # (B,) bool
-    obs: Tensor  # (B, T + 1, O)
+    obs: Tensor  # (B, T + 1, O), without images
     plans: list[tuple[int, Plan]]  # (step, a plan for every world)
     acts: Tensor  # (B, T, A)
     lengths: Tensor  # (B,) steps that counted
@@ -70,15 +72,17 @@ class Driver:
         self.device = next(agent.parameters()).device
         self.plans: list[tuple[int, Plan]] = []
         self.chunk: list[Tensor] = []
-        self.history: list[Tensor] = []
+        self.history: list[Obs] = []
 
-    def act(self, obs: Tensor, step: int) -> Tensor:
-        """Actions (B, A) for observations (B, O) at a step of the episode."""
+    def act(self, obs: Obs, step: int) -> Tensor:
+        """Actions (B, A) for observations (B, ...) at a step of the episode."""
         if isinstance(self.agent, Planner):
             return self.follow(self.agent, obs, step)
         self.history = [*(self.history or [obs] * self.agent.history), obs][-self.agent.history :]
         if not self.chunk:
-            actions = torch.cat([self.ask(o, g) for o, g in self.slices(torch.stack(self.history, 1))])
+            actions = torch.cat(
+                [self.ask(o, g) for o, g in self.slices(each(lambda *x: torch.stack(x, 1), *self.history))]
+            )
             self.chunk = list(actions.cpu().unbind(1))[: self.agent.execute]
         return self.chunk.pop(0)
 
@@ -94,12 +98,12 @@ class Driver:
         assert plan.act is not None, "a plan for a world that cannot track holds actions"
         return plan.act[:, min(step - made, plan.act.shape[1] - 1)]
 
-    def slices(self, obs: Tensor) -> Iterator[tuple[Tensor, Given | None]]:
+    def slices(self, obs: Obs) -> Iterator[tuple[Obs, Given | None]]:
         """Observations, and what is given with them, in slices that bound the samples of one call."""
         size = max(1, SAMPLES // self.agent.candidates)
-        for i in range(0, len(obs), size):
-            given = self.given and {k: v[i : i + size].to(self.device) for k, v in self.given.items()}
-            yield obs[i : i + size].to(self.device), given
+        for i in range(0, count(obs), size):
+            part = partial(lambda x, i: x[i : i + size].to(self.device), i=i)
+            yield each(part, obs), self.given and each(part, self.given)
 
 
 @torch.no_grad()
@@ -114,9 +118,10 @@ def rollout(
     """One episode in each world, all in lock-step. What a world does after its first end does not count. `ask` stands
     in place of the agent's own `plan` or `act`."""
     obs, given = world.reset(episodes, seed)
-    driver, alive = Driver(agent, world.track, given, ask), torch.ones(len(obs), dtype=torch.bool)
-    returns, success, seen = torch.zeros(len(obs), dtype=torch.float64), None, [obs]
-    lengths, acts = torch.zeros(len(obs), dtype=torch.int64), []
+    n = count(obs)
+    driver, alive = Driver(agent, world.track, given, ask), torch.ones(n, dtype=torch.bool)
+    returns, success, seen = torch.zeros(n, dtype=torch.float64), None, [plain(obs)]
+    lengths, acts = torch.zeros(n, dtype=torch.int64), []
     for step in range(world.limit):
         acts.append(driver.act(obs, step))
         obs, rew, done, reached = world.step(acts[-1])
@@ -125,7 +130,7 @@ def rollout(
         if reached is not None:
             success = (reached & alive) | (torch.zeros_like(reached) if success is None else success)
         alive = alive & ~done
-        seen.append(obs)
+        seen.append(plain(obs))
         if progress is not None:
             progress(step + 1, world.limit)
         if not alive.any():
@@ -145,6 +150,12 @@ def _successes(parts: Sequence[Rollout]) -> list[bool] | None:
 
 def _check_fit(agent: Agent, task: Task) -> None:
     """Refuse an agent for another kind of task."""
+    if agent.spec.parts != task.spec.parts:
+        seen = [", ".join(spec.parts) or "one vector" for spec in (agent.spec, task.spec)]
+        raise InputError(
+            f"an agent that sees {seen[0]} in task '{task.name}', which shows {seen[1]}: expected the same; choose the "
+            "task that it was trained for"
+        )
     if (agent.spec.obs, agent.spec.act) != (task.spec.obs, task.spec.act):
         raise InputError(
             f"an agent for {agent.spec.obs} observations and {agent.spec.act} actions in task '{task.name}': expected "

@@ -8,7 +8,7 @@ import torch
 
 from ornstein.contract import Spec
 from ornstein.diffusion.model import Diffusion
-from ornstein.roles.policies.diffusion_bc import Config, DiffusionBC, densest
+from ornstein.roles.policies.diffusion_bc import Config, DiffusionBC, density
 
 SMALL = Config(width=32, blocks=1, updates=5, batch=16)
 
@@ -51,11 +51,21 @@ def test_the_densest_point_is_in_the_denser_cluster() -> None:
     torch.manual_seed(0)
     many, few = 0.1 * torch.randn(30, 2) + 1, 0.1 * torch.randn(10, 2) - 1
     x = torch.cat([few, many])[torch.randperm(40)]
-    picked = densest(torch.stack([x, -x]))
-    assert (picked[0] - 1).norm() < 0.15
-    assert (picked[1] + 1).norm() < 0.15
+    found = torch.stack([x, -x])
+    best = density(found).argmax(-1)
+    assert (found[0, best[0]] - 1).norm() < 0.15
+    assert (found[1, best[1]] + 1).norm() < 0.15
 
 
-def test_one_candidate_is_itself() -> None:
-    x = torch.randn(4, 1, 2)
-    assert torch.equal(densest(x), x[:, 0])
+def test_the_densest_is_taken_only_where_several_are_drawn() -> None:
+    obs = torch.randn(4, 1, 3)
+    several = DiffusionBC(Spec(3, 2), replace(SMALL, candidates=16)).eval()
+    found = several.consider(obs)
+    assert found.act.shape == (4, 16, 2)
+    assert found.worth is not None
+    torch.testing.assert_close(found.worth, density(several.scale.act(found.act)))
+    assert torch.equal(found.chosen, found.worth.argmax(-1))
+    one = DiffusionBC(Spec(3, 2), SMALL).eval().consider(obs, n=16)
+    assert one.act.shape == (4, 16, 2)
+    assert one.worth is None
+    assert several.consider(obs, n=1).worth is None, "nothing to compare with"

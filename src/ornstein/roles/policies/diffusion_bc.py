@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.views import Transition, Transitions
@@ -74,23 +74,29 @@ class DiffusionBC(Agent):
         return {"loss": loss.detach()}
 
     @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        n = self.cfg.candidates
+    def consider(self, obs: Tensor, given: Given | None = None, n: int | None = None) -> Candidates:
+        n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         x = self.model_ema.sample(torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device), seen)
         lowest = torch.full((), self.model_ema.path[-2].t, device=seen.device)
         for _ in range(self.cfg.extra):
             x = self.model_ema.denoise(x, lowest, seen)
-        return self.scale.act.inverse(densest(x.unflatten(0, (-1, n))))[:, None]
+        x = x.unflatten(0, (-1, n))
+        act, worth, chosen = self.scale.act.inverse(x), None, x.new_zeros(len(x), dtype=torch.int64)
+        if n > 1 and self.candidates > 1:
+            worth = density(x)
+            chosen = worth.argmax(-1)
+        return Candidates(act, worth, chosen)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+        return self.consider(obs).taken()[:, None]
 
 
-def densest(x: Tensor) -> Tensor:
-    """Of each n points (B, n, A) the one (B, A) at which a Gaussian kernel density over them is highest; bandwidths by
-    Scott's rule."""
+def density(x: Tensor) -> Tensor:
+    """The logarithm (B, n), but for a constant, of a Gaussian kernel density over n points (B, n, A), at each of them;
+    bandwidths by Scott's rule."""
     n, size = x.shape[1:]
-    if n == 1:
-        return x[:, 0]
     width = x.std(1, keepdim=True).clamp(min=1e-6) * n ** (-1 / (size + 4))
     gap = ((x[:, :, None] - x[:, None]) / width[:, None]).square().sum(-1)  # (B, n, n)
-    best = torch.logsumexp(-gap / 2, -1).argmax(-1)  # (B,)
-    return x.take_along_dim(best[:, None, None], 1)[:, 0]
+    return torch.logsumexp(-gap / 2, -1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ornstein.contract import Agent, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
-from ornstein.data.episodes import Episodes, Obs
+from ornstein.data.episodes import Episodes, Obs, plain
 from ornstein.data.normalize import MinMax
 from ornstein.data.views import Chunk, Chunks
 from ornstein.diffusion.model import Diffusion, Recipe
@@ -59,7 +59,7 @@ class DiffusionPolicy(Agent):
         self.spec, self.cfg = takes_nothing(spec, "diffusion_policy"), cfg
         self.history, self.execute = cfg.history, cfg.execute
         self.scale_obs, self.scale_act = MinMax(spec.obs), MinMax(spec.act)
-        images = {name: shape for name, shape in spec.parts.items() if len(shape) == 3}
+        self.images = images = {name: shape for name, shape in spec.parts.items() if len(shape) == 3}
         cond = cfg.history * (spec.obs + cfg.features * len(images))
         if choose("network", cfg.net, ("unet", "transformer")) == "unet":
             net: Denoiser = FilmUNet(spec.act, cfg.width, cfg.mults, cond=cond, emb=cfg.width)
@@ -71,13 +71,15 @@ class DiffusionPolicy(Agent):
         self.model_ema, self.step = slow(self.model).eval(), Stepper(self.model, cfg.optim)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(self.numbers(data.obs))
+        self.scale_obs.learn(plain(data.obs))
         self.scale_act.learn(data.act)
         self.step.over(self.cfg.updates)
         view = Chunks(data, self.cfg.history, self.cfg.horizon, self.cfg.execute)
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
+        if self.spec.parts:
+            return {}  # conditions that are images are not kept
         view = Chunks(data, self.cfg.history, self.cfg.horizon, self.cfg.execute)
         return {"model": Lesson(view, self.example, self.cfg.batch)}
 
@@ -85,17 +87,11 @@ class DiffusionPolicy(Agent):
         """Normalised actions (B, H, A), and what was seen."""
         return Example(self.scale_act(batch.act), self.seen(batch.obs))
 
-    def numbers(self, obs: Obs) -> Tensor:
-        """What of observations (..., O) is no image; of a dict, in the order of the names."""
-        if isinstance(obs, Tensor):
-            return obs
-        return torch.cat([obs[name] for name, shape in sorted(self.spec.parts.items()) if len(shape) == 1], -1)
-
     def seen(self, obs: Obs) -> Any:
         """Observations (B, K, ...) as the network takes them: (B, K * O), or a dict if there are images."""
-        numbers = self.scale_obs(self.numbers(obs))
-        images = {name: obs[name] for name, shape in self.spec.parts.items() if len(shape) == 3}
-        return {"numbers": numbers, **images} if images else numbers.flatten(1)
+        flat = self.scale_obs(plain(obs))
+        images = {name: obs[name] for name in self.images}
+        return {"numbers": flat, **images} if images else flat.flatten(1)
 
     def update(self, batch: Chunk) -> Metrics:
         """One step of denoising."""
@@ -107,8 +103,8 @@ class DiffusionPolicy(Agent):
 
     @torch.no_grad()
     def act(self, obs: Obs, given: Given | None = None) -> Tensor:
-        cfg, numbers = self.cfg, self.numbers(obs)
-        noise = torch.randn(len(numbers), cfg.horizon, self.spec.act, dtype=numbers.dtype, device=numbers.device)
+        cfg, flat = self.cfg, plain(obs)
+        noise = torch.randn(len(flat), cfg.horizon, self.spec.act, dtype=flat.dtype, device=flat.device)
         act = self.scale_act.inverse(self.model_ema.sample(noise, self.seen(obs)))  # (B, H, A)
         return act[:, cfg.history - 1 : cfg.history - 1 + cfg.execute]
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import scaled_rewards
@@ -107,12 +107,16 @@ class DiffusionQL(Agent):
         return model.sample(torch.randn(len(obs), self.spec.act, dtype=obs.dtype, device=obs.device), obs)
 
     @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        n = self.cfg.choice.candidates
+    def consider(self, obs: Tensor, given: Given | None = None, n: int | None = None) -> Candidates:
+        n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         act = self.propose(self.model, seen)
         worth = self.critics.worth(seen, act).unflatten(0, (-1, n))
-        return self.scale.act.inverse(self.cfg.choice.pick(act.unflatten(0, (-1, n)), worth))[:, None]
+        return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), worth, self.cfg.choice.pick(worth))
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+        return self.consider(obs).taken()[:, None]
 
 
 def _clip(norm: float, **more: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import scaled_rewards
@@ -89,15 +89,19 @@ class IDQL(Agent):
         return {"loss": loss.detach(), "value": value.detach(), "critic": q.detach()}
 
     @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        n = self.cfg.choice.candidates
+    def consider(self, obs: Tensor, given: Given | None = None, n: int | None = None) -> Candidates:
+        n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         act = self.model_ema.sample(torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device), seen)
         worth = self.critics.worth(seen, act)
         if self.cfg.weigh == "implicit":
             worth = torch.where(worth < self.critics.v(seen)[0], 1 - self.cfg.tau, self.cfg.tau).log()
-        act = self.cfg.choice.pick(act.unflatten(0, (-1, n)), worth.unflatten(0, (-1, n)))
-        return self.scale.act.inverse(act)[:, None]
+        worth = worth.unflatten(0, (-1, n))
+        return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), worth, self.cfg.choice.pick(worth))
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+        return self.consider(obs).taken()[:, None]
 
 
 PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config

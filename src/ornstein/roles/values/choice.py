@@ -25,11 +25,9 @@ class Choice:
         if not self.temperature > 0:
             raise InputError(f"temperature is {self.temperature}: expected a number above 0; argmax takes the best")
 
-    def pick(self, act: Tensor, worth: Tensor) -> Tensor:
-        """One (B, A) of n actions (B, n, A) each by their worth (B, n)."""
+    def pick(self, worth: Tensor) -> Tensor:
+        """The number (B,) of the one to take, of n actions each by their worth (B, n)."""
         if self.how == "argmax":
-            best = worth.argmax(-1, keepdim=True)  # (B, 1)
-        else:
-            size = worth.abs().mean(-1, keepdim=True).clamp(min=1e-8) if self.how == "normalised" else 1.0
-            best = torch.softmax(worth / (size * self.temperature), -1).multinomial(1)
-        return act.take_along_dim(best[..., None], 1)[:, 0]
+            return worth.argmax(-1)
+        size = worth.abs().mean(-1, keepdim=True).clamp(min=1e-8) if self.how == "normalised" else 1.0
+        return torch.softmax(worth / (size * self.temperature), -1).multinomial(1)[:, 0]
