@@ -120,7 +120,62 @@ def beside() -> str:
     return "\n".join(lines)
 
 
+def _share(runs: Sequence[dict[str, Any]], row: str, name: str) -> str:
+    """A share in per cent over seeds: the mean, and the least and the greatest."""
+    found = [100 * run["rows"][row][name] for run in runs]
+    return f"{sum(found) / len(found):.0f} ({min(found):.0f} to {max(found):.0f})"
+
+
+def bandit() -> str:
+    """Where the actions of small policies lie, over seeds."""
+    runs = [json.loads(path.read_text()) for path in sorted((ROOT / "results/bandit").glob("*.json"))]
+    lines = [
+        "| row | near a corner, % | at the best, % | at the four, % | median distance from the best | core seconds |",
+        "| --- " * 6 + "|",
+    ]
+    for row in runs[0]["rows"] if runs else ():
+        found = [run["rows"][row] for run in runs]
+        corners = zip(*(each["at_corners"] for each in found), strict=True)
+        cells = (
+            f"`{row}`" if "," not in row else f"{row.split(',')[0]} with `{row.split(', ')[1]}`",
+            _share(runs, row, "near_any"),
+            _share(runs, row, "at_best"),
+            ", ".join(f"{100 * sum(share) / len(share):.0f}" for share in corners),
+            f"{sum(each['from_best_median'] for each in found) / len(found):.2f}",
+            f"{sum(each['core_seconds'] for each in found) / len(found):.0f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def distilled() -> str:
+    """A planner and policies with all calls, with few, and distilled to few."""
+    lines = [
+        "| agent | task | calls | sampled by | success or score | return, 95 % interval | core seconds to distil |",
+        "| --- " * 7 + "|",
+    ]
+    paths = [ROOT / "results/distill/umaze-0.json", *sorted((ROOT / "results/distill_roles").glob("*.json"))]
+    for run in (json.loads(path.read_text()) for path in paths if path.exists()):
+        for row in run["rows"]:
+            report, spent = row["report"], row.get("distill_core_seconds")
+            success, score = report["success_rate"], report["normalized_score"]
+            low, high = report["return_ci95"]
+            cells = (
+                f"`{run.get('row', 'diffuser')}`",
+                run["set"] if "set" in run else report["task"],
+                str(row["calls"]),
+                row["solver"] if row["row"] == "teacher" else "its student",
+                f"{success:.2f}" if score is None else f"{score:.1f}",
+                f"{report['return_mean']:.0f} ({low:.0f} to {high:.0f})",
+                "" if spent is None else f"{spent:.0f}",
+            )
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 TABLES = {
+    "bandit": bandit,
+    "distilled": distilled,
     "mazes": mazes,
     "yardsticks": yardsticks,
     "beside": beside,
@@ -142,7 +197,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check, stale = parser.parse_args().check, []
-    for name in ("README.md", "results/README.md", "docs/speed.md", "docs/gallery.md"):
+    for name in ("README.md", "results/README.md", "docs/speed.md", "docs/gallery.md", "docs/policies.md"):
         path = ROOT / name
         old = path.read_text()
         if (new := fill(old)) != old:

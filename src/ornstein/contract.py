@@ -35,6 +35,9 @@ class Spec:
     parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of an observation that is a dict: name ->
     # shape; images are (height, width, channels) of uint8, all else is (size,)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", {name: tuple(shape) for name, shape in self.parts.items()})  # JSON has lists
+
 
 def takes_nothing(spec: Spec, name: str) -> Spec:
     """`spec` if nothing is given to the agent there, else an `InputError` by the algorithm `name`, which would ignore

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ornstein.data.episodes import Episodes
-from ornstein.data.views import Transitions, Window, Windows, discounted_returns
+from ornstein.data.views import Chunks, Transitions, Window, Windows, discounted_returns
 from ornstein.errors import InputError
 
 
@@ -261,3 +261,39 @@ def test_agents_have_an_axis() -> None:
 def test_a_field_that_is_not_there(view: Any) -> None:
     with pytest.raises(InputError, match="unknown field 'colour': expected one of cost, goal, task"):
         view(rich(), fields=("colour",))
+
+
+def test_chunks_repeat_the_rows_at_both_ends_of_an_episode() -> None:
+    """Diffusion Policy's windows of an episode of 5 steps, for 2 observations, 4 actions and 2 executed: they start at
+    steps -1 to 2."""
+    view = Chunks(episodes(5), history=2, horizon=4, execute=2)
+    chunk = view.at(torch.arange(len(view)))
+    assert chunk.obs[..., 0].tolist() == [[0, 0], [0, 1], [1, 2], [2, 3]]
+    assert (chunk.act[..., 0] - 1).tolist() == [[0, 0, 1, 2], [0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 4]]
+
+
+def test_chunks_stay_within_their_episode() -> None:
+    view = Chunks(episodes(3, 1, 4), history=2, horizon=3, execute=1)
+    torch.manual_seed(0)
+    chunk = view.batch(500)
+    seen, done = chunk.obs[..., 0], chunk.act[..., 0] - 1
+    episode = torch.tensor([0, 0, 0, 1, 2, 2, 2, 2])
+    for rows in (seen, done):
+        assert (episode[rows.long()] == episode[seen[:, -1:].long()]).all()
+    assert torch.equal(done[:, :2], seen)  # the first actions are those at what was seen
+    assert set(seen[:, -1].long().tolist()) == {0, 1, 3, 4, 5, 6}, "the last steps have no action left to execute"
+
+
+def test_chunks_of_images_hold_what_was_seen_alone() -> None:
+    images = np.arange(6, dtype=np.uint8).repeat(12).reshape(6, 2, 2, 3)
+    data = Episodes.from_arrays({"eye": images, "place": np.arange(6)[:, None]}, np.zeros((6, 1)))
+    chunk = Chunks(data, history=2, horizon=8, execute=4).batch(16)
+    assert chunk.obs["eye"].shape == (16, 2, 2, 2, 3)
+    assert chunk.obs["eye"].dtype == torch.uint8
+    assert torch.equal(chunk.obs["eye"][..., 0, 0, 0].float(), chunk.obs["place"][..., 0])
+
+
+@pytest.mark.parametrize(("history", "horizon", "execute"), [(0, 4, 1), (1, 4, 0), (2, 4, 4)])
+def test_chunks_that_cannot_be_are_refused(history: int, horizon: int, execute: int) -> None:
+    with pytest.raises(InputError, match="expected"):
+        Chunks(episodes(5), history, horizon, execute)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, pace, slow
+from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, pace, slow, warming
 
 
 def net() -> nn.Sequential:
@@ -195,3 +195,22 @@ def test_a_frozen_module_sees_later_steps_of_the_module() -> None:
     Stepper(module, Optim(0.1))(loss(module, 0))
     assert torch.equal(function(x), module(x))
     assert not torch.equal(function(x), before)
+
+
+def test_the_rate_rises_before_it_falls() -> None:
+    module = net()
+    step, rates = Stepper(module, Optim(0.1, cosine=True, warmup=4, betas=(0.8, 0.9))), []
+    step.over(12)
+    for i in range(13):
+        step(loss(module, i))
+        rates.append(float(step.adam.param_groups[0]["lr"]))
+    assert rates[:5] == pytest.approx([0, 0.025, 0.05, 0.075, 0.1])
+    assert rates[8] == pytest.approx(0.05)
+    assert rates[12] == pytest.approx(0, abs=1e-9)
+    assert step.adam.param_groups[0]["betas"] == (0.8, 0.9)
+
+
+def test_an_average_that_warms_up_is_diffusion_policys() -> None:
+    """Its decay is 1 - (1 + k)^-0.75 after k updates more than one, at most 0.9999."""
+    rates = [float(warming(torch.tensor(n))) for n in (1, 2, 3, 10**7)]
+    assert rates == pytest.approx([1, 1 - 0.405396, 3**-0.75, 1e-4], rel=1e-5)

@@ -131,3 +131,53 @@ def test_people_are_followed_to_the_pixel() -> None:
             assert np.median(apart) < 0.005
             assert apart.max() < 0.1
     assert (0.95 * score).mean() == pytest.approx(0.90, abs=0.02)
+
+
+def test_pictures_are_of_the_state_and_stop_with_the_episode() -> None:
+    world, plain = PushT(2, pictures=True), PushT(2)
+    states = np.stack([near(0.0), near(80.0)])
+    seen, _ = world.place(states), plain.place(states)
+    assert seen["image"].shape == (2, 96, 96, 3)
+    assert seen["image"].dtype == torch.uint8
+    assert seen["agent_pos"].tolist() == [[60, 60], [60, 60]]
+    target = torch.tensor([[100.0, 60.0], [100.0, 60.0]])
+    for _ in range(3):
+        step, other = world.step(target), plain.step(target)
+        assert torch.equal(step.rew, other.rew)
+        assert torch.equal(step.obs["agent_pos"], other.obs[:, :2])
+    assert step.done.tolist() == [True, False], "the first block lies on its mark"
+    blue = [(image.float() - torch.tensor([65.0, 105.0, 225.0])).abs().sum(-1).argmin() for image in step.obs["image"]]
+    assert int(blue[1]) % 96 > int(blue[0]) % 96, "the agent of the second has moved on"
+
+
+def test_demonstrations_with_pictures(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    rng = np.random.default_rng(0)
+    state, image = rng.uniform(0, 500, (7, 5)).astype(np.float32), rng.integers(0, 255, (7, 96, 96, 3), np.uint8)
+    np.savez(tmp_path / "pusht_lowdim.npz", state=state, action=state[:, :2], episode_ends=np.array([4, 7]))
+    with h5py.File(tmp_path / "pusht_images.h5", "w") as file:
+        file["img"] = image
+    world = task("pusht-image", data=tmp_path / "pusht_images.h5")
+    data = world.episodes()
+    assert dict(world.spec.parts) == {"agent_pos": (2,), "image": (96, 96, 3)}
+    assert torch.equal(data.obs["image"], torch.from_numpy(image))
+    assert torch.equal(data.obs["agent_pos"], torch.from_numpy(state[:, :2]))
+    assert data.ends.tolist() == [3, 6]
+    with h5py.File(tmp_path / "pusht_images.h5", "a") as file:
+        del file["img"]
+        file["img"] = image[:5]
+    with pytest.raises(InputError, match=r"\(5, 96, 96, 3\).*expected \(7, 96, 96, 3\)"):
+        world.episodes()
+    (tmp_path / "pusht_images.h5").write_bytes(b"no file")
+    with pytest.raises(InputError, match="no readable `img`"):
+        world.episodes()
+
+
+@pytest.mark.skipif(REAL is None, reason="ORNSTEIN_TEST_DATA does not name the real data")
+def test_pictures_are_those_of_the_demonstrations() -> None:
+    data = pusht.demonstrations(Path(str(REAL)) / "pusht_human" / "pusht_images.h5")
+    states = np.load(Path(str(REAL)) / "pusht_human" / "pusht_lowdim.npz")["state"]
+    steps = [0, 200, 5000]
+    seen = PushT(3, pictures=True).place(states[steps])
+    gap = (seen["image"].float() - data.obs["image"][steps].float()).abs()
+    assert gap.mean() < 0.5

@@ -185,3 +185,123 @@ def test_hostile_text_stays_text(browser: str, tmp_path: Path) -> None:
     page = look(browser, tmp_path, data)
     assert not [element for element in page.elements if element["tag"] == "img"]
     assert page.text.count("alert(1)") >= 8
+
+
+# ---- planners without a map, policies ----
+
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///ywAAAAAAQABAAACAUwAOw=="
+
+
+def futures() -> dict[str, Any]:
+    """Two plans of three rows, two steps apart, for two numbers; the second was cut short. And a film of two frames."""
+    plan = [[0.0, 5.0], [1.0, 5.0], [2.0, None]]
+    one = {"episode": 0, "made": 0, "value": 1.5, "plan": plan, "real": [[0.0, 5.0]] * 5}
+    return {
+        "names": ["height", "speed"],
+        "hidden": 3,
+        "stride": 2,
+        "replan": 4,
+        "plans": [one, one | {"made": 4, "value": 2.5, "real": [[0.0, 5.0]]}],
+        "values": [[[0, 1.5], [4, 2.5]]],
+        "film": {
+            "steps": [0, 20],
+            "frames": [[[0.0, 5.0], [4.0, 5.0], [-4.0, 5.0]], [[0.0, 5.0], [1.0, 5.0], [2.0, 5.0]]],
+        },
+    }
+
+
+def choices(worth: list[float] | None, size: int = 2) -> dict[str, Any]:
+    """Two states with three actions each, of which the last is taken."""
+    act = [[-0.5, 0.0, 1.0][:size], [0.0, 0.5, 1.0][:size], [0.5, 0.5, 1.0][:size]]
+    state = {"row": 7, "episode": 1, "step": 3, "act": act, "worth": worth, "chosen": 2, "own": act[1], "near": act}
+    names = [f"action {i + 1}" for i in range(size)]
+    other = state | {"row": 90, "step": 86, "chosen": 0, "near": []}
+    return {"source": "the data", "names": names, "draws": 3, "states": [state, other]}
+
+
+def test_plans_without_a_map_are_drawn_number_by_number(browser: str, tmp_path: Path) -> None:
+    page = look(browser, tmp_path, {"futures": futures()})
+    assert page.sections() == ["futures", "film"]
+    (path,), (plan,) = (page.find(kind, "panel world") for kind in ("path", "plan"))
+    assert path["d"].count("L") == 4
+    assert plan["d"].count("L") == 2
+    assert len({point.split()[1] for point in path["d"].replace("M", "").split("L")}) == 1, "the height stayed"
+    assert "Episode 1, planned at step 0, value 1.5; height came out 1.6 off" in " ".join(page.text.split())
+    assert "3 further numbers are not shown" in page.text
+    assert "Step 0 of 20" in page.text
+    assert [pick["aria-pressed"] for pick in page.find("pick")] == ["true", "false"] * 2
+
+
+def test_plans_and_numbers_can_be_chosen(browser: str, tmp_path: Path) -> None:
+    act = """
+      document.querySelectorAll("#futures .side .pick")[1].click();
+      const box = document.querySelector("#futures select");
+      box.value = 1;
+      box.dispatchEvent(new Event("change"));
+      const slider = document.querySelector("#film input[type=range]");
+      slider.value = 1;
+      slider.dispatchEvent(new Event("input"));
+      const other = document.querySelector("#film select");
+      other.value = 1;
+      other.dispatchEvent(new Event("change"));
+    """
+    page = look(browser, tmp_path, {"futures": futures()}, script=act)
+    assert "Episode 1, planned at step 4, value 2.5" in page.text
+    assert "came out" not in page.text
+    (plan,) = page.find("plan", "panel world")
+    assert plan["d"].count("L") == 1, "a number that is not known is left out"
+    assert [pick["aria-pressed"] for pick in page.find("pick")] == ["false", "true"] * 2
+    assert page.find("film")[0]["data-step"] == "1"
+    assert "Step 20 of 20" in page.text
+    assert len({bead["cy"] for bead in page.find("bead", "panel world film")}) == 1
+
+
+def test_the_chosen_action_is_marked_and_worth_has_a_colour(browser: str, tmp_path: Path) -> None:
+    page = look(browser, tmp_path, {"choices": choices([3.0, 1.0, 5.0])})
+    assert page.sections() == ["choices"]
+    offers = page.find("offer", "panel choice")
+    assert [offer["style"] for offer in offers] == ["--u:50%", "--u:0%", "--u:100%"]
+    (taken,) = page.find("taken", "panel choice")
+    assert (taken["cx"], taken["cy"]) == (offers[2]["cx"], offers[2]["cy"])
+    assert len(page.find("near", "panel choice")) == 3
+    assert "State 1: episode 2, step 3; 3 actions drawn; worth 1 to 5, the one taken 5." in page.text
+    assert [e["value"] for e in page.elements if e["tag"] == "option"] == ["0", "1", "2"] * 2
+
+
+def test_axes_and_states_can_be_chosen(browser: str, tmp_path: Path) -> None:
+    act = """
+      document.querySelectorAll("#choices .pick")[1].click();
+      const [, up] = document.querySelectorAll("#choices select");
+      up.value = 2;
+      up.dispatchEvent(new Event("change"));
+    """
+    page = look(browser, tmp_path, {"choices": choices([3.0, 1.0, 5.0])}, script=act)
+    offers, (taken,) = page.find("offer", "panel choice"), page.find("taken", "panel choice")
+    heights = [float(offer["cy"]) for offer in offers]
+    assert heights[1] > heights[0] > heights[2], "more worth is higher up"
+    assert (taken["cx"], taken["cy"]) == (offers[0]["cx"], offers[0]["cy"])
+    assert not page.find("near", "panel choice")
+    assert "State 2: episode 2, step 86" in page.text
+
+
+@pytest.mark.parametrize("worth", [None, [1.0, 1.0, 1.0]])
+def test_actions_of_one_number(browser: str, tmp_path: Path, worth: list[float] | None) -> None:
+    """Beside what they are worth, or else in the order in which they were drawn."""
+    page = look(browser, tmp_path, {"choices": choices(worth, 1)})
+    offers = page.find("offer", "panel choice")
+    assert len({offer["cx"] for offer in offers}) == 3
+    assert len({offer["cy"] for offer in offers}) == (3 if worth is None else 1)
+    assert ("worth" in page.text) is (worth is not None)
+
+
+def test_a_film_stops_and_goes_on(browser: str, tmp_path: Path) -> None:
+    movie = {"gif": PIXEL, "still": PIXEL + "=", "about": "episode 1", "steps": 20, "return": 2.5}
+    for presses, source in enumerate((PIXEL, PIXEL + "=")):
+        act = 'document.querySelector("#movie button").click();' * presses
+        page = look(browser, tmp_path, {"movie": movie}, script=act)
+        (image,) = [element for element in page.elements if element["tag"] == "img"]
+        assert image["src"] == source
+        assert ("Play" if presses else "Stop") in page.text
+    assert "Episode 1: 20 steps, return 2.5." in page.text
+    absent = look(browser, tmp_path, {"movie": {"missing": "it cannot be drawn"}})
+    assert "No film: it cannot be drawn" in absent.text

@@ -44,12 +44,36 @@ class SpatialSoftmax(nn.Module):
         return torch.stack([(weight.sum(2) * across).sum(-1), (weight.sum(3) * down).sum(-1)], -1)
 
 
-class Camera(nn.Module):
-    """Images (N, H, W, C) of uint8 -> (N, size): a random crop, a ResNet-18 from scratch whose batch norms are group
-    norms (an average of weights would not fit a batch norm's statistics), spatial softmax, one linear layer.
+class _Residual(nn.Module):
+    """relu(x + two convolutions of x), each normed over groups of 16 channels: (N, a, H, W) -> (N, b, H', W')."""
 
-    `crop` is the share of each side that is kept. Raises InputError where torchvision is missing.
-    """
+    def __init__(self, a: int, b: int, stride: int):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.GroupNorm(b // 16, b))
+        self.second = nn.Sequential(nn.Conv2d(b, b, 3, 1, 1, bias=False), nn.GroupNorm(b // 16, b))
+        self.skip: nn.Module = nn.Identity()
+        if a != b:
+            self.skip = nn.Sequential(nn.Conv2d(a, b, 1, stride, bias=False), nn.GroupNorm(b // 16, b))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.second(self.first(x).relu()) + self.skip(x)).relu()
+
+
+def resnet18(channels: int) -> nn.Sequential:
+    """ResNet-18 (He et al. 2016, arXiv:1512.03385) down to its last maps, (N, channels, H, W) -> (N, 512, H / 32,
+    W / 32), with group norm for batch norm, whose statistics an average of weights would not fit."""
+    stem = [nn.Conv2d(channels, 64, 7, 2, 3, bias=False), nn.GroupNorm(4, 64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    sizes = [(64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2)]
+    net = nn.Sequential(*stem, *(_Residual(*size) for size in (*sizes, (512, 512, 1))))
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return net
+
+
+class Camera(nn.Module):
+    """Images (N, H, W, C) of uint8 -> (N, size): a crop that keeps the share `crop` of each side, ResNet-18 from
+    scratch, spatial softmax, one linear layer."""
 
     def __init__(self, shape: tuple[int, int, int], size: int = 64, points: int = 32, crop: float = 0.875):
         super().__init__()
@@ -57,28 +81,13 @@ class Camera(nn.Module):
         if not 0 < crop <= 1:
             raise InputError(f"crop is {crop}: expected a share of each side, above 0 and at most 1")
         self.crop = Crop(max(1, round(crop * height)), max(1, round(crop * width)))
-        self.resnet = _resnet(channels)
+        self.resnet = resnet18(channels)
         self.where = SpatialSoftmax(512, points)
         self.out = nn.Linear(2 * points, positive("size", size))
 
     def forward(self, x: Tensor) -> Tensor:
         seen = self.crop(x.movedim(-1, 1)).to(self.out.weight.dtype) / 127.5 - 1
         return self.out(self.where(self.resnet(seen)).flatten(1))
-
-
-def _resnet(channels: int) -> nn.Sequential:
-    """ResNet-18 down to its last feature maps (N, 512, H / 32, W / 32)."""
-    try:
-        from torchvision.models import resnet18
-    except (ImportError, RuntimeError) as error:  # a build for another torch fails when its operators are registered
-        raise InputError(
-            f"package torchvision is missing, or made for another torch ({error}): images are encoded by its "
-            'ResNet-18; run pip install "ornstein[images]"'
-        ) from error
-    net = resnet18(weights=None, norm_layer=lambda width: nn.GroupNorm(width // 16, width))
-    if channels != 3:
-        net.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-    return nn.Sequential(*list(net.children())[:-2])
 
 
 class Sighted(Denoiser):

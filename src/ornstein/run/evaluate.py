@@ -148,7 +148,7 @@ def _successes(parts: Sequence[Rollout]) -> list[bool] | None:
     ).tolist()
 
 
-def _check_fit(agent: Agent, task: Task) -> None:
+def check_agent(agent: Agent, task: Task) -> None:
     """Refuse an agent for another kind of task."""
     if agent.spec.parts != task.spec.parts:
         seen = [", ".join(spec.parts) or "one vector" for spec in (agent.spec, task.spec)]
@@ -193,7 +193,7 @@ def evaluate(
         InputError: an unknown protocol, a count below 1, an agent for another kind of task, or capture without CUDA.
     """
     protocol = choose("protocol", protocol or task.protocols[0], task.protocols)
-    _check_fit(agent, task)
+    check_agent(agent, task)
     ask = Captured(asks(agent), capture, next(agent.parameters()).device)
     start, world = time.monotonic(), task.worlds(min(positive("episodes", episodes), WORLDS), protocol)
     with randomness(seed):

@@ -101,8 +101,8 @@ def _film(world: World, report: Report, number: int, acts: Tensor, path: Path) -
     beside, total, frames = path.with_name(f"{path.stem}.part.{kind}"), 0.0, 0
     try:
         with _imageio(kind).get_writer(beside, **how) as writer:
-            for step, total, image in _played(world, report.seed, number, acts, stride):
-                writer.append_data(_labelled(image, f"step {step}  return {total:.1f}"))
+            for step, total, image in played(world, report.seed, number, acts, stride):
+                writer.append_data(labelled(image, f"step {step}  return {total:.1f}"))
                 frames += 1
         os.replace(beside, path)
     except OSError as error:
@@ -112,7 +112,7 @@ def _film(world: World, report: Report, number: int, acts: Tensor, path: Path) -
     return Film(path, number, report.returns[number], total, frames)
 
 
-def _played(world: World, seed: int, number: int, acts: Tensor, stride: int) -> Iterator[tuple[int, float, np.ndarray]]:
+def played(world: World, seed: int, number: int, acts: Tensor, stride: int) -> Iterator[tuple[int, float, np.ndarray]]:
     """(steps done, return so far, picture) at the start, after each `stride` steps, and at the end."""
     world.reset([number], seed)
     total = 0.0
@@ -123,7 +123,7 @@ def _played(world: World, seed: int, number: int, acts: Tensor, stride: int) -> 
             yield step, total, world.frame(0)
 
 
-def _labelled(image: np.ndarray, text: str) -> np.ndarray:
+def labelled(image: np.ndarray, text: str) -> np.ndarray:
     """A picture with a line of text, and sides that MP4 can hold: even ones."""
     from PIL import Image, ImageDraw  # comes with imageio
 

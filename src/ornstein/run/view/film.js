@@ -140,26 +140,20 @@ function stepInAddress(last) {
   return found ? Math.min(last, Number(found[1])) : null;
 }
 
-function filmSection(data) {
-  const { scene, film } = data;
-  const first = data.episodes[0];
-  const last = film.length - 1;
-  const around = [...film[last], ...data.episodes.flatMap(pointsOf)];
-  const view = makeView(scene, around, 0.2);
-  const { plot, draw } = filmPicture(view, film, first, "One plan as it is denoised, seen from above");
-  const { plot: progress, follow } = progressPlot(film);
+// What moves a film from step 0 to `last`: a button, a slider, and the address. `draw` shows a position; `labels` are
+// the true numbers of the steps.
+function filmControls(last, draw, labels) {
   const slider = el("input", { type: "range", min: 0, max: last, step: 1, value: 0, "aria-label": "Denoising step" });
-  const [count, gap] = [el("output", {}), el("span", { class: "num" })];
-  const button = el("button", { type: "button", class: "play" });
+  const [count, button] = [el("output", {}), el("button", { type: "button", class: "play" })];
   let now = 0;
   const go = (position) => {
     now = position;
     draw(position);
-    gap.textContent = number(follow(position), 2);
     const step = Math.round(position);
+    const words = `tep ${labels[step]} of ${labels[last]}`;
     slider.value = step;
-    slider.setAttribute("aria-valuetext", `step ${step} of ${last}`);
-    count.textContent = `Step ${step} of ${last}`;
+    slider.setAttribute("aria-valuetext", `s${words}`);
+    count.textContent = `S${words}`;
   };
   const { stop } = player(last, button, () => now, go);
   const jump = (step) => {
@@ -169,6 +163,24 @@ function filmSection(data) {
   slider.addEventListener("input", () => jump(Number(slider.value)));
   window.addEventListener("hashchange", () => jump(stepInAddress(last) ?? now));
   go(stepInAddress(last) ?? 0);
+  const controls = el("div", { class: "controls card" }, el("div", { class: "row" }, button, count), slider);
+  return { controls, jump, go, now: () => now };
+}
+
+function filmSection(data) {
+  const { scene, film } = data;
+  const first = data.episodes[0];
+  const last = film.length - 1;
+  const around = [...film[last], ...data.episodes.flatMap(pointsOf)];
+  const view = makeView(scene, around, 0.2);
+  const { plot, draw } = filmPicture(view, film, first, "One plan as it is denoised, seen from above");
+  const { plot: progress, follow } = progressPlot(film);
+  const gap = el("span", { class: "num" });
+  const show = (position) => {
+    draw(position);
+    gap.textContent = number(follow(position), 2);
+  };
+  const { controls, jump } = filmControls(last, show, [...film.keys()]);
   const pinned =
     first && first.goal
       ? "Its start and its goal are known and stay where they are"
@@ -176,7 +188,6 @@ function filmSection(data) {
   const lead =
     "Every dot is one future position of the agent. The plan begins as pure noise; at each step the network " +
     `removes a part of it, from all dots at once. ${pinned}.`;
-  const controls = el("div", { class: "controls card" }, el("div", { class: "row" }, button, count), slider);
   const gauge = el("div", { class: "gauge" }, el("p", {}, "Mean distance from the finished plan: ", gap), progress);
   const ramp = el("div", { class: "ramp" }, el("span", {}, "start"), el("i", {}), el("span", {}, "end of the plan"));
   const moments = strip(view, film, first, jump);

@@ -1,29 +1,36 @@
 """What the report page shows, gathered from a run folder, its agent and its world."""
 
 import platform
-from dataclasses import asdict
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ornstein.contract import Agent, Planner
 from ornstein.envs.tasks import PROTOCOLS, Task
-from ornstein.envs.vector import Start, World
-from ornstein.roles import ALGORITHMS, preset
+from ornstein.envs.vector import Start
+from ornstein.errors import InputError
 from ornstein.run import log
-from ornstein.run.checkpoint import LOG, flat, load, read_config
-from ornstein.run.evaluate import randomness, rollout
+from ornstein.run.checkpoint import LOG, load, read_config
+from ornstein.run.evaluate import Rollout, check_agent, randomness, rollout
 from ornstein.run.report import kept
+from ornstein.run.view.background import against_paper, curves, timing
+from ornstein.run.view.considered import choices, lived
+from ornstein.run.view.futures import futures
+from ornstein.run.view.movie import movie
 
-SHOWN = 12  # episodes that are drawn
+SHOWN = 12  # episodes that are drawn on a map
+PLAYED = 3  # episodes elsewhere
+STEPS = 128  # of an episode without a map in which a planner is looked at, or four times its horizon
 
 
 def gather(run: Path, task: Task, seed: int = 1_000) -> dict[str, Any]:
-    """The page's data (see `page.render`). Plans are made anew, from starts of their own."""
-    config, agent, lines = read_config(run), load(run), log.read(run / LOG)
+    """The page's data (see `page.render`). Episodes are played and plans made anew, from starts of their own."""
+    config, lines = read_config(run), log.read(run / LOG)
+    with randomness(seed):  # which an agent is made with before its weights are read
+        agent = load(run)
     data = {
         "title": f"{config['algorithm']} on {task.name}",
         "algorithm": config["algorithm"],
@@ -35,70 +42,81 @@ def gather(run: Path, task: Task, seed: int = 1_000) -> dict[str, Any]:
             "python": platform.python_version(),
             "commit": config["commit"] or "unknown",
         },
-        "timing": _timing(run, lines),
-        "notes": [task.title, *(PROTOCOLS[p] for p in task.protocols), *_against_paper(config, task)],
-        "curves": _curves(lines),
+        "timing": timing(run, lines),
+        "notes": [task.title, *(PROTOCOLS[p] for p in task.protocols), *against_paper(config, task)],
+        "curves": curves(lines),
         "scores": kept(run),
         "scene": task.scene(),
         "episodes": [],
         "film": None,
+        "futures": None,
+        "choices": None,
+        "movie": None,
     }
-    if isinstance(agent, Planner) and task.scene() is not None:
-        world = task.worlds(SHOWN)
-        start = world.reset(range(SHOWN), seed)
-        data["film"] = _film(agent, start, seed)
-        data["episodes"] = _episodes(agent, world, start, seed)
+    if isinstance(agent, Agent):
+        check_agent(agent, task)
+        data |= _played(agent, task, data["notes"], seed)
+    else:
+        data["notes"].append(
+            "It invents data and does not act: `ornstein synthesize` writes it, and how far to trust it."
+        )
     return data
 
 
-def _timing(run: Path, lines: list[dict[str, Any]]) -> dict[str, Any]:
-    timing: dict[str, Any] = {"training": lines[-1]["seconds"] if lines else None}
-    timing |= {f"evaluation, {r['protocol']}": r["seconds"] for r in kept(run)}
-    return timing | {"machine": f"{platform.machine()}, {torch.get_num_threads()} threads"}
+def _played(agent: Agent, task: Task, notes: list[str], seed: int) -> dict[str, Any]:
+    """What can be seen of an agent at work. What cannot be had here is said among the notes."""
+    count, limit = SHOWN if task.scene() else PLAYED, None
+    try:
+        with closing(task.worlds(count)) as world:
+            start = world.reset(range(count), seed)
+            if isinstance(agent, Planner) and not task.scene():
+                most = max(STEPS, 4 * agent.spec.horizon)
+                if most < world.limit:
+                    world.limit = limit = most
+            with randomness(seed):
+                done = rollout(agent, world, range(count), seed)
+    except InputError as error:  # such as a simulator that is not installed
+        notes.append(f"No episode was played for this page: {error}")
+        return {} if isinstance(agent, Planner) else {"choices": _choices(agent, task, None, seed)}
+    if isinstance(agent, Planner) and task.scene():
+        return {"film": _film(agent, start, seed), "episodes": _episodes(done, start)}
+    shown: dict[str, Any] = {"movie": movie(task, done, seed, limit)}
+    if isinstance(agent, Planner):
+        return shown | {"futures": futures(agent, done, start, seed)}
+    if task.scene():
+        shown["episodes"] = _episodes(done, start)
+    return shown | {"choices": _choices(agent, task, done, seed)}
 
 
-def _against_paper(config: dict[str, Any], task: Task) -> list[str]:
-    """What a preset changes against the paper's own settings."""
-    row = ALGORITHMS[config["algorithm"]].paper
-    if row is None:
-        return []
-    ours, paper = flat(config["config"]), flat(asdict(preset(row, task.kinds)))
-    changed = [
-        f"{k} {ours[k]} for {v}" for k, v in paper.items() if v is not None and k in ours and _plain(v) != ours[k]
-    ]
-    return [f"Changed against the paper ({row}): " + ", ".join(changed)] if changed else []
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _curves(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for line in lines:
-        for name in line.keys() - {"stage", "update", "seconds"}:
-            curves.setdefault(f"{line['stage']}/{name}", []).append((line["update"], line[name]))
-    return [{"name": name, "points": points} for name, points in curves.items()]
+def _choices(agent: Agent, task: Task, done: Rollout | None, seed: int) -> dict[str, Any] | None:
+    """In states of the data; of its own episodes where the data is not here."""
+    if agent.spec.given:  # nobody says what would be asked for in those states
+        return None
+    try:
+        data, source = task.episodes(), "the data"
+    except InputError:
+        if done is None or agent.spec.parts:  # a rollout does not keep images
+            return None
+        data, source = lived(done), "its own episodes, since no data is here"
+    return choices(agent, data, seed, source)
 
 
 def _xy(rows: Tensor) -> list[list[float]]:
     return rows[:, :2].tolist()
 
 
-def _episodes(agent: Agent, world: World, start: Start, seed: int) -> list[dict[str, Any]]:
-    with randomness(seed):
-        done = rollout(agent, world, range(SHOWN), seed)
+def _episodes(done: Rollout, start: Start) -> list[dict[str, Any]]:
     goals = start.given["goal"] if start.given and "goal" in start.given else None
     return [
         {
-            "plan": _xy(done.plans[0][1].obs[i]),
+            "plan": _xy(done.plans[0][1].obs[i]) if done.plans else [],
             "path": _xy(done.obs[i]),
             "start": _xy(start.obs)[i],
             "goal": None if goals is None else _xy(goals)[i],
             "success": None if done.success is None else bool(done.success[i]),
             "return": float(done.returns[i]),
         }
-        for i in range(SHOWN)
+        for i in range(len(done.returns))
     ]
 
 

@@ -5,7 +5,12 @@ const EXPLANATION =
   "network trained on recorded motion cleans it up step by step until a plan is left that leads from where the " +
   "agent stands to where it wants to be.";
 
-const planned = (data) => data.film.length > 1 || data.episodes.some((episode) => episode.plan.length);
+const EXPLANATION_OF_POLICIES =
+  "A policy answers what it sees with an action. One made by diffusion draws the action out of noise, so that it may " +
+  "answer otherwise when it is asked again: where its data knew several good actions, it can keep them all.";
+
+const planned = (data) =>
+  data.futures || data.film.length > 1 || data.episodes.some((episode) => episode.plan.length);
 
 function headerSection(data) {
   const facts = [
@@ -19,6 +24,7 @@ function headerSection(data) {
     el("p", { class: "eyebrow" }, "Ornstein · run report"),
     el("h1", {}, data.title || "Run report"),
     planned(data) ? el("p", { class: "explain" }, EXPLANATION) : null,
+    data.choices ? el("p", { class: "explain" }, EXPLANATION_OF_POLICIES) : null,
     facts.length
       ? el(
           "dl",
@@ -129,6 +135,10 @@ function build(data) {
       : null,
     episodes.length ? episodesSection(shown) : null,
     film.length > 1 ? filmSection(shown) : null,
+    data.futures && data.futures.plans.length ? futuresSection(data) : null,
+    data.futures && data.futures.film.frames.length > 1 ? futureFilmSection(data) : null,
+    data.choices ? choicesSection(data) : null,
+    data.movie ? movieSection(data) : null,
     curves.length ? curvesSection(curves) : null,
     filled(data.notes)
       ? section(

@@ -12,8 +12,12 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
-SCRIPTS = ("base.js", "scores.js", "world.js", "film.js", "curves.js", "page.js")  # in the order in which they build up
+SCRIPTS = (  # in the order in which they build up
+    *("base.js", "scores.js", "world.js", "film.js", "panel.js", "futures.js", "choices.js", "movie.js"),
+    *("curves.js", "page.js"),
+)
 CURVE_POINTS = 1000  # more than a chart has pixels
+DIGITS = 4  # of a number in a chart, which has fewer than a thousand pixels
 DECIMALS = 3  # of a coordinate: a thousandth of a maze's cell is far below a pixel
 
 
@@ -24,14 +28,25 @@ def render(data: Mapping[str, Any]) -> str:
     `timing` (name: seconds or a string), `notes` (strings), `curves` (`name`, `points` as (step, value) pairs),
     `scores` (rows of an evaluation's JSON), `scene` (`map` with 1 for a wall and its top row first, `cell` in metres),
     `episodes` (`plan` and `path` as (x, y) pairs in metres, `start`, `goal`, `success`, `return`) and `film` (the
-    frames of one plan from noise to plan, each as (x, y) pairs). What is missing or None is left out of the page.
-    Numbers may be numpy's or torch's; NaN and infinity are shown as a dash, and points that hold them are dropped.
+    frames of one plan from noise to plan, each as (x, y) pairs).
+
+    Without a map, plans are shown number by number: `futures` (`names` of the numbers of an observation, how many more
+    are `hidden`, `stride` and `replan` in steps, `plans` with `episode`, `made`, `value`, `plan` and `real` as rows of
+    observations, `values` of each episode's plans as (step, value) pairs, `film` with `steps` and `frames`). Of
+    policies: `choices` (`source` in words, `names` of the numbers of an action, how many the agent `draws`, `states`
+    with `row`, `episode`, `step`, `act`, `worth`, `chosen`, `own` and `near` actions). `movie` is one episode (`gif`
+    and `still` as data addresses, `about`, `steps`, `return`; or what is `missing` for it).
+
+    What is missing or None is left out of the page. Numbers may be numpy's or torch's; NaN and infinity are shown as a
+    dash, and points that hold them are dropped.
     """
     shown = _plain(data)
     shown |= {
         "curves": [{"name": curve["name"], "points": _curve(curve["points"])} for curve in shown.get("curves") or ()],
         "episodes": [_episode(episode) for episode in shown.get("episodes") or ()],
         "film": [_points(frame) for frame in shown.get("film") or ()],
+        "futures": _short(shown.get("futures")),
+        "choices": _short(shown.get("choices")),
     }
     parts = {
         "title": html.escape(str(data.get("title") or "Run report")),
@@ -67,6 +82,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [_plain(item) for item in value]
     return str(value)
+
+
+def _short(value: Any) -> Any:
+    """`value` with its numbers to DIGITS digits."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _short(item) for key, item in value.items()}
+    return [_short(item) for item in value] if isinstance(value, list) else value
 
 
 def _points(points: list[list[float | None]] | None) -> list[list[float]]:

@@ -178,7 +178,7 @@ function legend(episodes) {
   return el(
     "ul",
     { class: "legend" },
-    key("plan", "plan"),
+    episodes.some((e) => e.plan.length) ? key("plan", "plan") : null,
     key("path", "driven"),
     key("start", "start"),
     episodes.some((e) => e.goal) ? key("goal", "goal") : null,
@@ -216,16 +216,17 @@ function episodesSection(data) {
   const judged = episodes.filter((e) => typeof e.success === "boolean");
   const count = `${judged.filter((e) => e.success).length} of the ${judged.length} shown reached the goal.`;
   const reached = judged.length ? ` ${count}` : "";
-  const map = picture(view, `${episodes.length} plans and the paths driven, seen from above.${reached}`, "world");
+  const plans = episodes.some((e) => e.plan.length);
+  const drawn = plans ? "plans and the paths driven" : "paths driven";
+  const map = picture(view, `${episodes.length} ${drawn}, seen from above.${reached}`, "world");
   const status = el("p", { class: "status", "aria-live": "polite" });
   const picks = chooser(view, episodes, map, status);
   const all = el("button", { type: "button", class: "quiet", "aria-pressed": "false" }, "Show all");
   all.addEventListener("click", () => all.setAttribute("aria-pressed", String(map.classList.toggle("all"))));
-  const lead =
-    `Dashed is what the agent planned before it moved, solid is what it really drove.${reached} ` +
-    "Choose an episode to see it alone.";
+  const what = plans ? "Dashed is what the agent planned before it moved, solid is what it really drove." : "";
+  const lead = `${what}${reached} Choose an episode to see it alone.`.trim();
   const row = el("div", { class: "row" }, status, episodes.length > 1 ? all : null);
-  return section("episodes", "Plans and paths", lead, stage(map, legend(episodes), row, picks));
+  return section("episodes", plans ? "Plans and paths" : "Paths", lead, stage(map, legend(episodes), row, picks));
 }
 
 // A large picture, and beside it (on a phone below it) what belongs to it.

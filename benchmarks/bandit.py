@@ -1,0 +1,189 @@
+"""The bandit of Diffusion-QL with six policies: who keeps its four modes, who finds the best, who stays near the data.
+
+    python benchmarks/bandit.py [--seeds 0 1 2] [--draw]
+
+`ornstein.envs.toy.bandit`: actions near four corners, equally many at each, which pay 3, 0, 1.5 and 5 on the mean.
+Small networks, a minute for a seed; tests/roles/policies/test_bandit.py takes its settings from here. Counted is where
+1,000 actions lie. Diffusion-QL and EDP act by one draw here, so that no choice hides what they learned; IDQL is its
+choice among many. Controls: the same without climbing, without the critics' layer norm, without the choice.
+
+One thread. Writes results/bandit/SEED.json, skips those that are there, and draws docs/images/bandit.png of seed 0
+(`--draw`: that alone). `python benchmarks/tables.py` puts the shares into docs/policies.md.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from speed_harness import commit_of, machine
+from torch import Tensor
+
+import ornstein
+from ornstein.contract import Agent, Spec
+from ornstein.diffusion.model import Recipe
+from ornstein.diffusion.optim import Optim
+from ornstein.envs import toy
+from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, idql, td3_bc
+from ornstein.roles.values.choice import Choice
+from ornstein.run import checkpoint
+from ornstein.run.train import train
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, PICTURE = ROOT / "results" / "bandit", ROOT / "docs" / "images" / "bandit.png"
+CORNERS, BEST = torch.tensor(toy.CORNERS), max(range(4), key=toy.PAY.__getitem__)
+NEAR, DRAWS, KEPT = 0.3, 1000, 250  # how far from a corner still counts; actions counted, and kept for the picture
+
+FAST, SLOW = Optim(5e-3, cosine=True), Optim(1e-3, cosine=True)
+_RECIPE = Recipe("cosine", "x0", solver="ddim", steps=16, clip=1.0)
+_SMALL: dict[str, Any] = {"updates": 1000, "ema_rate": 0.01}
+_QL = diffusion_ql.Config(
+    **_SMALL, ema_every=1, ema_start=0, hidden=(64, 64, 64), norm=True, choice=Choice(1), actor=FAST, critic=SLOW,
+    model=replace(_RECIPE, steps=5),
+)  # fmt: skip
+_IDQL = idql.Config(
+    **_SMALL, width=64, blocks=2, dropout=0.0, hidden=(64, 64), reward="raw", actor=FAST, critic=SLOW, model=_RECIPE
+)
+_EDP = replace(_QL, climb="guess", eta=5.0, model=replace(_RECIPE, steps=8))
+Make = Callable[[], Agent]
+SPEC = Spec(1, 2)
+ROWS: dict[str, Make] = {
+    "bc": lambda: bc.BC(SPEC, bc.Config(updates=300, hidden=(64, 64), optim=FAST)),
+    "td3_bc": lambda: td3_bc.TD3BC(SPEC, td3_bc.Config(updates=1000, hidden=(64, 64), actor=FAST, critic=FAST)),
+    "diffusion_bc": lambda: diffusion_bc.DiffusionBC(
+        SPEC, diffusion_bc.Config(**_SMALL, width=64, blocks=2, model=_RECIPE, optim=FAST)
+    ),
+    "diffusion_ql": lambda: diffusion_ql.DiffusionQL(SPEC, _QL),
+    "edp": lambda: diffusion_ql.DiffusionQL(SPEC, _EDP),
+    "idql": lambda: idql.IDQL(SPEC, _IDQL),
+}
+CONTROLS: dict[str, Make] = {
+    "diffusion_ql, eta=0": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_QL, eta=0.0)),
+    "diffusion_ql, norm=False": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_QL, norm=False)),
+    "edp, eta=0": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_EDP, eta=0.0)),
+    "idql, choice.candidates=1": lambda: idql.IDQL(SPEC, replace(_IDQL, choice=Choice(1, "argmax"))),
+}
+
+
+def trained(row: str, seed: int) -> Agent:
+    """The agent of a row or a control."""
+    return train({**ROWS, **CONTROLS}[row](), toy.bandit(), seed=seed)
+
+
+@torch.no_grad()
+def actions(agent: Agent, seed: int = 0) -> Tensor:
+    """What it does (DRAWS, 2) when asked that often. A Gaussian policy acts by its mean."""
+    torch.manual_seed(seed)
+    return agent.act(torch.zeros(DRAWS, 1, 1))[:, 0]
+
+
+@torch.no_grad()
+def gaussian(agent: bc.BC, seed: int = 0) -> Tensor:
+    """Draws (DRAWS, 2) from the Gaussian that it learned, in place of its mean."""
+    torch.manual_seed(seed)
+    obs = agent.scale.obs(torch.zeros(DRAWS, 1))
+    assert agent.actor.spread is not None
+    log_std = agent.actor.log_std + agent.actor.spread(agent.actor.mean.net[:-2](obs))
+    return agent.scale.act.inverse(agent.actor(obs) + log_std.exp() * torch.randn(DRAWS, 2))
+
+
+def judge(act: Tensor) -> dict[str, Any]:
+    """Where actions (n, 2) lie."""
+    gaps = torch.cdist(act, CORNERS)
+    at = (gaps < NEAR).float().mean(0)
+    return {
+        "at_corners": [round(share, 4) for share in at.tolist()],
+        "near_any": round(float((gaps.amin(1) < NEAR).float().mean()), 4),
+        "at_best": round(float(at[BEST]), 4),
+        "from_best_median": round(float(gaps[:, BEST].median()), 3),
+        "mean": [round(v, 3) for v in act.mean(0).tolist()],
+    }
+
+
+def study(seed: int) -> dict[str, Any]:
+    """Train and count all rows of a seed; the content of its JSON."""
+    rows = {}
+    for row in (*ROWS, *CONTROLS):
+        start = time.process_time()
+        agent = trained(row, seed)
+        spent, act = time.process_time() - start, actions(agent)
+        rows[row] = {"core_seconds": round(spent, 1), **judge(act), "settings": asdict(agent.cfg)}
+        if isinstance(agent, bc.BC):
+            act = gaussian(agent)
+            rows[row]["draws"] = judge(act)
+        if row in ROWS:
+            rows[row]["some"] = [[round(v, 3) for v in each] for each in act[:KEPT].tolist()]
+        print(seed, row, rows[row]["at_corners"], rows[row]["from_best_median"], f"{spent:.0f} s", flush=True)
+    return {
+        "command": f"python benchmarks/bandit.py --seeds {seed}",
+        "seed": seed,
+        "near": NEAR,
+        "draws": DRAWS,
+        "corners": toy.CORNERS,
+        "pay": toy.PAY,
+        "commit": commit_of(ROOT, "src", "benchmarks"),
+        "versions": {"torch": torch.__version__, "ornstein": ornstein.__version__},
+        "machine": machine(1),
+        "rows": rows,
+    }
+
+
+def draw(run: dict[str, Any], path: Path) -> None:
+    """Small multiples: the data pale, what a policy does in colour, the corner that pays most marked."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.patches import Circle
+
+    data, best = toy.bandit(600).act, CORNERS[BEST].tolist()
+    fig, axes = plt.subplots(2, 3, figsize=(7.2, 5.2), sharex=True, sharey=True, layout="constrained")
+    for ax, row in zip(axes.flat, ROWS, strict=True):
+        found = run["rows"][row]
+        ax.scatter(*data.T, s=5, color="#c9ced6", linewidths=0, label="data")
+        ax.scatter(*zip(*found["some"], strict=True), s=7, color="#c2410c", alpha=0.55, linewidths=0, label="policy")
+        if row == "bc":
+            ax.plot(*found["mean"], "x", color="#111827", markersize=9, markeredgewidth=2, label="its mean: its action")
+        if row == "td3_bc":
+            ax.plot(*found["mean"], "o", color="#c2410c", markersize=7)
+        ax.add_patch(Circle(best, NEAR, fill=False, edgecolor="#1d4ed8", linewidth=1.5))
+        ax.set_title(f"{row}: {100 * found['at_best']:.0f} % at the best", fontsize=10)
+        ax.set_aspect("equal")
+        ax.set(xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    for (x, y), pay in zip(toy.CORNERS, toy.PAY, strict=True):
+        axes[0, 0].annotate(f"pays {pay:g}", (x, y), (0, 13 if y > 0 else -19), textcoords="offset points", ha="center",
+                            fontsize=8, color="#374151")  # fmt: skip
+    ring = plt.Line2D([], [], marker="o", color="#1d4ed8", fillstyle="none", markersize=12, linestyle="none")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(
+        [*handles, ring], [*labels, "at the best corner"], loc="outside lower center", ncols=4, frameon=False,
+        fontsize=9, markerscale=1.5,
+    )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(fig)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--draw", action="store_true", help="only the picture, of results that are there")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--picture", type=Path, default=PICTURE)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for seed in [] if args.draw else args.seeds:
+        path = args.out / f"{seed}.json"
+        if not path.exists():
+            checkpoint.write(path, json.dumps(study(seed)) + "\n")
+    if (first := args.out / "0.json").exists():
+        draw(json.loads(first.read_text()), args.picture)
+
+
+if __name__ == "__main__":
+    main()

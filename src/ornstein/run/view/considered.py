@@ -1,0 +1,96 @@
+"""What a policy considers in some states of its data: many actions, what they are worth to it, the one it takes, and
+what the data did in states like that."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ornstein.contract import Agent, Spec
+from ornstein.data.episodes import Episodes, Obs, each
+from ornstein.run.evaluate import Rollout, randomness
+
+STATES = 8  # spread over the data
+DRAWN = 128  # actions in each, unless the agent itself draws more
+MOST = 256
+NEAR = 64  # states like it
+LOOKED = 20_000  # steps of the data among which they are sought
+
+
+def choices(agent: Agent, data: Episodes, seed: int, source: str) -> dict[str, Any]:
+    """The page's `choices` (see `page.render`); `source` says in words whose states these are."""
+    rows = spread(len(data), STATES, inside=True)
+    episode = torch.searchsorted(data.ends, rows)
+    n = min(MOST, max(DRAWN, agent.candidates))
+    with randomness(seed):
+        found = agent.consider(windows(data, rows, agent.history), None, n)
+    own, near = data.act.index_select(0, rows), nearest(data, rows)
+    states: list[dict[str, Any]] = [
+        {
+            "row": int(rows[i]),
+            "episode": int(episode[i]),
+            "step": int(rows[i] - data.starts[episode[i]]),
+            "act": found.act[i],
+            "worth": None if found.worth is None else found.worth[i],
+            "chosen": int(found.chosen[i]),
+            "own": own[i],
+            "near": [] if near is None else data.act.index_select(0, near[i]),
+        }
+        for i in range(len(rows))
+    ]
+    names = [f"action {i + 1}" for i in range(agent.spec.act)]
+    return {"source": source, "names": names, "draws": agent.candidates, "states": states}
+
+
+def spread(n: int, count: int, inside: bool = False) -> Tensor:
+    """At most `count` different numbers below `n`, evenly spread, without the ends if `inside`."""
+    marks = torch.linspace(0, n - 1, count + 2 * inside, dtype=torch.float64)
+    return (marks[1:-1] if inside else marks).round().long().unique()
+
+
+def windows(data: Episodes, rows: Tensor, history: int) -> Obs:
+    """The last `history` observations (B, K, ...) at steps (B,); those before an episode's start repeat the first."""
+    starts = data.starts[torch.searchsorted(data.ends, rows)]
+    index = torch.maximum(rows[:, None] - torch.arange(history - 1, -1, -1), starts[:, None])  # (B, K)
+    return each(lambda x: x.index_select(0, index.flatten()).unflatten(0, index.shape), data.obs)
+
+
+def nearest(data: Episodes, rows: Tensor) -> Tensor | None:
+    """The steps (B, NEAR or fewer) whose observations are nearest to those of steps (B,), each dimension in units of
+    its deviation; None where observations are images alone."""
+    looked = spread(len(data), LOOKED)
+    x = _measured(each(lambda x: x.index_select(0, looked), data.obs))
+    here = _measured(each(lambda x: x.index_select(0, rows), data.obs))
+    if not x.shape[1]:
+        return None
+    width = x.std(0, unbiased=False)
+    width = torch.where(width > 1e-6 * x.abs().amax(0), width, 1.0)
+    gap = torch.cdist(here / width, x / width, compute_mode="donot_use_mm_for_euclid_dist")
+    return looked[gap.topk(min(NEAR, len(looked)), largest=False).indices]
+
+
+def _measured(obs: Obs) -> Tensor:
+    """What of observations is no image: (B, numbers)."""
+    parts = [obs[name] for name in sorted(obs)] if isinstance(obs, Mapping) else [obs]
+    found = [part.flatten(1).double() for part in parts if part.dtype != torch.uint8]
+    return torch.cat(found, 1) if found else torch.empty(len(parts[0]), 0)
+
+
+def lived(done: Rollout) -> Episodes:
+    """The episodes of a rollout as data, without images."""
+    lengths = done.lengths.tolist()
+    cut = torch.zeros(sum(lengths), dtype=torch.bool)
+    cut[torch.cumsum(done.lengths, 0) - 1] = True
+    obs, act = (
+        torch.cat([rows[i, :length] for i, length in enumerate(lengths)]).cpu() for rows in (done.obs, done.acts)
+    )
+    return Episodes.from_arrays(obs, act, truncations=cut)
+
+
+def names(spec: Spec) -> list[str]:
+    """What to call the numbers of an observation."""
+    parts = [(name, shape[0]) for name, shape in sorted(spec.parts.items()) if len(shape) == 1]
+    if not parts:
+        parts = [("observation", spec.obs)]
+    return [f"{name} {i + 1}" for name, size in parts for i in range(size)]

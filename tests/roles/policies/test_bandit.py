@@ -1,0 +1,79 @@
+"""The bandit of Diffusion-QL, as a test of what six policies are for: keep all modes of the data, or go to the best and
+stay near it. Settings and counts are those of benchmarks/bandit.py; each claim is checked to fail without its cause."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from ornstein.contract import Agent
+from ornstein.roles.policies.bc import BC
+
+SEED = 0
+
+
+@pytest.fixture(scope="module")
+def bandit() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).resolve().parents[3] / "benchmarks"))
+        import bandit
+
+        yield bandit
+
+
+@pytest.fixture(scope="module")
+def trained(bandit: ModuleType) -> Callable[[str], Agent]:
+    """Each row or control, trained once."""
+    made: dict[str, Agent] = {}
+    return lambda row: made.get(row) or made.setdefault(row, bandit.trained(row, SEED))
+
+
+@pytest.fixture(scope="module")
+def judged(bandit: ModuleType, trained: Callable[[str], Agent]) -> Callable[[str], dict[str, Any]]:
+    return lambda row: bandit.judge(bandit.actions(trained(row)))
+
+
+def test_a_gaussian_means_none_of_the_modes(
+    bandit: ModuleType, trained: Callable[[str], Agent], judged: Callable[[str], dict[str, Any]]
+) -> None:
+    """Neither its action, the mean, nor what it would draw."""
+    agent, found = trained("bc"), judged("bc")
+    assert isinstance(agent, BC)
+    assert found["near_any"] == 0
+    assert found["from_best_median"] > 0.9
+    assert bandit.judge(bandit.gaussian(agent))["near_any"] < 0.2
+
+
+def all_modes(found: dict[str, Any]) -> bool:
+    return found["near_any"] >= 0.85 and all(0.15 <= share <= 0.35 for share in found["at_corners"])
+
+
+def test_diffusion_keeps_all_modes(judged: Callable[[str], dict[str, Any]]) -> None:
+    assert all_modes(judged("diffusion_bc"))
+
+
+@pytest.mark.parametrize("row", ["diffusion_ql", "edp", "idql"])
+def test_a_critic_leads_to_the_best_mode(row: str, judged: Callable[[str], dict[str, Any]]) -> None:
+    """And not past it, where the critic has seen nothing."""
+    found = judged(row)
+    assert found["at_best"] >= 0.9
+    assert found["from_best_median"] < 0.2
+    assert not all_modes(found)
+
+
+def test_without_climbing_the_best_is_one_of_four(judged: Callable[[str], dict[str, Any]]) -> None:
+    """EDP's updates are Diffusion-QL's, too, once nothing is climbed."""
+    assert judged("edp, eta=0")["at_best"] < 0.35
+    assert judged("edp, eta=0")["near_any"] > 0.6
+
+
+def test_without_the_choice_the_best_is_one_of_four(
+    bandit: ModuleType, trained: Callable[[str], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = trained("idql")
+    monkeypatch.setattr(agent, "candidates", 1)
+    alone = bandit.judge(bandit.actions(agent))
+    assert alone["at_best"] < 0.35
+    assert min(alone["at_corners"]) > 0.05
