@@ -26,6 +26,8 @@ from ornstein.run.evaluate import evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results" / "distill_roles"
+STATES, CALLS = 4096, 16  # in which actions are compared, and with how many of the teacher's calls
+SPENT = "core_seconds.txt"  # in a student's folder: what it took
 
 
 def score(agent: Agent, world: Task, episodes: int, seed: int) -> dict[str, Any]:
@@ -33,6 +35,18 @@ def score(agent: Agent, world: Task, episodes: int, seed: int) -> dict[str, Any]
     start = time.process_time()
     report = asdict(evaluate(agent, world, episodes=episodes, seed=seed))
     return {"evaluate_core_seconds": round(time.process_time() - start, 1), "report": report}
+
+
+@torch.no_grad()
+def off(agent: Agent, teacher: Agent, world: Task) -> float:
+    """How far its actions are from the teacher's, noise for noise: the root of the mean square over data's states, in
+    units of half the range of the data's actions. Tells little of a solver that adds noise of its own."""
+    lesson = teacher.lessons(world.episodes())["model"]
+    torch.manual_seed(0)
+    x, cond, pin = lesson.example(lesson.view.batch(STATES))
+    noise = torch.randn_like(x)
+    told = [each.get_submodule("model_ema").sample(noise, cond, pin=pin) for each in (agent, teacher)]
+    return float((told[0] - told[1]).square().mean().sqrt())
 
 
 def study(row: str, name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -43,16 +57,22 @@ def study(row: str, name: str, seed: int, args: argparse.Namespace) -> dict[str,
         ours(row, world, seed, args.work, args.teacher_updates)
     config = checkpoint.read_config(run)
     recipe, rows = config["config"]["model"], []
+    guide = ornstein.load(run, model={"steps": min(CALLS, recipe["levels"] or CALLS), "solver": "dpmpp"})
+
+    def add(agent: Agent, kind: str, calls: int, solver: str, **more: Any) -> None:
+        rows.append({"row": kind, "calls": calls, "solver": solver, **more, "off": off(agent, guide, world)})
+        rows[-1] |= score(agent, world, args.episodes, seed)
+        print(row, name, seed, kind, calls, more, rows[-1]["off"], rows[-1]["report"]["normalized_score"], flush=True)
+
     for steps, solver in ((recipe["steps"], recipe["solver"]), (2, "ddim"), (1, "ddim")):
-        agent = ornstein.load(run, model={"steps": steps, "solver": solver})
-        rows.append({"row": "teacher", "calls": steps, "solver": solver, **score(agent, world, args.episodes, seed)})
+        add(ornstein.load(run, model={"steps": steps, "solver": solver}), "teacher", steps, solver)
     for steps in (2, 1):
         out, start = args.students / f"{run.name}-to-{steps}", time.process_time()
-        jobs.distill_job(run, world, out, steps=steps, updates=args.updates, method="path", seed=seed, resume=True)
-        spent = round(time.process_time() - start, 1)
-        told = {"row": "student", "calls": steps, "solver": "ddim", "distill_core_seconds": spent}
-        rows.append(told | score(ornstein.load(out), world, args.episodes, seed))
-        print(row, name, seed, told, rows[-1]["report"]["normalized_score"], flush=True)
+        if not (out / SPENT).exists():
+            jobs.distill_job(run, world, out, steps=steps, updates=args.updates, method="path", seed=seed)
+            (out / SPENT).write_text(f"{time.process_time() - start:.1f}")
+        spent = float((out / SPENT).read_text())
+        add(ornstein.load(out), "student", steps, "ddim", distill_core_seconds=spent)
     return {
         "command": f"python benchmarks/distill_roles.py --data DIR --rows {row} --sets {name} --seeds {seed} "
         f"--updates {args.updates} --episodes {args.episodes}",

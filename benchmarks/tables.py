@@ -14,7 +14,7 @@ from typing import Any
 
 import gallery_tables
 import speed_tables
-from policies import ROWS, SETS, WORLDS
+from policies import SETS, WORLDS, YARDSTICKS
 
 from ornstein.envs.sets import reference_of
 
@@ -94,9 +94,9 @@ def _mean(runs: Sequence[dict[str, Any]]) -> str:
 
 def yardsticks() -> str:
     """Scores of the policies without diffusion, over seeds."""
-    lines = ["| set | behaviour | " + " | ".join(f"`{row}`" for row in ROWS) + " |", "| --- " * 5 + "|"]
+    lines = ["| set | behaviour | " + " | ".join(f"`{row}`" for row in YARDSTICKS) + " |", "| --- " * 5 + "|"]
     for data in SETS:
-        found = {row: _scores(row, data) for row in ROWS}
+        found = {row: _scores(row, data) for row in YARDSTICKS}
         runs = [run for each in found.values() for run in each]
         if runs:
             ends = reference_of(WORLDS[data.split("-")[0]])
@@ -111,7 +111,7 @@ def beside() -> str:
     """Ours beside d3rlpy's, on the same data with the same updates."""
     lines = ["| set | row | ours | d3rlpy | minutes, ours | d3rlpy |", "| --- " * 6 + "|"]
     for data in SETS:
-        for row in ROWS:
+        for row in YARDSTICKS:
             mine, theirs = _scores(row, data), _scores(f"d3rlpy_{row}", data)
             if not mine or not theirs:
                 continue
@@ -151,8 +151,8 @@ def bandit() -> str:
 def distilled() -> str:
     """A planner and policies with all calls, with few, and distilled to few."""
     lines = [
-        "| agent | task | calls | sampled by | success or score | return, 95 % interval | core seconds to distil |",
-        "| --- " * 7 + "|",
+        "| agent | task | calls | sampled by | off, % | success or score | return, 95 % interval | core s to distil |",
+        "| --- " * 8 + "|",
     ]
     paths = [ROOT / "results/distill/umaze-0.json", *sorted((ROOT / "results/distill_roles").glob("*.json"))]
     for run in (json.loads(path.read_text()) for path in paths if path.exists()):
@@ -164,7 +164,8 @@ def distilled() -> str:
                 f"`{run.get('row', 'diffuser')}`",
                 run["set"] if "set" in run else report["task"],
                 str(row["calls"]),
-                row["solver"] if row["row"] == "teacher" else "its student",
+                f"`{row['solver']}`" if row["row"] == "teacher" else "a student",
+                f"{100 * row['off']:.1f}" if "off" in row and row["solver"] == "ddim" else "",
                 f"{success:.2f}" if score is None else f"{score:.1f}",
                 f"{report['return_mean']:.0f} ({low:.0f} to {high:.0f})",
                 "" if spent is None else f"{spent:.0f}",

@@ -42,8 +42,8 @@ def test_resnet18_has_its_weights_and_no_batch_norm() -> None:
 
 def test_images_do_not_mix_within_a_batch() -> None:
     torch.manual_seed(0)
-    camera = Camera((32, 32, 3), size=8).eval()
-    x = torch.randint(256, (4, 32, 32, 3), dtype=torch.uint8)
+    camera = Camera((48, 48, 3), size=8).eval()
+    x = torch.randint(256, (4, 48, 48, 3), dtype=torch.uint8)
     alone = torch.cat([camera(x[i : i + 1]) for i in range(4)])
     torch.testing.assert_close(camera(x), alone, atol=1e-4, rtol=1e-4)
 
@@ -51,9 +51,9 @@ def test_images_do_not_mix_within_a_batch() -> None:
 def test_a_denoiser_sees_numbers_then_images() -> None:
     torch.manual_seed(0)
     net = MLP(2, cond=2 * (3 + 8), hidden=(16,))
-    sighted = Sighted(net, {"eye": (32, 32, 3)}, features=8).eval()
+    sighted = Sighted(net, {"eye": (48, 48, 3)}, features=8).eval()
     x, t = torch.randn(5, 2), torch.rand(5)
-    seen = {"numbers": torch.randn(5, 2, 3), "eye": torch.randint(256, (5, 2, 32, 32, 3), dtype=torch.uint8)}
+    seen = {"numbers": torch.randn(5, 2, 3), "eye": torch.randint(256, (5, 2, 48, 48, 3), dtype=torch.uint8)}
     codes = torch.stack([sighted.cameras["eye"](seen["eye"][:, k]) for k in range(2)], 1)
     cond = torch.cat([torch.cat([seen["numbers"][:, k], codes[:, k]], -1) for k in range(2)], -1)
     torch.testing.assert_close(sighted(x, t, seen), net(x, t, cond), atol=1e-4, rtol=1e-4)
@@ -62,4 +62,9 @@ def test_a_denoiser_sees_numbers_then_images() -> None:
 @pytest.mark.parametrize("crop", [0.0, 1.5])
 def test_a_crop_is_a_share(crop: float) -> None:
     with pytest.raises(InputError, match="crop"):
-        Camera((32, 32, 3), crop=crop)
+        Camera((64, 64, 3), crop=crop)
+
+
+def test_an_image_too_small_to_tell_where_is_refused() -> None:
+    with pytest.raises(InputError, match=r"an image of 32 x 64.*expected more than 32"):
+        Camera((32, 64, 3))

@@ -73,14 +73,20 @@ def resnet18(channels: int) -> nn.Sequential:
 
 class Camera(nn.Module):
     """Images (N, H, W, C) of uint8 -> (N, size): a crop that keeps the share `crop` of each side, ResNet-18 from
-    scratch, spatial softmax, one linear layer."""
+    scratch, spatial softmax, one linear layer. Raises InputError for a crop of 32 pixels or fewer."""
 
     def __init__(self, shape: tuple[int, int, int], size: int = 64, points: int = 32, crop: float = 0.875):
         super().__init__()
         height, width, channels = shape
         if not 0 < crop <= 1:
             raise InputError(f"crop is {crop}: expected a share of each side, above 0 and at most 1")
-        self.crop = Crop(max(1, round(crop * height)), max(1, round(crop * width)))
+        h, w = round(crop * height), round(crop * width)
+        if min(h, w) <= 32:
+            raise InputError(
+                f"an image of {height} x {width}, of which {h} x {w} are seen: expected more than 32 each way, because "
+                "ResNet-18 leaves one place of 32 x 32, and where something is could not be told; enlarge the images"
+            )
+        self.crop = Crop(h, w)
         self.resnet = resnet18(channels)
         self.where = SpatialSoftmax(512, points)
         self.out = nn.Linear(2 * points, positive("size", size))

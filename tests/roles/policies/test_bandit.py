@@ -59,7 +59,8 @@ def test_a_critic_leads_to_the_best_mode(row: str, judged: Callable[[str], dict[
     """And not past it, where the critic has seen nothing."""
     found = judged(row)
     assert found["at_best"] >= 0.9
-    assert found["from_best_median"] < 0.2
+    assert found["from_best_median"] < 0.25
+    assert max(abs(v) for v in found["mean"]) < 0.9  # critics without layer norm lead to 0.96
     assert not all_modes(found)
 
 

@@ -28,7 +28,7 @@ SMALL = Config(
     optim=Optim(3e-3, cosine=True, warmup=20),
     model=RECIPE,
 )
-SMALL_TRANSFORMER = replace(SMALL, net="transformer", width=32, depth=2, optim=Optim(2e-3, cosine=True, warmup=20))
+SMALL_TRANSFORMER = replace(SMALL, net="transformer", width=48, depth=2, dropout=0.0, updates=1000)
 
 
 def two_ways(episodes: int = 60) -> Episodes:
@@ -77,9 +77,9 @@ def pictures() -> Episodes:
     """A dot on the left or the right of an image; the action goes towards it, whatever the number beside says."""
     rng = np.random.default_rng(0)
     side = rng.integers(0, 2, 200)
-    image = np.zeros((200, 32, 32, 3), np.uint8)
+    image = np.zeros((200, 64, 64, 3), np.uint8)
     for i, right in enumerate(side):
-        image[i, 12:20, (22 if right else 4) : (28 if right else 10)] = 255
+        image[i, 24:40, (44 if right else 8) : (56 if right else 20)] = 255
     act = np.where(side, 0.8, -0.8)[:, None] + 0.01 * rng.standard_normal((200, 1))
     ends = np.ones(200, bool)
     return Episodes.from_arrays({"eye": image, "number": rng.standard_normal((200, 1))}, act, terminations=ends)
@@ -87,9 +87,9 @@ def pictures() -> Episodes:
 
 def test_it_sees() -> None:
     data = pictures()
-    spec = Spec(1, 1, parts={"eye": (32, 32, 3), "number": (1,)})
-    cfg = replace(SMALL, history=1, horizon=4, execute=2, width=8, mults=(1,), features=8, batch=16, updates=60)
-    agent = train(DiffusionPolicy(spec, replace(cfg, optim=Optim(2e-3))), data)
+    spec = Spec(1, 1, parts={"eye": (64, 64, 3), "number": (1,)})
+    cfg = replace(SMALL, history=1, horizon=4, execute=2, width=32, mults=(1,), features=8, batch=8, updates=30)
+    agent = train(DiffusionPolicy(spec, replace(cfg, optim=Optim(5e-4))), data)
     obs = {name: value[:32, None] for name, value in data.obs.items()}
     with randomness(0):
         act = agent.act(obs)[:, 0, 0]
@@ -98,7 +98,7 @@ def test_it_sees() -> None:
 
 
 def test_an_algorithm_without_eyes_refuses_pictures() -> None:
-    spec = Spec(1, 1, parts={"eye": (32, 32, 3), "number": (1,)})
+    spec = Spec(1, 1, parts={"eye": (64, 64, 3), "number": (1,)})
     for name, row in ALGORITHMS.items():
         if not row.make.sees_parts:  # type: ignore[attr-defined]
             with pytest.raises(InputError, match=r"the task shows eye, number: expected .*diffusion_policy"):
@@ -106,8 +106,8 @@ def test_an_algorithm_without_eyes_refuses_pictures() -> None:
 
 
 def test_parts_are_shapes_again_after_json() -> None:
-    again = Spec(obs=1, act=1, parts={"eye": [32, 32, 3]})  # type: ignore[dict-item]
-    assert again == Spec(obs=1, act=1, parts={"eye": (32, 32, 3)})
+    again = Spec(obs=1, act=1, parts={"eye": [64, 64, 3]})  # type: ignore[dict-item]
+    assert again == Spec(obs=1, act=1, parts={"eye": (64, 64, 3)})
 
 
 @pytest.mark.parametrize("wrong", [{"history": 0}, {"net": "mlp"}, {"horizon": 0}, {"execute": 0}])
