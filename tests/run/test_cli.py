@@ -422,7 +422,8 @@ def test_names_of_commands_and_options() -> None:
     """Other programs call them: the list of the first issue, and help."""
     expected = {
         "quickstart": "--out --seed --updates",
-        "train": "--task --data --env --out --seed --updates --resume --device --threads --capture --capacity --evaluate-every",
+        "train": "--task --data --env --out --seed --updates --resume --device --threads --capture --evaluate-every"
+        " --steps --ratio --worlds --capacity",
         "distill": "--steps --out --updates --method --task --seed --resume --device --threads --capture",
         "evaluate": "--task --env --protocol --episodes --seed --device --threads --capture --json"
         " --video --video-format",
