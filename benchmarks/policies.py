@@ -7,7 +7,8 @@
 DIR holds SET-sim.hdf5, as rolled out from the published actors of rl-trained-agents (`ornstein list tasks` says how).
 One thread. Writes OUT/ROW-SET-SEED.json as each run ends and skips those that are there, so that it can be stopped and
 called again. With `--d3rlpy PYTHON`, an interpreter that has d3rlpy, the yardsticks are trained there on the same data
-with the same updates, batch and widths, and scored here: OUT/d3rlpy_ROW-SET-SEED.json.
+with the same updates, batch and widths, and scored here: OUT/d3rlpy_ROW-SET-SEED.json. With `--peer PATH`, a checkout
+of CleanDiffuser, its Diffusion-QL is trained instead (`policies_peer.py`): OUT/peer_diffusion_ql-SET-SEED.json.
 `python benchmarks/tables.py` puts the results into the README.
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 
 import torch
 from mazes import cpu
+from policies_peer import PeerQL
 from torch import Tensor, nn
 
 from ornstein.contract import Agent, Given, Spec, Stage
@@ -85,6 +87,14 @@ def theirs(python: str, row: str, data: Path, world: Task, seed: int, work: Path
     return Exported(world.spec, policy), json.loads(told.stdout.strip().splitlines()[-1])
 
 
+def peer(path: str, world: Task, seed: int, updates: int) -> tuple[Agent, dict[str, Any]]:
+    """CleanDiffuser's Diffusion-QL on the same data."""
+    torch.manual_seed(seed)
+    agent = PeerQL(world.spec, path)
+    seconds = agent.learn(world.episodes(), updates, seed)
+    return agent, {"updates": updates, "loop_seconds": round(seconds, 1), "versions": {"torch": torch.__version__}}
+
+
 def study(
     name: str, seed: int, data: Path, world: Task, train: Callable[[], tuple[Agent, dict[str, Any]]], n: int = 100
 ) -> dict:
@@ -118,10 +128,13 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=20_000)
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--d3rlpy", metavar="PYTHON", help="an interpreter with d3rlpy; trains there instead")
+    parser.add_argument("--peer", metavar="PATH", help="a checkout of CleanDiffuser; trains its Diffusion-QL instead")
     parser.add_argument("--work", type=Path, default=Path("runs/policies"), help="where the run folders go")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
-    if args.d3rlpy:
+    if args.peer:
+        args.rows = ["diffusion_ql"]
+    elif args.d3rlpy:
         args.rows = [row for row in args.rows if row in YARDSTICKS]
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -130,11 +143,15 @@ def main() -> None:
             data = args.data / f"{set_}-sim.hdf5"
             world = task(data=data, env=WORLDS[set_.split("-")[0]])
             for row in args.rows:
-                name = f"d3rlpy_{row}" if args.d3rlpy else row
+                name = f"d3rlpy_{row}" if args.d3rlpy else f"peer_{row}" if args.peer else row
                 path = args.out / f"{name}-{set_}-{seed}.json"
                 if path.exists():
                     continue
-                if args.d3rlpy:
+                if args.peer:
+                    train: Callable[[], tuple[Agent, dict[str, Any]]] = partial(
+                        peer, args.peer, world, seed, args.updates
+                    )
+                elif args.d3rlpy:
                     train = partial(theirs, args.d3rlpy, row, data, world, seed, args.work, args.updates)
                 else:
                     train = partial(ours, row, world, seed, args.work, args.updates)
