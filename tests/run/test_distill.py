@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,17 @@ import pytest
 import torch
 
 import ornstein
-from ornstein.contract import Learner, Stage
+from ornstein.contract import Learner, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion.distill import METHODS
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError
+from ornstein.networks.dropout import Dropout
+from ornstein.roles import build, preset
 from ornstein.run import distill as module
 from ornstein.run.checkpoint import CONFIG, TRAIN, WEIGHTS, load
 from ornstein.run.distill import Walks, distill
+from ornstein.run.train import train
 from small import Done
 
 Command = Callable[..., Done]
@@ -187,3 +191,13 @@ def test_a_teacher_of_noise_has_a_student_of_v(maze_run: Path, tmp_path: Path) -
     assert load(tmp_path / "s").cfg.model.target == "v"
     with pytest.raises(InputError, match="expected 'v'"):
         load(tmp_path / "s", model={"target": "eps"})
+
+
+def test_a_student_drops_nothing(walks: Episodes) -> None:
+    """There is one right answer to each noise; the teacher was trained with dropout."""
+    spec = Spec(2, 2)
+    teacher = build("idql", spec, replace(preset("idql"), width=16, blocks=1, hidden=(8,), dropout=0.5))
+    student = distill(train(teacher, walks, updates=2), walks, steps=1, updates=1)
+    rates = [module.p for module in student.model.modules() if isinstance(module, Dropout)]
+    assert rates == [0.0]
+    assert [module.p for module in teacher.model.modules() if isinstance(module, Dropout)] == [0.5]

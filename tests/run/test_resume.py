@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -419,3 +420,16 @@ def test_signals_to_a_real_process(tmp_path: Path, command: Callable[..., Done])
     load(out)
     assert checkpoint.read_checkpoint(out)[0].step >= saved
     assert command("evaluate", out, "--episodes", "1").code == 0
+
+
+def test_a_setting_that_is_newer_than_the_run_had_its_default(walks: Episodes, tmp_path: Path) -> None:
+    train(fresh("goal"), walks, out=tmp_path / "run")
+    path = tmp_path / "run" / checkpoint.CONFIG
+    config = json.loads(path.read_text())
+    del config["config"]["optim"]["warmup"]
+    path.write_text(json.dumps(config))
+    train(fresh("goal"), walks, out=tmp_path / "run", resume=True)
+    agent = fresh("goal")
+    agent.cfg = replace(agent.cfg, optim=replace(agent.cfg.optim, warmup=5))
+    with pytest.raises(InputError, match=r"config.optim.warmup is 5, expected 0"):
+        train(agent, walks, out=tmp_path / "run", resume=True)

@@ -275,8 +275,12 @@ def restore(run: Path, learner: Learner, tensors: Mapping[str, Tensor]) -> None:
 
 
 def differing(run: Path, config: Mapping[str, Any]) -> str | None:
-    """The first setting in which `config` differs from the run's, as `field is a, expected b`; None if none does."""
+    """The first setting in which `config` differs from the run's, as `field is a, expected b`; None if none does. A
+    setting that the run's version did not have yet had its default."""
     saved, new = flat(read_config(run)), flat(json.loads(json.dumps(config)))
+    row = ALGORITHMS.get(str(config["algorithm"]))
+    if row is not None:
+        saved = flat(json.loads(json.dumps({"config": asdict(row.config)}))) | saved
     for name in dict.fromkeys((*saved, *new)):
         if name.split(".")[0] in IDENTITY and saved.get(name) != new.get(name):
             return f"{name} is {new.get(name)!r}, expected {saved.get(name)!r}"

@@ -17,6 +17,7 @@ from ornstein.diffusion.model import Diffusion
 from ornstein.diffusion.optim import Optim, Stepper, follow
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, positive
+from ornstein.networks.dropout import Dropout
 from ornstein.run import checkpoint
 from ornstein.run.capture import Captured
 from ornstein.run.train import Course, finished, teach
@@ -147,6 +148,9 @@ def _stage(
     said: str, name: str, teacher: Learner, student: Learner, lesson: Lesson, updates: int, method: str, capture: str
 ) -> Stage:
     model, average = getattr(student, name), getattr(student, f"{name}_ema")
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.p = 0.0  # there is one right answer to each noise
     stepper: Stepper = getattr(student, f"step_{name}_distilled")
     stepper.over(updates)
     trained: Diffusion = getattr(teacher, f"{name}_ema")
