@@ -127,8 +127,9 @@ class Learner(nn.Module, ABC):
         return [("fit", self.cfg.updates)]
 
     @abstractmethod
-    def fit(self, data: Episodes) -> Iterator[Stage]:
-        """The stages of learning, one after another; a later one may use what an earlier one learned."""
+    def fit(self, data: Any) -> Iterator[Stage]:
+        """The stages of learning from `Episodes`, or for an Explorer from a `Buffer`, one after another; a later one
+        may use what an earlier one learned."""
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
         """How each Diffusion of a trained learner can be taught again, to need fewer steps: by the name under which the

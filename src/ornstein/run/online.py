@@ -108,7 +108,7 @@ def _learn(
             agent.train()
 
     def fit(data: Buffer) -> Iterator[Stage]:
-        for stage in agent.fit(data):  # type: ignore[arg-type]
+        for stage in agent.fit(data):
             yield stage._replace(view=Fed(stage.view, crowd, plan, done, missed))
 
     weights = sum(p.numel() for p in agent.parameters())

@@ -69,7 +69,7 @@ class DIPO(Explorer):
         self.model_ema = slow(self.model)
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 
-    def fit(self, data: Buffer) -> Iterator[Stage]:  # type: ignore[override]
+    def fit(self, data: Buffer) -> Iterator[Stage]:
         self.scale.learn(torch.stack([data.low, data.high]))
         self.step_model.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
