@@ -1,10 +1,13 @@
 """Diffusion Policy on people's demonstrations of PushT, beside an MLP that clones them: several seeds, equal updates.
 
     python benchmarks/pusht.py --data pusht_lowdim.npz [--rows diffusion_policy bc] [--seeds 0 1 2]
+    python benchmarks/pusht.py --data pusht_images.h5 --seeds 0 --updates 300 --episodes 20
 
 Each is scored from the same 100 starts; Diffusion Policy by 100 network calls a chunk (DDPM's own steps), and by fewer
 (DDIM). A score is the largest coverage of the mark over 0.95, at most 1; success is to reach 0.95. One thread. Writes
-results/pusht/ROW-SEED.json as each run ends and skips those that are there.
+results/pusht/ROW-SEED.json as each run ends and skips those that are there. From pictures (the second line) a
+processor gets only as far as to run and improve: results/pusht/pixels-SEED.json has the losses, and the scores of the
+agent before and after training.
 """
 
 import argparse
@@ -23,7 +26,8 @@ from policies import ours
 from ornstein.contract import Agent
 from ornstein.diffusion.model import Diffusion
 from ornstein.envs.tasks import Task, task
-from ornstein.run import checkpoint
+from ornstein.roles import build, preset
+from ornstein.run import checkpoint, log
 from ornstein.run.evaluate import evaluate
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "pusht"
@@ -44,6 +48,34 @@ def by_calls(agent: Agent, world: Task, episodes: int) -> dict[str, Any]:
         told = reports[str(calls)]
         print(calls, told["return_mean"], told["success_rate"], f"{told['seconds']:.0f} s", flush=True)
     return reports
+
+
+def pixels(world: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Diffusion Policy from pictures: losses on the way, and the scores before and after."""
+    cfg = replace(preset("diffusion_policy", world.kinds), updates=args.updates)
+    torch.manual_seed(seed)
+    before = build("diffusion_policy", world.spec, cfg).eval()
+    start = time.monotonic()
+    agent, how = ours("diffusion_policy", world, seed, args.work, args.updates)
+    seconds = time.monotonic() - start
+    lines = log.read(args.work / f"diffusion_policy-{world.name}-{seed}" / checkpoint.LOG)
+    reports = {
+        name: asdict(evaluate(each, world, episodes=args.episodes, seed=STARTS))
+        for name, each in {"untrained": before, "trained": agent}.items()
+        if isinstance(each, Agent)
+    }
+    return {
+        "command": f"python benchmarks/pusht.py --data pusht_images.h5 --updates {args.updates} "
+        f"--episodes {args.episodes}",
+        "row": "diffusion_policy",
+        "seed": seed,
+        "python": platform.python_version(),
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "train_seconds": round(seconds, 1),
+        **how,
+        "losses": [(line["update"], line["loss"]) for line in lines if "loss" in line],
+        "reports": reports,
+    }
 
 
 def study(row: str, world: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -76,6 +108,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.data.suffix == ".h5":
+        world = task("pusht-image", data=args.data)
+        for seed in args.seeds:
+            path = args.out / f"pixels-{seed}.json"
+            if not path.exists():
+                checkpoint.write(path, json.dumps(pixels(world, seed, args), indent=1))
+        return
     world = task("pusht", data=args.data)
     for seed in args.seeds:
         for row in args.rows:
