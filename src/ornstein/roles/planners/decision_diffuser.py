@@ -180,7 +180,7 @@ class DecisionDiffuser(Planner):
         return Compose([Term(c, w[:, None, None]) for c, w in zip(*each, strict=True)])
 
 
-WALK: dict[str, Any] = {"penalty": 100.0, "replan": 4}
+WALK: dict[str, Any] = {"penalty": 100.0, "replan": 4, "mults": (1, 2, 2)}
 PAPER = Config(  # as the authors trained hopper-medium-expert
     horizon=100, updates=1_000_000, width=128, mults=(1, 4, 8), penalty=100.0, best=400.0, target=0.9, ema_every=10,
     ema_start=2000, optim=Optim(2e-4),
