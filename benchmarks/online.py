@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from foreign import Foreign
 from mazes import cpu
 from torch import Tensor, nn
 
-from ornstein.contract import Agent, Given, Spec, Stage
+from ornstein.contract import Agent, Given, Spec
 from ornstein.envs.tasks import Task, task
 from ornstein.roles import preset
 from ornstein.run import checkpoint, log, settings
@@ -35,21 +36,13 @@ WORLDS = {"hopper": "Hopper-v5", "halfcheetah": "HalfCheetah-v5", "walker2d": "W
 FINAL = 20  # episodes of the last evaluation
 
 
-class Peer(Agent):
+class Peer(Foreign):
     """The policy of a Stable-Baselines3 model: the mean of its actions."""
 
     def __init__(self, spec: Spec, model: Any):
         super().__init__()
         self.spec, self.model = spec, [model]  # not as a module of ours
         self.here = nn.Parameter(torch.zeros(()), requires_grad=False)  # says on which device it is
-
-    @property
-    def stages(self) -> list[tuple[str, int]]:
-        return []
-
-    def fit(self, data: Any) -> Any:
-        stages: list[Stage] = []
-        return iter(stages)
 
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
         found = self.model[0].predict(obs[:, -1].numpy(), deterministic=True)[0]

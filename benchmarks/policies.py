@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from foreign import Foreign
 from mazes import cpu
 from policies_peer import PeerQL
 from torch import Tensor, nn
 
-from ornstein.contract import Agent, Given, Spec, Stage
-from ornstein.data.episodes import Episodes
+from ornstein.contract import Agent, Given, Spec
 from ornstein.data.rewards import episode_returns
 from ornstein.envs.tasks import Task, task
 from ornstein.roles import preset
@@ -47,7 +47,7 @@ YARDSTICKS = ("bc", "td3_bc", "iql")  # without diffusion
 ROWS = ("diffusion_bc", "idql", "diffusion_ql", "edp", *YARDSTICKS)
 
 
-class Exported(Agent):
+class Exported(Foreign):
     """A policy that another library saved as TorchScript: obs (B, O) -> act (B, A)."""
 
     def __init__(self, spec: Spec, path: Path):
@@ -55,14 +55,6 @@ class Exported(Agent):
         self.spec = spec
         self.policy = torch.jit.load(str(path))
         self.here = nn.Parameter(torch.zeros(()), requires_grad=False)  # says on which device it is
-
-    @property
-    def stages(self) -> list[tuple[str, int]]:
-        return []
-
-    def fit(self, data: Episodes) -> Any:
-        stages: list[Stage] = []
-        return iter(stages)
 
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
         return self.policy(obs[:, -1])[:, None]

@@ -11,11 +11,12 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from foreign import Foreign
 from speed_peer import actor_of, draw, import_peer, trail
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ornstein.contract import Agent, Given, Spec, Stage
+from ornstein.contract import Given, Spec
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import ZScore
 from ornstein.data.rewards import scaled_rewards
@@ -24,7 +25,7 @@ from ornstein.data.views import Transition, Transitions
 STEPS, CANDIDATES, SHARP, HEAT, ETA = 5, 50, 8.0, 0.5, 1.0  # as its configuration has them for hopper-medium-expert
 
 
-class PeerQL(Agent):
+class PeerQL(Foreign):
     """CleanDiffuser's Diffusion-QL."""
 
     candidates = CANDIDATES
@@ -41,14 +42,6 @@ class PeerQL(Agent):
         self.critic: nn.Module = DQLCritic(spec.obs, spec.act, hidden_dim=256)
         self.target: Any = deepcopy(self.critic).requires_grad_(False).eval()
         self.optim = torch.optim.Adam(self.critic.parameters(), lr=3e-4)
-
-    @property
-    def stages(self) -> list[tuple[str, int]]:
-        return []
-
-    def fit(self, data: Episodes) -> Any:
-        stages: list[Stage] = []
-        return iter(stages)
 
     def learn(self, data: Episodes, updates: int, seed: int) -> float:
         """Train as its pipeline does; the seconds that it took."""

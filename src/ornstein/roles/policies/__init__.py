@@ -2,9 +2,11 @@
 
 from ornstein.roles.policies.bc import BC
 from ornstein.roles.policies.diffusion_bc import DiffusionBC
+from ornstein.roles.policies.diffusion_policy import DiffusionPolicy
 from ornstein.roles.policies.diffusion_ql import DiffusionQL
+from ornstein.roles.policies.dipo import DIPO
 from ornstein.roles.policies.idql import IDQL
 from ornstein.roles.policies.iql import IQL
 from ornstein.roles.policies.td3_bc import TD3BC
 
-__all__ = ["BC", "IDQL", "IQL", "TD3BC", "DiffusionBC", "DiffusionQL"]
+__all__ = ["BC", "DIPO", "IDQL", "IQL", "TD3BC", "DiffusionBC", "DiffusionPolicy", "DiffusionQL"]
