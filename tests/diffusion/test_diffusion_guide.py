@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from oracles import MIXTURE, affine, gaussian, golden_path, ideal
-from ornstein.diffusion.guide import Climb, Compose, Free, Guide, Lean, PlugIn, Term, Together, Within, flat
+from ornstein.diffusion.guide import Clamp, Climb, Compose, Free, Guide, Lean, PlugIn, Term, Together, Within, flat
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.path import Level, Path, make_path
 from ornstein.diffusion.pin import Pin, identity
@@ -553,3 +553,21 @@ def test_composition_of_models() -> None:
     guide = Compose([term(part) for part in parts], flat)
     got = guide.denoise(gaussian_denoiser, None)(x, CARD)
     torch.testing.assert_close(score(got), sum(score(part(x, *numbers(CARD, x))) for part in parts))
+
+
+def test_a_clamped_sample_stays_within_after_each_step() -> None:
+    """The noise that it starts from is free; what comes after is not, until the last step, which the recipe's clip
+    bounds."""
+    model = Diffusion(Net(2), Recipe("vp", "eps", 5, solver="ddpm_large", steps=5, clip=0.5))
+    seen: list[Tensor] = []
+    noise = 3 * torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    free = model.sample(noise)
+    torch.manual_seed(0)
+    bound = model.sample(noise, guide=Clamp(0.6), watch=seen.append)
+    assert torch.equal(seen[0], noise)
+    assert bound.abs().max() <= 0.5
+    assert not torch.equal(free, bound)
+    clamp, path = Clamp(0.6), model.path
+    assert clamp.move(noise, 1, path, lambda x: x).abs().max() <= 0.6
+    assert clamp.move(noise, 0, path, lambda x: x) is noise

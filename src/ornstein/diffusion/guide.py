@@ -216,6 +216,17 @@ class Together(Guide):
 
 
 @dataclass(frozen=True)
+class Clamp(Guide):
+    """The sample itself within -bound and bound after each step, noisy as it is (IDQL, arXiv:2304.10573): where
+    noise is drawn with the larger variance, that keeps it from where the next level was never trained."""
+
+    bound: float = 1.0
+
+    def move(self, x: Tensor, k: int, path: Path, pin: Callable[[Tensor], Tensor]) -> Tensor:
+        return x.clamp(-self.bound, self.bound) if k else x
+
+
+@dataclass(frozen=True)
 class Within(Guide):
     """A guide that acts at times from `low` to `high` alone (Kynkäänniemi et al. 2024, arXiv:2404.07724, advise it for
     classifier-free guidance). Elsewhere the plain conditional model is asked, and of `Free` one half only."""

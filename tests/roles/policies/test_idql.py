@@ -33,7 +33,7 @@ def test_neither_learns_from_the_other() -> None:
 def offered(agent: IDQL, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """Lets the actor offer -0.7, -0.5, ..., 0.7 in each of three worlds; what is taken (3, 1)."""
     offer = torch.linspace(-0.7, 0.7, 8).repeat(3)[:, None]
-    monkeypatch.setattr(agent.model_ema, "sample", lambda noise, cond: offer)
+    monkeypatch.setattr(agent.model_ema, "sample", lambda noise, cond, guide: offer)
     return agent.scale.act(agent.act(torch.zeros(3, 1, 1))[:, 0])
 
 

@@ -4,7 +4,7 @@ and let these choose among many actions drawn.
     actor: |eps - net(a_t, t, s)|^2, weighted by nothing;  critics: roles/values/iql.py
 
 Critics never see an action of the policy, the policy nothing of the critics: they meet when acting. Differs from the
-authors' code: clean guesses are clipped, not samples at each step; observations are normalised; critics learn at each
+authors' code: clean guesses are clipped, too, not samples alone; observations are normalised; critics learn at each
 of the actor's steps, with its batch of 256; V's input has no layer norm; 100,000 updates instead of three million.
 """
 
@@ -20,6 +20,7 @@ from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import scaled_rewards
 from ornstein.data.views import Transition, Transitions
+from ornstein.diffusion.guide import Clamp
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper, follow, slow
 from ornstein.networks.mlp import ResidualMLP
@@ -92,7 +93,8 @@ class IDQL(Agent):
     def consider(self, obs: Tensor, given: Given | None = None, n: int | None = None) -> Candidates:
         n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
-        act = self.model_ema.sample(torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device), seen)
+        noise = torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device)
+        act = self.model_ema.sample(noise, seen, guide=Clamp(1.0))
         worth = self.critics.worth(seen, act)
         if self.cfg.weigh == "implicit":
             worth = torch.where(worth < self.critics.v(seen)[0], 1 - self.cfg.tau, self.cfg.tau).log()
