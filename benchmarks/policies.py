@@ -5,6 +5,7 @@
         --out results/yardsticks
 
 DIR holds SET-sim.hdf5, as rolled out from the published actors of rl-trained-agents (`ornstein list tasks` says how).
+Policies that denoise are scored twice, as they are and at a temperature of a half, as CleanDiffuser's act by default.
 One thread. Writes OUT/ROW-SET-SEED.json as each run ends and skips those that are there, so that it can be stopped and
 called again. With `--d3rlpy PYTHON`, an interpreter that has d3rlpy, the yardsticks are trained there on the same data
 with the same updates, batch and widths, and scored here: OUT/d3rlpy_ROW-SET-SEED.json. With `--peer PATH`, a checkout
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 
 from ornstein.contract import Agent, Given, Spec
 from ornstein.data.rewards import episode_returns
+from ornstein.diffusion.model import Diffusion
 from ornstein.envs.tasks import Task, task
 from ornstein.roles import preset
 from ornstein.run import checkpoint, jobs
@@ -44,6 +46,7 @@ KINDS = ("medium-expert", "mixed", "medium", "expert")
 FIRST = ("hopper-medium-expert", "halfcheetah-mixed", "walker2d-medium")
 SETS = (*FIRST, *(f"{w}-{k}" for w in WORLDS for k in KINDS[:3] if f"{w}-{k}" not in FIRST))
 YARDSTICKS = ("bc", "td3_bc", "iql")  # without diffusion
+CALM = 0.5  # the temperature at which diffusion policies are scored, too
 ROWS = ("diffusion_bc", "idql", "diffusion_ql", "edp", *YARDSTICKS)
 
 
@@ -87,6 +90,17 @@ def peer(path: str, world: Task, seed: int, updates: int) -> tuple[Agent, dict[s
     return agent, {"updates": updates, "loop_seconds": round(seconds, 1), "versions": {"torch": torch.__version__}}
 
 
+def calm(agent: Agent, temperature: float) -> Agent | None:
+    """The agent with less noise to start from and on the way; None for one that does not denoise."""
+    held = {name: getattr(agent, name, None) for name in ("model", "model_ema")}
+    if not all(isinstance(each, Diffusion) for each in held.values()):
+        return None
+    for name, each in held.items():
+        cold = replace(each.recipe, init_temperature=temperature, noise_temperature=temperature)
+        setattr(agent, name, Diffusion(each.net, cold).eval())
+    return agent
+
+
 def study(
     name: str, seed: int, data: Path, world: Task, train: Callable[[], tuple[Agent, dict[str, Any]]], n: int = 100
 ) -> dict:
@@ -97,6 +111,8 @@ def study(
     episodes = world.episodes()
     returns = episode_returns(episodes)
     report = evaluate(agent, world, episodes=n, seed=seed)
+    cold = calm(agent, CALM)
+    colder = None if cold is None else asdict(evaluate(cold, world, episodes=n, seed=seed))
     return {
         "command": f"python benchmarks/policies.py --data DIR --episodes {n}",
         "row": name,
@@ -108,6 +124,7 @@ def study(
         "train_seconds": round(seconds, 1),
         **how,
         "report": {**asdict(report), "algorithm": name},
+        "report_calm": colder,  # at temperature CALM
     }
 
 

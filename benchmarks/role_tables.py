@@ -50,6 +50,12 @@ def _mean(runs: Sequence[dict[str, Any]]) -> str:
     return interval([run["report"]["normalized_score"] for run in runs]) if runs else ""
 
 
+def _calm(runs: Sequence[dict[str, Any]]) -> str:
+    """The score at the lower temperature, if all have one."""
+    found = [run.get("report_calm") for run in runs]
+    return f"; {interval([each['normalized_score'] for each in found if each])}" if found and all(found) else ""
+
+
 def _of_sets(study: str, rows: Sequence[str]) -> str:
     """Scores of policies over seeds, by set."""
     lines = []
@@ -62,7 +68,7 @@ def _of_sets(study: str, rows: Sequence[str]) -> str:
             behaviour = 100 * (runs[0]["data"]["return_mean"] - ends.low) / (ends.high - ends.low)
             most = max(len(each) for each in found.values())
             few = (f" ({len(each)} of {most} seeds)" if 0 < len(each) < most else "" for each in found.values())
-            cells = (_mean(each) + note for each, note in zip(found.values(), few, strict=True))
+            cells = (_mean(each) + _calm(each) + note for each, note in zip(found.values(), few, strict=True))
             lines.append([f"{data}-sim", f"{behaviour:.1f}", str(most), *cells])
     return table(["set", "behaviour", "seeds", *(f"`{row}`" for row in rows)], lines)
 
