@@ -9,7 +9,6 @@ in --work are used again. `python benchmarks/tables.py` puts the results into th
 
 import argparse
 import json
-import os
 import platform
 import time
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mazes import cpu
+from speed_harness import machine
 
 import ornstein
 from ornstein.contract import Agent
@@ -61,7 +60,7 @@ def study(name: str, seed: int, updates: int, work: Path) -> dict[str, Any]:
         "rows": rows,
         "commit": config["commit"],
         "versions": {**config["versions"], "python": platform.python_version()},
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": machine(torch.get_num_threads()),
         "config": config["config"],
     }
 

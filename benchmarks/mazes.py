@@ -9,7 +9,6 @@ stopped and called again. `diffuser_paper` is given the core time that `diffuser
 
 import argparse
 import json
-import os
 import platform
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from speed_harness import machine
 
 from ornstein.envs.tasks import Task, task
 from ornstein.roles import ALGORITHMS, preset
@@ -25,12 +25,6 @@ from ornstein.run import checkpoint, jobs
 from ornstein.run.evaluate import evaluate
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "mazes"
-
-
-def cpu() -> str:
-    """The processor's name."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def affordable(row: str, world: Task, cfg: Any, seconds: float) -> int:
@@ -68,7 +62,7 @@ def study(row: str, name: str, seed: int, work: Path) -> dict[str, Any]:
         "data_steps": len(world.episodes()),
         "commit": config["commit"],
         "versions": {**config["versions"], "python": platform.python_version()},
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": machine(torch.get_num_threads()),
         "train_core_seconds": round(trained, 1),
         "train_seconds": round(trained_wall, 1),
         "core_seconds": round(time.process_time() - start, 1),

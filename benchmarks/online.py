@@ -12,7 +12,6 @@ part of its JSON; the paper's for the world are the default, but for the steps o
 
 import argparse
 import json
-import os
 import platform
 import time
 from dataclasses import asdict, replace
@@ -21,7 +20,7 @@ from typing import Any
 
 import torch
 from foreign import Foreign
-from mazes import cpu
+from speed_harness import machine
 from torch import Tensor, nn
 
 from ornstein.contract import Agent, Given, Spec
@@ -102,7 +101,7 @@ def study(row: str, name: str, seed: int, args: argparse.Namespace) -> dict[str,
         "seed": seed,
         "steps": args.steps,
         "python": platform.python_version(),
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": machine(torch.get_num_threads()),
         "seconds": round(seconds, 1),
         "core_seconds": round(busy, 1),
         **told,

@@ -8,14 +8,13 @@ Uses all cores. Writes results/own_maze/NAME-SEED.json; skips those that are the
 
 import argparse
 import json
-import os
 import platform
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from mazes import cpu
+from speed_harness import machine
 
 from ornstein.envs.maze import Maze
 from ornstein.envs.maze_data import make
@@ -62,7 +61,7 @@ def main() -> None:
         "seed": args.seed,
         "commit": config["commit"],
         "versions": {**config["versions"], "python": platform.python_version()},
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": machine(torch.get_num_threads()),
         "train_seconds": round(wall, 1),
         "core_seconds": round(seconds, 1),
         "config": config["config"],

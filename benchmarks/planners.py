@@ -11,7 +11,6 @@ ends and skips those that are there; training goes on where it stopped.
 
 import argparse
 import json
-import os
 import platform
 import time
 from dataclasses import asdict, replace
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mazes import cpu
 from policies import SETS, ours
+from speed_harness import machine
 
 from ornstein.contract import Agent
 from ornstein.data.rewards import episode_returns
@@ -58,7 +57,7 @@ def study(row: str, world: Task, seed: int, args: argparse.Namespace) -> dict[st
         "seed": seed,
         "data": {"steps": len(episodes), "episodes": len(returns), "return_mean": float(returns.mean())},
         "python": platform.python_version(),
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": machine(torch.get_num_threads()),
         "train_seconds": round(seconds, 1),
         "seconds_per_episode": round(report.seconds / args.episodes, 2),
         **how,

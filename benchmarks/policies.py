@@ -27,8 +27,8 @@ from typing import Any
 
 import torch
 from foreign import Foreign
-from mazes import cpu
 from policies_peer import PeerQL
+from speed_harness import machine
 from torch import Tensor, nn
 
 from ornstein.contract import Agent, Given, Spec
@@ -120,7 +120,7 @@ def study(
         "seed": seed,
         "data": {"steps": len(episodes), "episodes": len(returns), "return_mean": float(returns.mean())},
         "python": platform.python_version(),
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": machine(torch.get_num_threads()),
         "train_seconds": round(seconds, 1),
         **how,
         "report": {**asdict(report), "algorithm": name},

@@ -12,7 +12,6 @@ agent before and after training.
 
 import argparse
 import json
-import os
 import platform
 import time
 from dataclasses import asdict, replace
@@ -20,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mazes import cpu
 from policies import ours
+from speed_harness import machine
 
 from ornstein.contract import Agent
 from ornstein.diffusion.model import Diffusion
@@ -70,7 +69,7 @@ def pixels(world: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         "row": "diffusion_policy",
         "seed": seed,
         "python": platform.python_version(),
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": machine(torch.get_num_threads()),
         "train_seconds": round(seconds, 1),
         **how,
         "losses": [(line["update"], line["loss"]) for line in lines if "loss" in line],
@@ -89,7 +88,7 @@ def study(row: str, world: Task, seed: int, args: argparse.Namespace) -> dict[st
         "row": row,
         "seed": seed,
         "python": platform.python_version(),
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": machine(torch.get_num_threads()),
         "train_seconds": round(seconds, 1),
         **how,
         "reports": by_calls(agent, world, args.episodes),

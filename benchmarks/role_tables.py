@@ -117,10 +117,8 @@ def _share(runs: Sequence[dict[str, Any]], row: str, name: str) -> str:
 def bandit() -> str:
     """Where the actions of small policies lie, over seeds."""
     runs = read("bandit/*.json")
-    lines = [
-        "| row | near a corner, % | at the best, % | at the four, % | median distance from the best | core seconds |",
-        "| --- " * 6 + "|",
-    ]
+    head = "row | near a corner, % | at the best, % | at the four, % | median distance from the best | core seconds"
+    lines = []
     for row in runs[0]["rows"] if runs else ():
         found = [run["rows"][row] for run in runs]
         corners = zip(*(each["at_corners"] for each in found), strict=True)
@@ -132,16 +130,14 @@ def bandit() -> str:
             f"{sum(each['from_best_median'] for each in found) / len(found):.2f}",
             f"{sum(each['core_seconds'] for each in found) / len(found):.0f}",
         )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return table(head.split(" | "), lines)
 
 
 def distilled() -> str:
     """A planner and policies with all calls, with few, and distilled to few."""
-    lines = [
-        "| agent | task | calls | sampled by | off, % | success or score | return, 95 % interval | core s to distil |",
-        "| --- " * 8 + "|",
-    ]
+    head = "agent | task | calls | sampled by | off, % | success or score | return, 95 % interval | core s to distil"
+    lines = []
     for run in (*read("distill/umaze-0.json"), *read("distill_roles/*.json")):
         for row in run["rows"]:
             report, spent = row["report"], row.get("distill_core_seconds")
@@ -157,8 +153,8 @@ def distilled() -> str:
                 f"{report['return_mean']:.0f} ({low:.0f} to {high:.0f})",
                 "" if spent is None else f"{spent:.0f}",
             )
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            lines.append(cells)
+    return table(head.split(" | "), lines)
 
 
 def pusht() -> str:

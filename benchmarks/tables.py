@@ -4,7 +4,6 @@ python benchmarks/tables.py [--check]     # --check: exit 1 if a table is not wh
 """
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import gallery_tables
 import role_tables
 import speed_tables
-from role_tables import interval
+from role_tables import interval, read, table
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = {"umaze": 113.9, "medium": 121.5, "large": 123.0}  # Janner et al. 2022, table 1 (Maze2D)
@@ -20,51 +19,32 @@ PUBLISHED = {"umaze": 113.9, "medium": 121.5, "large": 123.0}  # Janner et al. 2
 
 def mazes() -> str:
     """Scores of both rows on the three mazes, over seeds."""
-    lines = [
-        "| maze | row | seeds | updates | core minutes a seed | success, `goals` | score, `d4rl` | paper |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = []
     for maze, paper in PUBLISHED.items():
         for row in ("diffuser", "diffuser_paper"):
-            runs = [json.loads(p.read_text()) for p in sorted((ROOT / "results/mazes").glob(f"{row}-{maze}-*.json"))]
+            runs = read(f"mazes/{row}-{maze}-*.json")
             if not runs:
                 continue
             by = {p: [r for run in runs for r in run["reports"] if r["protocol"] == p] for p in ("goals", "d4rl")}
             updates = sorted(run["config"]["updates"] for run in runs)
             span = f"{updates[0]:,}" if updates[0] == updates[-1] else f"{updates[0]:,} to {updates[-1]:,}"
-            cells = (
-                maze,
-                f"`{row}`",
-                str(len(runs)),
-                span,
-                f"{max(run['core_seconds'] for run in runs) / 60:.0f}",
-                interval([r["success_rate"] for r in by["goals"]]),
-                interval([r["normalized_score"] for r in by["d4rl"]]),
-                f"{paper}",
-            )
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            minutes = f"{max(run['core_seconds'] for run in runs) / 60:.0f}"
+            success = interval([r["success_rate"] for r in by["goals"]])
+            score = interval([r["normalized_score"] for r in by["d4rl"]])
+            lines.append([maze, f"`{row}`", str(len(runs)), span, minutes, success, score, f"{paper}"])
+    head = ["maze", "row", "seeds", "updates", "core minutes a seed", "success, `goals`", "score, `d4rl`", "paper"]
+    return table(head, lines)
 
 
 def own_maze() -> str:
     """A maze that stands in no table, trained with defaults."""
-    lines = [
-        "| maze | updates | core minutes | success on unseen goals | 95 % interval of the return |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for path in sorted((ROOT / "results/own_maze").glob("*.json")):
-        run = json.loads(path.read_text())
+    lines = []
+    for run in read("own_maze/*.json"):
         report = run["reports"][0]
+        updates, minutes = f"{run['config']['updates']:,}", f"{run['core_seconds'] / 60:.0f}"
         low, high = report["return_ci95"]
-        cells = (
-            run["maze"],
-            f"{run['config']['updates']:,}",
-            f"{run['core_seconds'] / 60:.0f}",
-            f"{report['success_rate']:.2f}",
-            f"{low:.0f} to {high:.0f}",
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([run["maze"], updates, minutes, f"{report['success_rate']:.2f}", f"{low:.0f} to {high:.0f}"])
+    return table(["maze", "updates", "core minutes", "success on unseen goals", "95 % interval of the return"], lines)
 
 
 TABLES = {
@@ -78,9 +58,9 @@ TABLES = {
 
 def fill(text: str) -> str:
     """A page with each table between its markers made anew."""
-    for name, table in TABLES.items():
+    for name, made in TABLES.items():
         pattern = re.compile(rf"(<!-- results:{name} -->\n).*?(<!-- /results:{name} -->)", re.DOTALL)
-        text = pattern.sub(lambda m, table=table: m[1] + table() + "\n" + m[2], text)
+        text = pattern.sub(lambda m, made=made: m[1] + made() + "\n" + m[2], text)
     return text
 
 
