@@ -6,7 +6,6 @@ was interrupted ends in the same dataset as one that was not.
 """
 
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ from ornstein.data.sources import write_minari
 from ornstein.envs.recorder import Recorder, nested
 from ornstein.errors import InputError, positive
 from ornstein.run.behaviour import Behaviour, behaviour, randomness
-from ornstein.run.log import refused
 from ornstein.run.parts import Parts, Telling, check_finished, check_id, references
-from ornstein.run.train import Interrupted
 
 WORLDS = 8
 
@@ -71,17 +68,12 @@ def collect(
         check_finished(out, settings, resume, "collect")
         return out
     parts = Parts(out, settings, resume)
-    try:
+    with parts.becoming(lambda: f"what was collected for {out} ({len(parts.rows())} episodes)"):
         rows = _make_blocks(parts, world, acting, seed, steps, episodes)
         info = {"algorithm_name": policy, "policy": policy, "noise": noise, "seed": seed, "collect": settings}
         info |= _returns(rows, steps) | references(world.spec.id) | world.spaces()
         found = (nested(columns) for columns in parts.episodes(steps))
         write_minari(out, found, env_spec=spec, dataset_id=name, info=info)
-    except KeyboardInterrupt as stop:
-        raise Interrupted(f"what was collected for {out} ({len(parts.rows())} episodes)") from stop
-    except OSError as error:
-        raise refused(out, error) from error
-    shutil.rmtree(parts.folder)
     return out
 
 

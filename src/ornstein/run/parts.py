@@ -5,9 +5,11 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from ornstein.envs.recorder import Flat, shortened
 from ornstein.envs.sets import reference_of
 from ornstein.errors import InputError
 from ornstein.run import checkpoint
+from ornstein.run.log import refused
+from ornstein.run.train import Interrupted
 
 SETTINGS = "settings.json"
 
@@ -66,7 +70,7 @@ class Parts:
 
     def __init__(self, out: Path, settings: dict[str, Any], resume: bool) -> None:
         """Those beside `out`; raises InputError unless they were made with the same settings, and `resume` is said."""
-        self.folder = out.parent / f".{out.name}-parts"
+        self.out, self.folder = out, out.parent / f".{out.name}-parts"
         self.first: Flat | None = None  # what all episodes must be like
         self.count = sum(1 for _ in self.blocks())
         told = self.folder / SETTINGS
@@ -86,6 +90,18 @@ class Parts:
         if not near.is_dir() or not os.access(near, os.W_OK):
             raise InputError(f"cannot write to {near}: expected a folder; choose another --out")
         self.new = told, settings
+
+    @contextmanager
+    def becoming(self, what: Callable[[], str]) -> Iterator[None]:
+        """While the output is made of the blocks, which are then removed. Raises `Interrupted` with `what` there is to
+        go on from after SIGINT, TrainingError if the disk refuses."""
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            raise Interrupted(what()) from stop
+        except OSError as error:
+            raise refused(self.out, error) from error
+        shutil.rmtree(self.folder)
 
     def _begin(self) -> None:
         """Make the folder, with the settings in it."""

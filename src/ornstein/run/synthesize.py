@@ -8,7 +8,6 @@ every step ends (true end, or cut), and the infos hold what each led to.
 
 import hashlib
 import json
-import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,9 +28,7 @@ from ornstein.envs.vector import env_spec
 from ornstein.errors import InputError, positive
 from ornstein.run import checkpoint
 from ornstein.run.behaviour import randomness
-from ornstein.run.log import refused
 from ornstein.run.parts import Parts, Telling, check_finished, check_id, references
-from ornstein.run.train import Interrupted
 
 BATCH = 10_000
 LOOKED = 100_000  # rows of a dataset that are enough to judge it
@@ -79,18 +76,13 @@ def synthesize(
         check_finished(out, settings, resume, "synthesize")
         return out
     parts = Parts(out, settings, resume)
-    try:
+    with parts.becoming(lambda: f"what was invented for {out} ({len(parts.rows()) * batch:,} rows)"):
         _draw(parts, learner.to(device), rows, batch, seed)
         info = {"algorithm_name": config["algorithm"], "synthesize": settings, "learned_from": config["task"]}
         info |= {"next_observation": "in infos, for each step"} if not apart else {}
         info |= references(spec["id"]) if spec else {}
         found = (nested(episode) for block in parts.episodes(rows) for episode in _laid(block, apart))
         write_minari(out, found, env_spec=spec, dataset_id=name, info=info)
-    except KeyboardInterrupt as stop:
-        raise Interrupted(f"what was invented for {out} ({len(parts.rows()) * batch:,} rows)") from stop
-    except OSError as error:
-        raise refused(out, error) from error
-    shutil.rmtree(parts.folder)
     return out
 
 
