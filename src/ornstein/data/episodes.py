@@ -39,10 +39,12 @@ def count(obs: Obs) -> int:
 
 
 def plain(obs: Obs) -> Tensor:
-    """Observations (..., O) without images, which are `uint8`; the parts of a dict are in the order of their names."""
-    if isinstance(obs, Mapping):
-        return torch.cat([obs[name] for name in sorted(obs) if obs[name].dtype != torch.uint8], -1)
-    return obs
+    """Observations (..., O) without images, which are `uint8`; the parts of a dict are in the order of their names. Of
+    images alone, (B, 0)."""
+    if not isinstance(obs, Mapping):
+        return obs
+    found = [obs[name] for name in sorted(obs) if obs[name].dtype != torch.uint8]
+    return torch.cat(found, -1) if found else torch.empty(count(obs), 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,14 +1,13 @@
 """What a policy considers in some states of its data: many actions, what they are worth to it, the one it takes, and
 what the data did in states like that."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ornstein.contract import Agent, Spec
-from ornstein.data.episodes import Episodes, Obs, each
+from ornstein.data.episodes import Episodes, Obs, each, plain
 from ornstein.run.evaluate import Rollout, randomness
 
 STATES = 8  # spread over the data
@@ -60,21 +59,14 @@ def nearest(data: Episodes, rows: Tensor) -> Tensor | None:
     """The steps (B, NEAR or fewer) whose observations are nearest to those of steps (B,), each dimension in units of
     its deviation; None where observations are images alone."""
     looked = spread(len(data), LOOKED)
-    x = _measured(each(lambda x: x.index_select(0, looked), data.obs))
-    here = _measured(each(lambda x: x.index_select(0, rows), data.obs))
+    x = plain(each(lambda x: x.index_select(0, looked), data.obs)).flatten(1).double()
+    here = plain(each(lambda x: x.index_select(0, rows), data.obs)).flatten(1).double()
     if not x.shape[1]:
         return None
     width = x.std(0, unbiased=False)
     width = torch.where(width > 1e-6 * x.abs().amax(0), width, 1.0)
     gap = torch.cdist(here / width, x / width, compute_mode="donot_use_mm_for_euclid_dist")
     return looked[gap.topk(min(NEAR, len(looked)), largest=False).indices]
-
-
-def _measured(obs: Obs) -> Tensor:
-    """What of observations is no image: (B, numbers)."""
-    parts = [obs[name] for name in sorted(obs)] if isinstance(obs, Mapping) else [obs]
-    found = [part.flatten(1).double() for part in parts if part.dtype != torch.uint8]
-    return torch.cat(found, 1) if found else torch.empty(len(parts[0]), 0)
 
 
 def lived(done: Rollout) -> Episodes:
