@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ornstein.data.episodes import Episodes
+from ornstein.data.episodes import Episodes, count, plain
 from ornstein.errors import InputError
 
 # three episodes: steps 0-2 end, steps 3-4 are cut, step 5 is cut because the arrays stop
@@ -149,3 +149,12 @@ def test_refused(changes: dict[str, Any], message: str) -> None:
         make(**changes)
     assert "expected" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_numbers_of_an_observation_without_its_images() -> None:
+    image = torch.zeros(3, 4, 4, 3, dtype=torch.uint8)
+    speed, place = torch.ones(3, 1), torch.arange(6.0).view(3, 2)
+    assert plain({"speed": speed, "eye": image, "place": place}).tolist() == [[0, 1, 1], [2, 3, 1], [4, 5, 1]]
+    assert plain(place) is place
+    assert plain({"eye": image}).shape == (3, 0)
+    assert count({"eye": image, "place": place}) == count(place) == 3
