@@ -172,6 +172,11 @@ def pusht() -> str:
                 seconds = sum(each["seconds"] for each in found) / len(found)
                 told = "" if row == "bc" else calls
                 lines.append([f"`{row}`", told, _seeds(runs), f"{minutes:.0f}", score, success, f"{seconds:.0f}"])
+    for run in read("pusht/pixels-[0-9]*.json"):
+        for when, each in run["reports"].items():
+            minutes = f"{run['train_seconds'] / 60:.0f}" if when == "trained" else ""
+            told = [str(run["config"]["model"]["steps"]), str(run["seed"]), minutes, f"{each['return_mean']:.3f}"]
+            lines.append([f"`diffusion_policy`, from pictures, {when}", *told, f"{each['success_rate']:.3f}", ""])
     head = ["row", "network calls", "seeds", "minutes to train", "score", "success", "seconds for 100 episodes"]
     return table(head, lines)
 
