@@ -86,10 +86,8 @@ def actions(agent: Agent, seed: int = 0) -> Tensor:
 def gaussian(agent: bc.BC, seed: int = 0) -> Tensor:
     """Draws (DRAWS, 2) from the Gaussian that it learned, in place of its mean."""
     torch.manual_seed(seed)
-    obs = agent.scale.obs(torch.zeros(DRAWS, 1))
-    assert agent.actor.spread is not None
-    log_std = agent.actor.log_std + agent.actor.spread(agent.actor.mean.net[:-2](obs))
-    return agent.scale.act.inverse(agent.actor(obs) + log_std.exp() * torch.randn(DRAWS, 2))
+    mean, log_std = agent.actor.gaussian(agent.scale.obs(torch.zeros(DRAWS, 1)))
+    return agent.scale.act.inverse(mean + log_std.exp() * torch.randn(DRAWS, 2))
 
 
 def judge(act: Tensor) -> dict[str, Any]:

@@ -13,8 +13,7 @@ far side of the ring, which can be reached both ways round; a cell on one of the
 
 each without and with Langevin steps at every noise level. Counted are plans that come within 0.45 m of the place, as of
 a goal (and within 0.3 m: `strictly`), and plans that stay 0.5 m away from the other; between rows a plan is straight.
-One thread. Writes
-results/composition/ring-SEED.json; skips those that are there.
+One thread. Writes results/composition/ring-SEED.json; skips those that are there.
 """
 
 import argparse

@@ -49,41 +49,26 @@ def by_calls(agent: Agent, world: Task, episodes: int) -> dict[str, Any]:
     return reports
 
 
-def pixels(world: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Diffusion Policy from pictures: losses on the way, and the scores before and after."""
-    cfg = replace(preset("diffusion_policy", world.kinds), updates=args.updates)
-    torch.manual_seed(seed)
-    before = build("diffusion_policy", world.spec, cfg).eval()
-    start = time.monotonic()
-    agent, how = ours("diffusion_policy", world, seed, args.work, args.updates)
-    seconds = time.monotonic() - start
-    lines = log.read(args.work / f"diffusion_policy-{world.name}-{seed}" / checkpoint.LOG)
-    reports = {
-        name: asdict(evaluate(each, world, episodes=args.episodes, seed=STARTS))
-        for name, each in {"untrained": before, "trained": agent}.items()
-        if isinstance(each, Agent)
-    }
-    return {
-        "command": f"python benchmarks/pusht.py --data pusht_images.h5 --updates {args.updates} "
-        f"--episodes {args.episodes}",
-        "row": "diffusion_policy",
-        "seed": seed,
-        "python": platform.python_version(),
-        "machine": machine(torch.get_num_threads()),
-        "train_seconds": round(seconds, 1),
-        **how,
-        "losses": [(line["update"], line["loss"]) for line in lines if "loss" in line],
-        "reports": reports,
-    }
-
-
 def study(row: str, world: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Train and score one run; the content of its JSON."""
+    """Train and score one run; the content of its JSON. From pictures, the losses on the way, and the scores before and
+    after."""
+    before = None
+    if world.spec.parts:
+        torch.manual_seed(seed)
+        before = build(row, world.spec, preset(row, world.kinds)).eval()
     start = time.monotonic()
     agent, how = ours(row, world, seed, args.work, args.updates)
     seconds = time.monotonic() - start
+    found: dict[str, Any] = {}
+    if isinstance(before, Agent):
+        lines = log.read(args.work / f"{row}-{world.name}-{seed}" / checkpoint.LOG)
+        found["losses"] = [(line["update"], line["loss"]) for line in lines if "loss" in line]
+        found["reports"] = {
+            name: asdict(evaluate(each, world, episodes=args.episodes, seed=STARTS))
+            for name, each in {"untrained": before, "trained": agent}.items()
+        }
     return {
-        "command": f"python benchmarks/pusht.py --data pusht_lowdim.npz --updates {args.updates} "
+        "command": f"python benchmarks/pusht.py --data {args.data.name} --updates {args.updates} "
         f"--episodes {args.episodes}",
         "row": row,
         "seed": seed,
@@ -91,7 +76,7 @@ def study(row: str, world: Task, seed: int, args: argparse.Namespace) -> dict[st
         "machine": machine(torch.get_num_threads()),
         "train_seconds": round(seconds, 1),
         **how,
-        "reports": by_calls(agent, world, args.episodes),
+        **(found or {"reports": by_calls(agent, world, args.episodes)}),
     }
 
 
@@ -107,17 +92,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    if args.data.suffix == ".h5":
-        world = task("pusht-image", data=args.data)
-        for seed in args.seeds:
-            path = args.out / f"pixels-{seed}.json"
-            if not path.exists():
-                checkpoint.write(path, json.dumps(pixels(world, seed, args), indent=1))
-        return
-    world = task("pusht", data=args.data)
+    pictures = args.data.suffix == ".h5"
+    world = task("pusht-image" if pictures else "pusht", data=args.data)
     for seed in args.seeds:
-        for row in args.rows:
-            path = args.out / f"{row}-{seed}.json"
+        for row in ["diffusion_policy"] if pictures else args.rows:
+            path = args.out / (f"pixels-{seed}.json" if pictures else f"{row}-{seed}.json")
             if not path.exists():
                 checkpoint.write(path, json.dumps(study(row, world, seed, args), indent=1))
 

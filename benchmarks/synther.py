@@ -97,7 +97,11 @@ def returns(args: argparse.Namespace) -> None:
                 data, more = invented(share, rest, seed, args.work, args)
             world = whole if condition == "full" else task(data=data)
             run = partial(ours, "td3_bc", world, seed, args.work / condition, args.updates)
-            told = {"command": "python benchmarks/synther.py", "set": args.set, "condition": condition}
+            told = {
+                "command": f"python benchmarks/synther.py --data DIR --updates {args.updates}",
+                "set": args.set,
+                "condition": condition,
+            }
             result = study("td3_bc", seed, data, world, run) | told | {"share": args.share, **more}
             checkpoint.write(path, json.dumps(result, indent=1))
             print(path.name, result["report"]["normalized_score"], f"{result['train_seconds']} s", flush=True)

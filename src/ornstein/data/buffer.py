@@ -79,10 +79,8 @@ class Buffer:
                 f"data for a buffer has other shapes: expected observations {wanted[0]}, actions {wanted[1]}"
             )
         view = Transitions(data)
-        i = view.steps
-        ended, following = view.numbers[i, 2:] > 0, (i + 1).clamp(max=len(data) - 1)
-        next_obs = torch.where(ended, data.final_obs[view.episode[i]], data.obs[following])
-        self.add(data.obs[i], data.act[i], data.rew[i], next_obs, data.done[i])
+        obs, act, rew, next_obs, done, _ = view.at(torch.arange(len(view), device=data.device))
+        self.add(obs, act, rew, next_obs, done)
 
     def own(self, name: str) -> None:
         """Keep a column (C, A) of an algorithm's own, which batches then hold too. Each row of it begins as the action

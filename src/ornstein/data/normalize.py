@@ -149,3 +149,7 @@ class StepScale(nn.Module):
     def forward(self, batch: Transition) -> Transition:
         """The batch with its observations and actions scaled."""
         return batch._replace(obs=self.obs(batch.obs), act=self.act(batch.act), next_obs=self.obs(batch.next_obs))
+
+    def pair(self, batch: Transition) -> tuple[Tensor, Tensor]:
+        """The scaled actions (B, A) of a batch, and the scaled observations (B, O) that they answer."""
+        return self.act(batch.act), self.obs(batch.obs)

@@ -18,7 +18,7 @@ Energy = Callable[[Tensor, Tensor], Tensor]  # x (B, *event), t () -> log h (B,)
 Scale = float | Tensor  # a tensor (B, 1, ...) is one number per sample
 
 
-def _slope(worth: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def slope(worth: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """The gradient in x (B, *event) of what x is worth (B,); none of it reaches a weight."""
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # an x inside another transform, such as PlugIn's
     if torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or wrapped(x):
@@ -30,7 +30,7 @@ def _slope(worth: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def _rise(energy: Energy, x: Tensor, t: float) -> Tensor:
     time = torch.full((), t, dtype=x.dtype, device=x.device)
-    return _slope(lambda y: energy(y, time), x)
+    return slope(lambda y: energy(y, time), x)
 
 
 class Guide:
@@ -164,13 +164,13 @@ class PlugIn(Guide):
         def through(x: Tensor, level: Level) -> Tensor:
             clean, pull = torch.func.vjp(lambda y: denoiser(y, level), x)  # type: ignore[misc]
             with torch.no_grad():  # the gradient itself is not trained through
-                (slope,) = pull(_slope(self.energy, clean.detach()))
-            return clean + self.scale * (level.sigma**2 / level.alpha) * slope
+                (pulled,) = pull(slope(self.energy, clean.detach()))
+            return clean + self.scale * (level.sigma**2 / level.alpha) * pulled
 
         def beside(x: Tensor, level: Level) -> Tensor:
             clean = denoiser(x, level)
             var = (self.std * level.sigma) ** 2 / ((level.alpha * self.std) ** 2 + level.sigma**2)
-            return clean + self.scale * var * _slope(self.energy, clean.detach())
+            return clean + self.scale * var * slope(self.energy, clean.detach())
 
         return through if self.through else beside
 

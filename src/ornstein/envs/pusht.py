@@ -94,10 +94,8 @@ class PushT(World):
         obs = torch.tensor(self.obs, dtype=torch.float32)
         if not self.pictures:
             return obs
-        if self.done.any():  # an episode that has ended keeps its last picture
-            self.images = [image if self.done[i] else self._picture(i) for i, image in enumerate(self.images)]
-        else:
-            self.images = [self._picture(i) for i in range(len(obs))]
+        over = enumerate(self.done)  # an episode that has ended keeps its last picture
+        self.images = [self.images[i] if done else self._picture(i) for i, done in over]
         return {"agent_pos": obs[:, :2].clone(), "image": torch.from_numpy(np.stack(self.images))}
 
     def _picture(self, i: int) -> np.ndarray:

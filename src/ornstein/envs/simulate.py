@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ornstein.envs.vector import env_spec, simulators
+from ornstein.envs.vector import env_spec, made
 from ornstein.errors import InputError
 
 
@@ -29,11 +29,7 @@ class Simulator:
         """`env` is a Gymnasium id, or the JSON of an EnvSpec."""
         spec = env_spec(dict(env) if isinstance(env, Mapping) else env)
         refused = f"environment '{spec.id}' cannot be put into the state that an observation tells"
-        try:
-            self.env = simulators().make(spec, disable_env_checker=True).unwrapped
-        except Exception as error:  # whatever a third party's constructor throws
-            reason = " ".join(str(error).split())
-            raise InputError(f"{refused} ({reason}): expected one that runs here") from error
+        self.env = made(spec).unwrapped
         layout, model = getattr(self.env, "observation_structure", None) or {}, getattr(self.env, "model", None)
         self.hidden, self.positions, self.speeds = (layout.get(key, 0) for key in ("skipped_qpos", "qpos", "qvel"))
         if model is None or (self.hidden + self.positions, self.speeds) != (model.nq, model.nv):

@@ -37,10 +37,14 @@ class GaussianActor(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         return self.mean(obs)
 
-    def log_prob(self, obs: Tensor, act: Tensor) -> Tensor:
-        """The log-density (B,) of actions (B, act). Deviations are held within e^-5 and e^2."""
+    def gaussian(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean (B, act), and the log of the deviation, (B, act) or (act,), held within -5 and 2."""
         h = self.mean.net[:-2](obs)
         log_std = self.log_std if self.spread is None else self.log_std + self.spread(h)
-        log_std = log_std.clamp(-5.0, 2.0)
-        error = (act - self.mean.net[-2:](h)) * torch.exp(-log_std)
+        return self.mean.net[-2:](h), log_std.clamp(-5.0, 2.0)
+
+    def log_prob(self, obs: Tensor, act: Tensor) -> Tensor:
+        """The log-density (B,) of actions (B, act)."""
+        mean, log_std = self.gaussian(obs)
+        error = (act - mean) * torch.exp(-log_std)
         return -(0.5 * error.square() + log_std).sum(-1) - 0.5 * math.log(2 * math.pi) * act.shape[-1]

@@ -23,7 +23,7 @@ from ornstein.run import checkpoint, groups, jobs, listing, plots, settings, tab
 from ornstein.run.capture import records
 from ornstein.run.collect import collect
 from ornstein.run.compare import compare, summaries
-from ornstein.run.online import online_jobs
+from ornstein.run.online import explorers, online_jobs
 from ornstein.run.options import parser
 from ornstein.run.train import Interrupted
 from ornstein.run.view import show
@@ -70,8 +70,8 @@ def _check_online(args: argparse.Namespace, learns: bool) -> None:
         return
     if given := [f"--{name}" for name in ONLINE if getattr(args, name) is not None]:
         raise InputError(
-            f"{args.algorithm} learns from data, not while acting: expected no {given[0]}; leave it out, or choose one "
-            f"of {', '.join(name for name, row in ALGORITHMS.items() if row.setting == 'online')}"
+            f"{args.algorithm} learns from data, not while acting: expected no {given[0]}; leave it out, or choose "
+            f"{explorers()}"
         )
     if not (args.task or args.data):
         raise InputError("one of the arguments --task --data is required; see `ornstein train --help`")

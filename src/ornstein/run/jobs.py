@@ -1,6 +1,5 @@
 """What the commands do: whole jobs from a name to files, with a word on what is going on."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,6 +17,7 @@ from ornstein.roles import build, preset
 from ornstein.run import checkpoint, report, video
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
+from ornstein.run.log import say
 from ornstein.run.report import Report
 from ornstein.run.synthesize import beginning, synthesize
 from ornstein.run.train import finished, teach
@@ -26,11 +26,6 @@ from ornstein.run.view import show
 
 TRUST = "trust.json"
 QUICK_TASK, QUICK_STEPS = "pointmaze-umaze", 200_000
-
-
-def say(text: str) -> None:
-    """A word for the person at the terminal; what programs read goes to stdout."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def data_progress() -> Callable[[int, int], None]:

@@ -12,6 +12,11 @@ from rich.console import Console
 from ornstein.errors import TrainingError
 
 
+def say(text: str) -> None:
+    """A word for the person at the terminal; what programs read goes to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
 class Teller:
     """Shows the rate and the time left of the stages of a training, on stderr."""
 

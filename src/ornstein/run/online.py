@@ -7,7 +7,6 @@ were under way are not: a run that goes on begins new ones.
 
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -26,6 +25,7 @@ from ornstein.run.blocks import Blocks
 from ornstein.run.capture import Captured
 from ornstein.run.checkpoint import Progress
 from ornstein.run.evaluate import evaluate
+from ornstein.run.log import say
 from ornstein.run.train import Course, finished, teach
 
 CURVE = "curve.jsonl"
@@ -72,13 +72,13 @@ def online(
     torch.manual_seed(seed)
     agent = build(algorithm, world.spec, cfg).to(device)
     if not isinstance(agent, Explorer):
-        raise InputError(f"{algorithm} learns from data, not while acting: expected {_explorers()}")
+        raise InputError(f"{algorithm} learns from data, not while acting: expected {explorers()}")
     how = {"steps": steps, "ratio": float(ratio), "worlds": positive("worlds", worlds), "prior": prior}
     config = checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
     config |= {"online": how | {"capacity": positive("capacity", capacity)}}
     if finished(out, config, resume):
         checkpoint.restore(out, agent, checkpoint.read_checkpoint(out)[1])
-        _say(f"{out} holds this run, finished")
+        say(f"{out} holds this run, finished")
         return agent.eval()
     if (out / checkpoint.CONFIG).exists() and (field := checkpoint.differing(out, config)):
         raise InputError(f"cannot resume {out}: {field}; use the same settings, or another --out")
@@ -90,7 +90,7 @@ def online(
     if progress.step and crowd.steps < (due := plan.due(progress.step)):
         raise InputError(f"{blocks.folder} holds {crowd.steps} steps: expected {due} or more; restore it")
     curve = Curve(out, world, crowd, progress, episodes, seed, capture) if evaluate_every else None
-    _say(f"{algorithm} in {world.name}: {steps:,} steps in {worlds} at once, {plan.warmup:,} of them at random first")
+    say(f"{algorithm} in {world.name}: {steps:,} steps in {worlds} at once, {plan.warmup:,} of them at random first")
     _learn(agent, crowd, plan, progress.step, out, config, curve, max(1, round(evaluate_every * ratio)), capture)
     return agent
 
@@ -112,20 +112,17 @@ def _learn(
             yield stage._replace(view=Fed(stage.view, crowd, plan, done, missed))
 
     weights = sum(p.numel() for p in agent.parameters())
-    _say(f"updates: {plan.updates:,}; {weights:,} weights; {crowd.steps:,} steps are there; writing {out}")
+    say(f"updates: {plan.updates:,}; {weights:,} weights; {crowd.steps:,} steps are there; writing {out}")
     course = Course(agent.stages, fit, crowd.blocks.flush)
     teach(agent, crowd.buffer, out, config, curve, every, course, capture)
     if curve is not None and curve.last < plan.updates:
         curve(agent, plan.updates)
-    _say(f"trained: {out}")
+    say(f"trained: {out}")
 
 
-def _explorers() -> str:
+def explorers() -> str:
+    """The algorithms that learn while acting, in words."""
     return "one of " + ", ".join(name for name, row in ALGORITHMS.items() if row.setting == "online")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _buffer(world: Task, steps: int, prior: bool, capacity: int, device: str) -> Buffer:
@@ -265,7 +262,7 @@ class Curve:
         seconds = round(self.earlier + time.monotonic() - self.start, 2)
         log.append(self.path, {"step": self.crowd.steps, "update": update, "seconds": seconds, **line})
         low, high = line["return_ci95"]
-        _say(f"after {self.crowd.steps:,} steps: return {line['return_mean']:.1f} [{low:.1f}, {high:.1f}]")
+        say(f"after {self.crowd.steps:,} steps: return {line['return_mean']:.1f} [{low:.1f}, {high:.1f}]")
         self.last = update
 
 
@@ -275,11 +272,9 @@ def evaluate_line(agent: Agent, world: Task, episodes: int, seed: int, capture: 
     return {key: report[key] for key in ("return_mean", "return_ci95", "normalized_score", "returns", "lengths")}
 
 
-def online_jobs(
-    algorithm: str, cfg: Any, world: Task, outs: dict[int, Path], told: Callable[[str], None] = _say, **how: Any
-) -> None:
+def online_jobs(algorithm: str, cfg: Any, world: Task, outs: dict[int, Path], **how: Any) -> None:
     """`online` for one seed after another, each into its folder."""
     for seed, out in outs.items():
         if len(outs) > 1:
-            told(f"seed {seed}")
+            say(f"seed {seed}")
         online(algorithm, cfg, world, out, seed=seed, **how)

@@ -58,16 +58,11 @@ class DiffusionBC(Agent):
         yield Stage("fit", Transitions(data), self.update, self.cfg.updates, self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
-        return {"model": Lesson(Transitions(data), self.example, self.cfg.batch)}
-
-    def example(self, batch: Transition) -> Example:
-        """Normalised actions (B, A), and the observations they answer."""
-        seen = self.scale(batch)
-        return Example(seen.act, seen.obs)
+        return {"model": Lesson(Transitions(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
 
     def update(self, batch: Transition) -> Metrics:
         """One step of denoising."""
-        act, obs, _ = self.example(batch)
+        act, obs = self.scale.pair(batch)
         loss = self.model.loss(act, obs).mean()
         self.step_model(loss)
         follow(self.model_ema, self.model, self.cfg.ema_rate)

@@ -21,6 +21,7 @@ from ornstein.contract import Explorer, Given, Metrics, Spec, Stage, takes_nothi
 from ornstein.data.buffer import Buffer
 from ornstein.data.normalize import MinMax
 from ornstein.data.views import Transition
+from ornstein.diffusion.guide import slope
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, pace, slow
 from ornstein.errors import at_least
@@ -120,21 +121,12 @@ def ascend(worth: Callable[[Tensor], Tensor], act: Tensor, cfg: Config) -> Tenso
     mean, square = torch.zeros_like(act), torch.zeros_like(act)
     act = act.detach().clamp(-1, 1)
     for k in range(1, cfg.action_steps + 1):
-        g = _slope(worth, act)
+        g = slope(worth, act)
         g = g * (bound / (g.norm() + 1e-6)).clamp(max=1)
         mean, square = torch.lerp(mean, g, 0.1), torch.lerp(square, g.square(), 0.001)
         step = (mean / (1 - 0.9**k)) / ((square / (1 - 0.999**k)).sqrt() + 1e-5)
         act = (act + cfg.action_lr * step).clamp(-1, 1)
     return act.detach()
-
-
-def _slope(worth: Callable[[Tensor], Tensor], act: Tensor) -> Tensor:
-    """The gradient (B, A) of worth (B,)."""
-    if torch.compiler.is_compiling():  # which follows only this one; the other takes half the time on a CPU
-        return torch.func.grad(lambda a: worth(a).sum())(act)
-    with torch.enable_grad():
-        leaf = act.detach().requires_grad_()
-        return torch.autograd.grad(worth(leaf).sum(), leaf)[0]
 
 
 def _bounds(norm: float, ratio: float, **more: Any) -> dict[str, Any]:

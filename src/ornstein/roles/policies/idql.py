@@ -71,12 +71,7 @@ class IDQL(Agent):
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
-        return {"model": Lesson(Transitions(data), self.example, self.cfg.batch)}
-
-    def example(self, batch: Transition) -> Example:
-        """Normalised actions (B, A), and the observations they answer."""
-        seen = self.scale(batch)
-        return Example(seen.act, seen.obs)
+        return {"model": Lesson(Transitions(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
 
     def update(self, batch: Transition) -> Metrics:
         """One step of the actor and one of the critics, which know nothing of each other."""
