@@ -42,7 +42,7 @@ FAST, SLOW = Optim(5e-3, cosine=True), Optim(1e-3, cosine=True)
 _RECIPE = Recipe("cosine", "x0", solver="ddim", steps=16, clip=1.0)
 _SMALL: dict[str, Any] = {"updates": 1000, "ema_rate": 0.01}
 _QL = diffusion_ql.Config(
-    **_SMALL, ema_every=1, ema_start=0, hidden=(64, 64, 64), norm=True, choice=Choice(1), actor=FAST, critic=SLOW,
+    **_SMALL, ema_every=1, ema_start=0, hidden=(64, 64, 64), reward="raw", choice=Choice(1), actor=FAST, critic=SLOW,
     model=replace(_RECIPE, steps=5),
 )  # fmt: skip
 _IDQL = idql.Config(
