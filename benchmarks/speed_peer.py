@@ -115,9 +115,9 @@ def transitions(s: Shape, device: str) -> tuple[Tensor, ...]:
 
 
 def trail(target: nn.Module, source: nn.Module) -> None:
-    """A target network's step, as the pipelines write it."""
+    """A target network's step, as the pipelines write it: nearly a copy."""
     for p, t in zip(source.parameters(), target.parameters(), strict=True):
-        t.data.copy_(0.005 * p.data + 0.995 * t.data)
+        t.data.copy_(0.995 * p.data + (1 - 0.995) * t.data)
 
 
 def actor_of(net: nn.Module, s: Shape, levels: int, rate: float, device: str) -> Any:

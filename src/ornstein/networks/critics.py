@@ -46,9 +46,16 @@ class Critics(nn.Module):
             h = torch.baddbmm(bias, h, weight)
             if k < last:
                 if self.gains:
-                    h = F.layer_norm(h, h.shape[-1:]) * self.gains[k] + self.shifts[k]
+                    h = _normal(h, self.gains[k], self.shifts[k])
                 h = self.activation(h)
         return h[..., 0]
+
+
+def _normal(h: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    """Layer norm of h (E, B, width) with each member's own gain and shift (E, 1, width), in one kernel a member: scaled
+    afterwards, all at once, it takes two more passes forwards and three more backwards."""
+    each = zip(h.unbind(), gain[:, 0].unbind(), shift[:, 0].unbind(), strict=True)
+    return torch.stack([F.layer_norm(rows, rows.shape[-1:], g, s) for rows, g, s in each])
 
 
 def _uniform(inputs: int, *shape: int) -> Tensor:

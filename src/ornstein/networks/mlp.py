@@ -71,8 +71,8 @@ class Entry(nn.Module):
         return torch.where(absent, self.null, F.linear(cond.nan_to_num(), self.part(2)))
 
     def forward(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:
-        h = F.linear(x, self.part(0)) + time
-        return h if code is None else h + code
+        h = F.linear(x, self.part(0)).add_(time)
+        return h if code is None else h.add_(code)
 
 
 def _time_mlp(embed: nn.Module, size: int, inner: int, dim: int, act: type[nn.Module]) -> nn.Sequential:
