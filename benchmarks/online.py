@@ -7,7 +7,9 @@ Every so many steps both are scored by `ornstein.evaluate`, on the same first st
 by the mean of its policy. One update for each step after the random ones. One thread. Writes
 results/online/ROW-WORLD-SEED.json as each run ends and skips those that are there. DIPO goes on where it was stopped;
 SAC, whose library keeps no such state, begins its run again. Settings such as `--agent.batch 128` are DIPO's, and are
-part of its JSON; the paper's for the world are the default, but for the steps of the chain, and the warm-up of both.
+part of its JSON; the paper's for the world are the default, but for the steps of the chain, and the warm-up of both. At
+the end docs/images/online.png shows the curves of all runs that are there, with 95 % intervals over seeds (over
+episodes, of one seed); `--rows` without a name does only that.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from typing import Any
 
 import torch
 from foreign import Foreign
+from role_tables import half_width
 from speed_harness import machine
 from torch import Tensor, nn
 
@@ -29,8 +32,10 @@ from ornstein.roles import preset
 from ornstein.run import checkpoint, log, settings
 from ornstein.run.evaluate import evaluate
 from ornstein.run.online import CURVE, evaluate_line, online
+from ornstein.run.plots import COLOURS
 
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "online"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, PICTURE = ROOT / "results" / "online", ROOT / "docs" / "images" / "online.png"
 WORLDS = {"hopper": "Hopper-v5", "halfcheetah": "HalfCheetah-v5", "walker2d": "Walker2d-v5", "ant": "Ant-v5"}
 FINAL = 20  # episodes of the last evaluation
 
@@ -109,9 +114,36 @@ def study(row: str, name: str, seed: int, args: argparse.Namespace) -> dict[str,
     }
 
 
+def draw(results: Path, path: Path) -> None:
+    """Curves of the runs that are there: a panel for each world, a line and its interval for each row."""
+    from matplotlib.figure import Figure
+
+    runs = [json.loads(each.read_text()) for each in sorted(results.glob("*.json"))]
+    worlds = sorted({run["world"] for run in runs}, reverse=True)
+    figure = Figure(figsize=(3.6 * len(worlds), 3.0), dpi=110, layout="constrained")
+    for number, world in enumerate(worlds):
+        ax = figure.add_subplot(1, len(worlds), number + 1)
+        for row, colour in zip(sorted({run["row"] for run in runs if run["world"] == world}), COLOURS, strict=False):
+            curves = [run["curve"] for run in runs if (run["row"], run["world"]) == (row, world)]
+            at, low, mean, high = [], [], [], []
+            for points in zip(*curves, strict=False):
+                values = [point["return_mean"] for point in points]
+                half, centre = half_width(values), sum(values) / len(values)
+                ends = points[0]["return_ci95"] if half is None else (centre - half, centre + half)
+                at.append(points[0]["step"])
+                mean.append(centre)
+                low.append(ends[0])
+                high.append(ends[1])
+            ax.plot(at, mean, color=colour, label=f"{row} ({len(curves)} {'seeds' if len(curves) > 1 else 'seed'})")
+            ax.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+        ax.set(title=world, xlabel="steps", ylabel="return" if number == 0 else None)
+        ax.legend(frameon=False, fontsize=8)
+    figure.savefig(path, metadata={"Software": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", default=["sac", "dipo"])
+    parser.add_argument("--rows", nargs="*", default=["sac", "dipo"])
     parser.add_argument("--runs", nargs="+", default=["hopper:0,1,2", "halfcheetah:0"], metavar="WORLD:SEEDS")
     parser.add_argument("--steps", type=int, default=30_000)
     parser.add_argument("--warmup", type=int, default=1000, help="random steps of both")
@@ -121,6 +153,7 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=1, help="that act at once, of ours")
     parser.add_argument("--work", type=Path, default=Path("runs/online"), help="where the run folders go")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--picture", type=Path, default=PICTURE)
     args, args.settings = parser.parse_known_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -133,6 +166,8 @@ def main() -> None:
                 result = study(row, name, seed, args)
                 checkpoint.write(path, json.dumps(result, indent=1))
                 print(path.name, result["report"]["return_mean"], f"{result['core_seconds']} core s", flush=True)
+    if any(args.out.glob("*.json")):
+        draw(args.out, args.picture)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,18 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantiles for n - 1 degrees of freedom
 
 
+def half_width(values: Sequence[float]) -> float | None:
+    """Half the width of Student's 95 % interval of the mean; None of a single value."""
+    if (n := len(values)) not in STUDENT:
+        return None
+    return STUDENT[n] * statistics.stdev(values) / math.sqrt(n)
+
+
 def interval(values: Sequence[float]) -> str:
     """Mean and half the width of Student's 95 % interval over seeds."""
-    mean, n = sum(values) / len(values), len(values)
-    if n not in STUDENT:
-        return f"{mean:.3g}"
-    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    mean, half = statistics.mean(values), half_width(values)
     digits = 1 if mean >= 10 else 3
-    return f"{mean:.{digits}f} ± {STUDENT[n] * spread / math.sqrt(n):.{digits}f}"
+    return f"{mean:.3g}" if half is None else f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def read(pattern: str) -> list[dict[str, Any]]:
@@ -234,18 +239,21 @@ def rate() -> str:
 
 
 def online() -> str:
-    """DIPO beside SAC in the same worlds, over seeds."""
+    """DIPO beside SAC in the same worlds, on the way and at the end, over seeds."""
     lines = []
+    marks = (5_000, 10_000, 20_000)
     for world in ("hopper", "halfcheetah"):
         for row in ("sac", "dipo"):
             runs = read(f"online/{row}-{world}-[0-9]*.json")
             if runs:
                 score = interval([run["report"]["return_mean"] for run in runs])
                 minutes = sum(run["core_seconds"] for run in runs) / len(runs) / 60
-                lines.append(
-                    [runs[0]["world"], f"`{row}`", _seeds(runs), f"{runs[0]['steps']:,}", score, f"{minutes:.0f}"]
-                )
-    return table(["world", "row", "seeds", "steps", "return at the end", "core minutes"], lines)
+                curves = [{each["step"]: each["return_mean"] for each in run["curve"]} for run in runs]
+                way = (interval([curve[mark] for curve in curves]) for mark in marks)
+                told = [runs[0]["world"], f"`{row}`", _seeds(runs), f"{runs[0]['steps']:,}"]
+                lines.append([*told, *way, score, f"{minutes:.0f}"])
+    after = (f"after {mark:,}" for mark in marks)
+    return table(["world", "row", "seeds", "steps", *after, "return at the end", "core minutes"], lines)
 
 
 TABLES = {
