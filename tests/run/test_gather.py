@@ -65,7 +65,7 @@ def test_choices_are_what_the_agent_considers(idql_run: Path) -> None:
     agent = checkpoint.load(idql_run)
     assert shown["source"] == "the data"
     assert shown["names"] == ["action 1", "action 2"]
-    assert shown["draws"] == agent.candidates == 64
+    assert shown["draws"] == agent.candidates == agent.cfg.choice.candidates
     rows = [state["row"] for state in shown["states"]]
     assert len(rows) == considered.STATES
     assert rows == sorted(set(rows))
