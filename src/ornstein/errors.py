@@ -1,6 +1,8 @@
 """The errors a caller can meet. Every message names the value, what was expected, and how to mend it, in one line."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -39,3 +41,15 @@ def at_least(settings: Any, **least: float) -> None:
     for name, bound in least.items():
         if (value := getattr(settings, name)) is not None and value < bound:
             raise InputError(f"{name} is {value}: expected a number of at least {bound}")
+
+
+def writable(out: Path, make: bool = False) -> None:
+    """An `InputError` unless `out` is a folder, or can become one, that this user may write to; `make` makes it."""
+    there = next(place for place in (out.absolute(), *out.absolute().parents) if os.path.exists(place))
+    why = f"{there} is no folder that can be written to"
+    try:
+        if there.is_dir() and os.access(there, os.W_OK):
+            return out.mkdir(parents=True, exist_ok=True) if make else None
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise InputError(f"folder {out} cannot be made: {why}; choose another place")

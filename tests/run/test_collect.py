@@ -467,7 +467,7 @@ def test_folders_that_exist_and_agents_that_do_not_fit(tmp_path: Path, value_run
         with pytest.raises(InputError, match=say):
             collect(PENDULUM, "random", tmp_path / "set", steps=10, resume=resume)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(InputError, match="cannot be made"):
         collect(PENDULUM, "random", tmp_path / "file" / "set", steps=10)
     with pytest.raises(InputError, match=r"shape \(2,\).*'Pendulum-v1' has \(3,\)"):
         collect(PENDULUM, str(value_run), tmp_path / "new", steps=10)

@@ -228,8 +228,8 @@ def test_a_world_that_does_not_repeat_itself_is_told(
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--video", "file"], "--video file cannot be made in"),
-        (["--video", "file/films"], "cannot be made in"),
+        (["--video", "file"], "folder file cannot be made"),
+        (["--video", "file/films"], "folder file/films cannot be made"),
         (["--video", "films", "--video-format", "avi"], "unknown video format 'avi': expected one of gif, mp4"),
         (["--video", "films", "--protocol", "goals"], "goals"),
     ],

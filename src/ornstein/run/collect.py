@@ -15,7 +15,8 @@ from ornstein.data.sources import write_minari
 from ornstein.envs.recorder import Recorder, nested
 from ornstein.errors import InputError, positive
 from ornstein.run.behaviour import Behaviour, behaviour, randomness
-from ornstein.run.parts import Parts, Telling, check_finished, check_id, references
+from ornstein.run.log import Teller
+from ornstein.run.parts import Parts, check_finished, check_id, references
 
 WORLDS = 8
 
@@ -91,18 +92,17 @@ def _make_blocks(
 ) -> list[tuple[float, int]]:
     """Make the blocks that are lacking; (return, steps) of every episode in order."""
     rows, total = parts.rows(), steps or episodes or 0
-    with Telling("steps" if steps else "episodes", total) as telling:
 
-        def done() -> int:
-            return sum(length for _, length in rows) if steps else len(rows)
+    def done() -> int:
+        return sum(length for _, length in rows) if steps else len(rows)
 
-        telling.tell(done())
+    with Teller("collecting", "steps" if steps else "episodes", total, done()) as teller:
         while done() < total:
             first = len(rows)
             last = first + len(world.envs) if steps else min(total, first + len(world.envs))
             with randomness(seed, first):
                 rows += parts.write(world.episodes(range(first, last), seed, acting.begin(), steps))
-            telling.tell(done())
+            teller.tell(done())
     return rows
 
 

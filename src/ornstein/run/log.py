@@ -1,4 +1,4 @@
-"""Telling how training goes: a bar on a terminal, a line every ten seconds elsewhere, and log.jsonl."""
+"""Telling how a job goes: a bar on a terminal, a line every ten seconds elsewhere, and log.jsonl."""
 
 import json
 import sys
@@ -18,22 +18,24 @@ def say(text: str) -> None:
 
 
 class Teller:
-    """Shows the rate and the time left of the stages of a training, on stderr."""
+    """Shows how far a job is, its rate and the time left, on stderr: a bar on a terminal, a line every ten seconds
+    elsewhere."""
 
-    def __init__(self, stages: list[tuple[str, int]], done: int = 0):
-        self.stages, self.total, self.done = stages, sum(n for _, n in stages), done
-        self.first, self.start, self.told = done, time.monotonic(), time.monotonic()
+    def __init__(self, what: str, unit: str, total: int, done: int = 0):
+        """`what` is done, and counted in `unit` up to `total`; `done` were there before."""
+        self.what, self.unit, self.total, self.first = what, unit, total, done
+        self.start = self.told = time.monotonic()
         columns = [
             bars.TextColumn("{task.description}"),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.fields[rate]}  loss {task.fields[loss]}"),
+            bars.TextColumn(unit + "{task.fields[more]}"),
             bars.TimeRemainingColumn(),
         ]
         console = Console(stderr=True)
         self.bar = bars.Progress(*columns, console=console) if console.is_terminal else None
         if self.bar is not None:
-            self.line = self.bar.add_task("training", total=self.total, completed=done, rate="", loss="")
+            self.line = self.bar.add_task(what, total=total, completed=done, more="")
 
     def __enter__(self) -> "Teller":
         if self.bar is not None:
@@ -44,19 +46,18 @@ class Teller:
         if self.bar is not None:
             self.bar.stop()
 
-    def tell(self, stage: str, done: int, metrics: dict[str, float]) -> None:
-        """`done` updates of all stages are behind us; `metrics` are means since the last call."""
-        self.done, now = done, time.monotonic()
+    def tell(self, done: int, what: str | None = None, **figures: float) -> None:
+        """`done` are behind us. `what` is done now, if that changes; `figures` are shown beside the rate."""
+        now, done = time.monotonic(), min(done, self.total)
         rate = (done - self.first) / max(now - self.start, 1e-9)
-        loss = f"{next(iter(metrics.values()), float('nan')):.4g}"
+        more = f", {rate:,.1f}/s" + "".join(f", {name} {value:.4g}" for name, value in figures.items())
         if self.bar is not None:
-            self.bar.update(self.line, completed=done, description=stage, rate=f"{rate:.1f}/s", loss=loss)
+            self.bar.update(self.line, completed=done, description=what or self.what, more=more)
         elif now - self.told >= 10 or done == self.total:
             self.told = now
             minutes, seconds = divmod(round((self.total - done) / max(rate, 1e-9)), 60)
             left = f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left"
-            text = f"{stage}: {done}/{self.total} updates, {rate:.1f}/s, loss {loss}, {left}"
-            print(text, file=sys.stderr, flush=True)
+            say(f"{what or self.what}: {done:,} of {self.total:,} {self.unit}{more}, {left}")
 
 
 def append(path: Path, line: dict[str, Any]) -> None:

@@ -3,19 +3,14 @@ goes on behind the last of them. Shared by what collects data and what invents i
 
 import json
 import math
-import os
 import re
 import shutil
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import progress as bars
-from rich.console import Console
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -23,7 +18,7 @@ from ornstein.data.minari import check_episode
 from ornstein.data.minari_write import ID
 from ornstein.envs.recorder import Flat, shortened
 from ornstein.envs.sets import reference_of
-from ornstein.errors import InputError
+from ornstein.errors import InputError, writable
 from ornstein.run import checkpoint
 from ornstein.run.log import refused
 from ornstein.run.train import Interrupted
@@ -86,9 +81,7 @@ class Parts:
                 raise InputError(f"cannot resume {out}: {told} cannot be read; remove {self.folder}") from error
             _check_same(out, made, json.loads(json.dumps(settings)))
             return
-        near = next(place for place in out.absolute().parents if place.exists())
-        if not near.is_dir() or not os.access(near, os.W_OK):
-            raise InputError(f"cannot write to {near}: expected a folder; choose another --out")
+        writable(out)
         self.new = told, settings
 
     @contextmanager
@@ -160,38 +153,3 @@ class Parts:
                 return list(json.loads(file.metadata()["episodes"]))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} cannot be read ({error}): remove {self.folder} and begin again") from error
-
-
-class Telling:
-    """Shows how far a job is, on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
-
-    def __init__(self, unit: str, total: int, verb: str = "collecting") -> None:
-        """`unit` is what is counted, up to `total`; `verb` says what is done."""
-        self.verb = verb
-        self.unit, self.total, self.told, self.begun = unit, total, time.monotonic(), time.monotonic()
-        self.first: int | None = None
-        console = Console(stderr=True)
-        columns = [bars.TextColumn(verb), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TextColumn(unit)]
-        self.bar = bars.Progress(*columns, bars.TimeRemainingColumn(), console=console) if console.is_terminal else None
-        self.line = self.bar.add_task("", total=total) if self.bar else None
-
-    def __enter__(self) -> "Telling":
-        if self.bar:
-            self.bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.bar:
-            self.bar.stop()
-
-    def tell(self, done: int) -> None:
-        """`done` of the total are behind us."""
-        now, done = time.monotonic(), min(done, self.total)
-        self.first = done if self.first is None else self.first
-        if self.bar and self.line is not None:
-            self.bar.update(self.line, completed=done)
-        elif now - self.told >= 10 or done == self.total:
-            self.told = now
-            rate = (done - self.first) / max(now - self.begun, 1e-9)
-            text = f"{self.verb}: {done:,} of {self.total:,} {self.unit}, {rate:,.1f}/s"
-            print(text, file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ornstein.errors import InputError
+from ornstein.errors import InputError, writable
 from ornstein.run import statistics
 from ornstein.run.compare import Comparison
 from ornstein.run.resample import Estimate
@@ -23,10 +23,7 @@ def draw(found: Comparison, out: Path) -> list[Path]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError(f'package {error.name} is missing: run `pip install "ornstein[plots]"`') from error
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be made ({error.strerror}): choose another folder") from error
+    writable(out, make=True)
     paths = []
     for name, paint in (("intervals", _intervals), ("profiles", _profiles), ("tasks", _tasks)):
         figure = Figure(layout="constrained", dpi=150)  # without pyplot, nothing looks for a display

@@ -28,7 +28,8 @@ from ornstein.envs.vector import env_spec
 from ornstein.errors import InputError, positive
 from ornstein.run import checkpoint
 from ornstein.run.behaviour import randomness
-from ornstein.run.parts import Parts, Telling, check_finished, check_id, references
+from ornstein.run.log import Teller
+from ornstein.run.parts import Parts, check_finished, check_id, references
 
 BATCH = 10_000
 LOOKED = 100_000  # rows of a dataset that are enough to judge it
@@ -97,12 +98,11 @@ def _spec(world: Task) -> dict[str, Any] | None:
 
 def _draw(parts: Parts, learner: Synthesizer, rows: int, batch: int, seed: int) -> None:
     """Draw the blocks that are lacking."""
-    with Telling("rows", rows, "inventing") as telling:
-        telling.tell(parts.count * batch)
+    with Teller("inventing", "rows", rows, parts.count * batch) as teller:
         while parts.count * batch < rows:
             with randomness(seed, parts.count), torch.no_grad():
                 parts.write([block(learner.sample(batch))])
-            telling.tell(parts.count * batch)
+            teller.tell(parts.count * batch)
 
 
 def block(made: Transition) -> Flat:

@@ -3,7 +3,6 @@
 import gc
 import json
 import math
-import os
 import signal
 import threading
 import time
@@ -20,7 +19,7 @@ from torch import Tensor
 from ornstein.contract import Learner, Stage
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
-from ornstein.errors import InputError, TrainingError, positive
+from ornstein.errors import InputError, TrainingError, positive, writable
 from ornstein.run import checkpoint, log
 from ornstein.run.capture import Captured, moved, records
 from ornstein.run.checkpoint import Moment, Progress
@@ -101,13 +100,7 @@ def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
 
 def _open(run: Path, config: dict[str, Any], done: int) -> None:
     """Make the run folder, or take up the one that has `done` updates behind it."""
-    expected = "expected a place that can be written; choose another --out"
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"output {run} cannot be made ({error.strerror}): {expected}") from error
-    if not os.access(run, os.W_OK):
-        raise InputError(f"output {run} cannot be written to: {expected}")
+    writable(run, make=True)
     if not (run / checkpoint.TRAIN).exists():
         checkpoint.write(run / checkpoint.CONFIG, json.dumps(config, indent=2))
     lines = [json.dumps(line) + "\n" for line in log.read(run / checkpoint.LOG) if line["update"] <= done]
@@ -166,7 +159,8 @@ def teach(
     if run is not None and (run / checkpoint.TRAIN).exists():
         progress, tensors = checkpoint.read_checkpoint(run)
     done, base = sum(steps for _, steps in course.stages[: progress.stage]) + progress.step, 0
-    with log.Teller(course.stages, done) as teller, _interruptible() as asked, _settled():
+    total = sum(steps for _, steps in course.stages)
+    with log.Teller("training", "updates", total, done) as teller, _interruptible() as asked, _settled():
         captured = partial(Captured, mode=capture, device=device)
         loop = _Loop(agent, run, progress, teller, asked, look, every, captured, course.saving)
         for number, stage in enumerate(_stages(agent, course, data, run, progress, tensors)):
@@ -256,7 +250,7 @@ class _Loop:
             if not math.isfinite(value):
                 kept = f"; the last checkpoint in {self.run} is kept" if self.run else ""
                 raise TrainingError(f"'{name}' of stage '{stage}' is {value} at update {done}: {checkpoint.MEND}{kept}")
-        self.teller.tell(stage, done, means)
+        self.teller.tell(done, stage, **dict(list(means.items())[:1]))
         if self.run is not None:
             line = {"stage": stage, "update": done, "seconds": round(self.seconds(), 2), **means}
             log.append(self.run / checkpoint.LOG, line)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ornstein.envs.tasks import Task
 from ornstein.envs.vector import World
-from ornstein.errors import InputError, choose
+from ornstein.errors import InputError, choose, writable
 from ornstein.run.report import Report
 
 FORMATS = ("mp4", "gif")
@@ -42,9 +42,7 @@ def check(out: Path, kind: str, task: Task, protocol: str | None) -> None:
     """Refuse what could not be filmed before anything is done: a format, a folder, a package or a world that cannot be
     drawn here."""
     choose("video format", kind, FORMATS)
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise InputError(f"--video {out} cannot be made in {there}: expected a folder that can be written to")
+    writable(out)
     _imageio(kind)
     with closing(task.worlds(1, protocol)) as world:
         world.reset([0], 0)
