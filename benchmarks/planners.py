@@ -11,18 +11,15 @@ ends and skips those that are there; training goes on where it stopped.
 
 import argparse
 import json
-import platform
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from policies import SETS, ours
-from speed_harness import machine
+from policies import SETS, facts, ours
 
 from ornstein.contract import Agent
-from ornstein.data.rewards import episode_returns
 from ornstein.envs.tasks import Task, task
 from ornstein.run import checkpoint
 from ornstein.run.evaluate import evaluate
@@ -46,19 +43,11 @@ def study(row: str, world: Task, seed: int, args: argparse.Namespace) -> dict[st
     """Train and score one run; the content of its JSON."""
     start = time.monotonic()
     agent, how = ours(row, world, seed, args.work, args.updates)
-    seconds = time.monotonic() - start
-    episodes = world.episodes()
-    returns = episode_returns(episodes)
+    known = facts(row, world.name, seed, world, time.monotonic() - start)
     report = evaluate(agent, world, episodes=args.episodes, seed=seed)
     told = {
         "command": f"python benchmarks/planners.py --updates {args.updates} --episodes {args.episodes}",
-        "row": row,
-        "set": world.name,
-        "seed": seed,
-        "data": {"steps": len(episodes), "episodes": len(returns), "return_mean": float(returns.mean())},
-        "python": platform.python_version(),
-        "machine": machine(torch.get_num_threads()),
-        "train_seconds": round(seconds, 1),
+        **known,
         "seconds_per_episode": round(report.seconds / args.episodes, 2),
         **how,
         "report": asdict(report),

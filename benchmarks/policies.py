@@ -75,7 +75,7 @@ def theirs(python: str, row: str, data: Path, world: Task, seed: int, work: Path
     """The same by d3rlpy."""
     policy = (work / f"d3rlpy_{row}-{world.name}-{seed}.pt").absolute()
     policy.parent.mkdir(parents=True, exist_ok=True)
-    command = [python, str(HERE / "yardsticks_d3rlpy.py"), row, str(data), str(policy), str(seed), str(updates)]
+    command = [python, str(HERE / "policies_d3rlpy.py"), row, str(data), str(policy), str(seed), str(updates)]
     told = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -101,27 +101,34 @@ def calm(agent: Agent, temperature: float) -> Agent | None:
     return agent
 
 
+def facts(row: str, set_: str, seed: int, world: Task, seconds: float) -> dict[str, Any]:
+    """What the JSON of a run says before its scores; it took `seconds` to train."""
+    episodes = world.episodes()
+    returns = episode_returns(episodes)
+    return {
+        "row": row,
+        "set": set_,
+        "seed": seed,
+        "data": {"steps": len(episodes), "episodes": len(returns), "return_mean": float(returns.mean())},
+        "python": platform.python_version(),
+        "machine": machine(torch.get_num_threads()),
+        "train_seconds": round(seconds, 1),
+    }
+
+
 def study(
     name: str, seed: int, data: Path, world: Task, train: Callable[[], tuple[Agent, dict[str, Any]]], n: int = 100
 ) -> dict:
     """Train one run and score it in `n` episodes; the content of its JSON."""
     start = time.monotonic()
     agent, how = train()
-    seconds = time.monotonic() - start
-    episodes = world.episodes()
-    returns = episode_returns(episodes)
+    told = facts(name, data.stem, seed, world, time.monotonic() - start)
     report = evaluate(agent, world, episodes=n, seed=seed)
     cold = calm(agent, CALM)
     colder = None if cold is None else asdict(evaluate(cold, world, episodes=n, seed=seed))
     return {
         "command": f"python benchmarks/policies.py --data DIR --episodes {n}",
-        "row": name,
-        "set": data.stem,
-        "seed": seed,
-        "data": {"steps": len(episodes), "episodes": len(returns), "return_mean": float(returns.mean())},
-        "python": platform.python_version(),
-        "machine": machine(torch.get_num_threads()),
-        "train_seconds": round(seconds, 1),
+        **told,
         **how,
         "report": {**asdict(report), "algorithm": name},
         "report_calm": colder,  # at temperature CALM

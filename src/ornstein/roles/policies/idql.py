@@ -4,9 +4,10 @@ and let these choose among many actions drawn.
     actor: |eps - net(a_t, t, s)|^2, weighted by nothing;  critics: roles/values/iql.py
 
 Critics never see an action of the policy, the policy nothing of the critics: they meet when acting. Differs from the
-authors' code: clean guesses are clipped, too, not samples alone; observations are normalised; critics learn at each
-of the actor's steps, with its batch of 256; V's input has no layer norm; 100,000 updates instead of three million, and
-16 offers, the least of the 16, 64 and 256 that they try: the best of many is off the data while critics are young.
+authors' code: critics have layer norm throughout, not before V's first layer alone, without which the best of several
+offers is worse than any (README); clean guesses are clipped, too, not samples alone; observations are normalised;
+critics learn at each of the actor's steps, with its batch of 256; 100,000 updates instead of three million, and 16
+offers, the least of the 16, 64 and 256 that they try.
 """
 
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class Config:
     discount: float = 0.99
     weigh: Literal["best", "implicit"] = "best"  # by Q, or by the actor's weight that the expectile implies
     reward: str = "returns"  # raw | returns | minus_one
+    norm: bool = True  # layer norm in the critics
     target_rate: float = 0.005  # of the slow critics
     ema_rate: float = 0.001  # of the averaged actor, which acts
     updates: int = 100_000
@@ -60,7 +62,7 @@ class IDQL(Agent):
         self.scale = StepScale(spec.obs, spec.act)
         net = ResidualMLP(spec.act, spec.obs, cfg.width, cfg.blocks, dim=128, dropout=cfg.dropout, fourier=True)
         self.model = Diffusion(net, cfg.model)
-        self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden)
+        self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
         self.model_ema = slow(self.model).eval()
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 

@@ -35,6 +35,7 @@ class Config:
     discount: float = 0.99
     target_rate: float = 0.005
     reward: str = "returns"  # raw | returns | minus_one
+    norm: bool = False  # layer norm in the critics
     updates: int = 100_000
     batch: int = 256
     hidden: tuple[int, ...] = (256, 256)
@@ -50,7 +51,7 @@ class IQL(Agent):
         self.spec, self.cfg = takes_nothing(spec, "iql"), cfg
         self.scale = StepScale(spec.obs, spec.act)
         self.actor = GaussianActor(spec.obs, spec.act, cfg.hidden)
-        self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden)
+        self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
         self.step_actor, self.step_critics = Stepper(self.actor, cfg.actor), Stepper(self.critics, cfg.critic)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:

@@ -11,22 +11,22 @@ Q learns from V as it was before the step.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ornstein.data.views import Transition
-from ornstein.diffusion.optim import follow, slow
 from ornstein.networks.critics import Critics
+from ornstein.roles.values.td import SlowCritics
 
 
-class ExpectileCritics(nn.Module):
-    """Q of actions, as the least of two slow copies, and V of observations, as their `tau`-expectile."""
+class ExpectileCritics(SlowCritics):
+    """Q of actions, and V of observations, as the `tau`-expectile of what the slow copies of Q say."""
 
-    def __init__(self, obs: int, act: int, tau: float, discount: float, hidden: Sequence[int] = (256, 256)):
-        super().__init__()
-        self.tau, self.discount = tau, discount
-        self.q = Critics(obs, act, hidden=hidden, activation="relu")
-        self.v = Critics(obs, members=1, hidden=hidden, activation="relu")
-        self.q_slow = slow(self.q)
+    def __init__(
+        self, obs: int, act: int, tau: float, discount: float, hidden: Sequence[int] = (256, 256), norm: bool = False
+    ):
+        super().__init__(Critics(obs, act, hidden=hidden, activation="relu", norm=norm), discount)
+        self.tau = tau
+        self.v = Critics(obs, members=1, hidden=hidden, activation="relu", norm=norm)
 
     def losses(self, batch: Transition) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of V and that of both Q, () each, and the advantage (B,) of the data's actions: how much better they
@@ -38,11 +38,3 @@ class ExpectileCritics(nn.Module):
         v_loss = (torch.where(u < 0, 1 - self.tau, self.tau) * u.square()).mean()
         q_loss = (self.q(batch.obs, batch.act) - target).square().mean(1).sum()
         return v_loss, q_loss, u.detach()
-
-    def worth(self, obs: Tensor, act: Tensor) -> Tensor:
-        """What the least of the slow critics thinks (B,) of actions (B, A) at obs (B, O)."""
-        return self.q_slow(obs, act).amin(0)
-
-    def follow(self, rate: float) -> None:
-        """Let the slow copies come nearer."""
-        follow(self.q_slow, self.q, rate)

@@ -14,16 +14,30 @@ from ornstein.diffusion.optim import follow, slow
 from ornstein.networks.critics import Critics
 
 
-class TDCritics(nn.Module):
-    """Q of actions by several networks, and slow copies of them."""
+class SlowCritics(nn.Module):
+    """Q of actions by several networks, and slow copies of them, of which the least is believed."""
+
+    def __init__(self, q: Critics, discount: float):
+        super().__init__()
+        self.discount = discount
+        self.q, self.q_slow = q, slow(q)
+
+    def worth(self, obs: Tensor, act: Tensor) -> Tensor:
+        """What the least of the slow critics thinks (B,) of actions (B, A) at obs (B, O)."""
+        return self.q_slow(obs, act).amin(0)
+
+    def follow(self, rate: float) -> None:
+        """Let the slow copies come nearer."""
+        follow(self.q_slow, self.q, rate)
+
+
+class TDCritics(SlowCritics):
+    """Q of the actions of the policy that is asked."""
 
     def __init__(
         self, obs: int, act: int, discount: float, hidden: Sequence[int] = (256, 256, 256), norm: bool = False
     ):
-        super().__init__()
-        self.discount = discount
-        self.q = Critics(obs, act, hidden=hidden, norm=norm)
-        self.q_slow = slow(self.q)
+        super().__init__(Critics(obs, act, hidden=hidden, norm=norm), discount)
 
     def loss(self, batch: Transition, ahead: Tensor) -> Tensor:
         """The error () of all critics, summed. `ahead` (B * n, A) are n actions for each next observation, one row
@@ -34,11 +48,3 @@ class TDCritics(nn.Module):
             q = q.unflatten(1, (-1, n)).amax(-1).amin(0)  # (B,)
             target = batch.rew + self.discount * (1 - batch.done) * q
         return (self.q(batch.obs, batch.act) - target).square().mean(1).sum()
-
-    def worth(self, obs: Tensor, act: Tensor) -> Tensor:
-        """What the least of the slow critics thinks (B,) of actions (B, A) at obs (B, O)."""
-        return self.q_slow(obs, act).amin(0)
-
-    def follow(self, rate: float) -> None:
-        """Let the slow copies come nearer."""
-        follow(self.q_slow, self.q, rate)
