@@ -19,7 +19,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,10 @@ SETS = (*FIRST, *(f"{w}-{k}" for w in WORLDS for k in KINDS[:3] if f"{w}-{k}" no
 YARDSTICKS = ("bc", "td3_bc", "iql")  # without diffusion
 CALM = 0.5  # the temperature at which diffusion policies are scored, too
 ROWS = ("diffusion_bc", "idql", "diffusion_ql", "edp", *YARDSTICKS)
+CHANGED: dict[str, tuple[str, dict[str, Any]]] = {  # rows that are asked for by name: the table's, and what differs
+    "idql_plain": ("idql", {"norm": False}),
+    "iql_norm": ("iql", {"norm": True}),
+}
 
 
 class Exported(Foreign):
@@ -66,7 +70,9 @@ class Exported(Foreign):
 def ours(row: str, world: Task, seed: int, work: Path, updates: int) -> tuple[Agent, dict[str, Any]]:
     """Train a row of the table; the agent, and what its settings were."""
     run = work / f"{row}-{world.name}-{seed}"
-    jobs.train_job(row, replace(preset(row, world.kinds), updates=updates), world, run, seed=seed, resume=True)
+    row, change = CHANGED.get(row, (row, {}))
+    cfg = replace(preset(row, world.kinds), updates=updates, **change)
+    jobs.train_job(row, cfg, world, run, seed=seed, resume=True)
     config = checkpoint.read_config(run)
     return checkpoint.load(run), {key: config[key] for key in ("commit", "versions", "config")}
 
@@ -101,6 +107,15 @@ def calm(agent: Agent, temperature: float) -> Agent | None:
     return agent
 
 
+def by_offers(agent: Agent, world: Task, offers: Sequence[int], n: int, seed: int) -> dict[int, float]:
+    """Scores of an agent that chooses among its offers, by how many it draws."""
+    kept, found = agent.candidates, {}
+    for agent.candidates in offers:
+        found[agent.candidates] = evaluate(agent, world, episodes=n, seed=seed).normalized_score
+    agent.candidates = kept
+    return found
+
+
 def facts(row: str, set_: str, seed: int, world: Task, seconds: float) -> dict[str, Any]:
     """What the JSON of a run says before its scores; it took `seconds` to train."""
     episodes = world.episodes()
@@ -117,13 +132,20 @@ def facts(row: str, set_: str, seed: int, world: Task, seconds: float) -> dict[s
 
 
 def study(
-    name: str, seed: int, data: Path, world: Task, train: Callable[[], tuple[Agent, dict[str, Any]]], n: int = 100
+    name: str,
+    seed: int,
+    data: Path,
+    world: Task,
+    train: Callable[[], tuple[Agent, dict[str, Any]]],
+    n: int = 100,
+    offers: Sequence[int] = (),
 ) -> dict:
     """Train one run and score it in `n` episodes; the content of its JSON."""
     start = time.monotonic()
     agent, how = train()
     told = facts(name, data.stem, seed, world, time.monotonic() - start)
     report = evaluate(agent, world, episodes=n, seed=seed)
+    more = {"by_offers": by_offers(agent, world, offers, n, seed)} if offers else {}
     cold = calm(agent, CALM)
     colder = None if cold is None else asdict(evaluate(cold, world, episodes=n, seed=seed))
     return {
@@ -132,6 +154,7 @@ def study(
         **how,
         "report": {**asdict(report), "algorithm": name},
         "report_calm": colder,  # at temperature CALM
+        **more,
     }
 
 
@@ -139,10 +162,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=[*ROWS, *CHANGED])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--updates", type=int, default=20_000)
     parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--offers", nargs="*", type=int, default=[], help="score with so many offers, too")
     parser.add_argument("--d3rlpy", metavar="PYTHON", help="an interpreter with d3rlpy; trains there instead")
     parser.add_argument("--peer", metavar="PATH", help="a checkout of CleanDiffuser; trains its Diffusion-QL instead")
     parser.add_argument("--work", type=Path, default=Path("runs/policies"), help="where the run folders go")
@@ -171,7 +195,7 @@ def main() -> None:
                     train = partial(theirs, args.d3rlpy, row, data, world, seed, args.work, args.updates)
                 else:
                     train = partial(ours, row, world, seed, args.work, args.updates)
-                result = study(name, seed, data, world, train, args.episodes)
+                result = study(name, seed, data, world, train, args.episodes, args.offers)
                 checkpoint.write(path, json.dumps(result, indent=1))
                 print(path.name, result["report"]["normalized_score"], f"{result['train_seconds']} s", flush=True)
 

@@ -88,6 +88,17 @@ def policies() -> str:
     return _of_sets("policies", ROWS)
 
 
+def offers() -> str:
+    """Scores of policies that choose, by how many actions they choose among."""
+    runs = read("offers/*.json")
+    counts = sorted({int(n) for run in runs for n in run["by_offers"]})
+    lines = []
+    for run in sorted(runs, key=lambda run: (run["set"], run["row"])):
+        scores = (f"{run['by_offers'][str(n)]:.1f}" for n in counts)
+        lines.append([run["set"], f"`{run['row']}`", str(run["seed"]), *scores])
+    return table(["set", "row", "seed", *(f"{n} drawn" for n in counts)], lines)
+
+
 def peer() -> str:
     """Diffusion-QL beside CleanDiffuser's, on the same data with the same updates."""
     lines = []
@@ -261,6 +272,7 @@ def online() -> str:
 TABLES = {
     each.__name__: each
     for each in (
-        yardsticks, beside, policies, peer, bandit, distilled, pusht, planners, composition, synther, rate, online,
+        yardsticks, beside, policies, offers, peer, bandit, distilled, pusht, planners, composition, synther, rate,
+        online,
     )
 }  # fmt: skip
