@@ -162,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=[*ROWS, *CHANGED])
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=[*ROWS, *CHANGED, "idql_paper"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--updates", type=int, default=20_000)
     parser.add_argument("--episodes", type=int, default=20)

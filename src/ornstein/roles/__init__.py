@@ -79,7 +79,11 @@ ALGORITHMS: dict[str, Row] = {
     ),
     "idql": Row(
         "policies", idql.IDQL, idql.Config(), idql.PRESETS, "offline",
-        "clone the data, and let in-sample critics choose among many actions",
+        "clone the data, and let in-sample critics choose among many actions", paper="idql_paper",
+    ),
+    "idql_paper": Row(
+        "policies", idql.IDQL, idql.PAPER, idql.PRESETS, "offline",
+        "idql with the paper's 5 noise levels, dropout and plain critics",
     ),
     "synther": Row(
         "synthesizers", synther.SynthER, synther.Config(), {}, "offline",
