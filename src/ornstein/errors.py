@@ -43,8 +43,9 @@ def at_least(settings: Any, **least: float) -> None:
             raise InputError(f"{name} is {value}: expected a number of at least {bound}")
 
 
-def writable(out: Path, make: bool = False) -> None:
-    """An `InputError` unless `out` is a folder, or can become one, that this user may write to; `make` makes it."""
+def writable(out: Path, make: bool = False, option: str = "--out") -> None:
+    """An `InputError` unless `out` is a folder, or can become one, that this user may write to; `make` makes it.
+    `option` is how it was named."""
     there = next(place for place in (out.absolute(), *out.absolute().parents) if os.path.exists(place))
     why = f"{there} is no folder that can be written to"
     try:
@@ -52,4 +53,4 @@ def writable(out: Path, make: bool = False) -> None:
             return out.mkdir(parents=True, exist_ok=True) if make else None
     except OSError as error:
         why = error.strerror or str(error)
-    raise InputError(f"folder {out} cannot be made: {why}; choose another place")
+    raise InputError(f"folder {out} cannot be made: {why}; choose another {option}")

@@ -183,7 +183,7 @@ def test_tells_of_progress_off_a_terminal(
 
     teach(planner(updates=8), walks, None, {}, tick, every=1)
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(" updates")[0] for line in lines] == ["model: 4/8", "model: 7/8", "model: 8/8"]
+    assert [line.split(" updates")[0] for line in lines] == ["model: 4 of 8", "model: 7 of 8", "model: 8 of 8"]
     assert "0.3/s" in lines[0]
     assert lines[0].endswith("0:00:12 left")
 

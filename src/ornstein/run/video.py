@@ -42,7 +42,7 @@ def check(out: Path, kind: str, task: Task, protocol: str | None) -> None:
     """Refuse what could not be filmed before anything is done: a format, a folder, a package or a world that cannot be
     drawn here."""
     choose("video format", kind, FORMATS)
-    writable(out)
+    writable(out, option="--video")
     _imageio(kind)
     with closing(task.worlds(1, protocol)) as world:
         world.reset([0], 0)
