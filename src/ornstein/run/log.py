@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,11 @@ class Teller:
         if self.bar is not None:
             self.bar.stop()
 
-    def tell(self, done: int, what: str | None = None, **figures: float) -> None:
+    def tell(self, done: int, what: str | None = None, figures: Sequence[tuple[str, float]] = ()) -> None:
         """`done` are behind us. `what` is done now, if that changes; `figures` are shown beside the rate."""
         now, done = time.monotonic(), min(done, self.total)
         rate = (done - self.first) / max(now - self.start, 1e-9)
-        more = f", {rate:,.1f}/s" + "".join(f", {name} {value:.4g}" for name, value in figures.items())
+        more = f", {rate:,.1f}/s" + "".join(f", {name} {value:.4g}" for name, value in figures)
         if self.bar is not None:
             self.bar.update(self.line, completed=done, description=what or self.what, more=more)
         elif now - self.told >= 10 or done == self.total:

@@ -250,7 +250,7 @@ class _Loop:
             if not math.isfinite(value):
                 kept = f"; the last checkpoint in {self.run} is kept" if self.run else ""
                 raise TrainingError(f"'{name}' of stage '{stage}' is {value} at update {done}: {checkpoint.MEND}{kept}")
-        self.teller.tell(done, stage, **dict(list(means.items())[:1]))
+        self.teller.tell(done, stage, list(means.items())[:1])
         if self.run is not None:
             line = {"stage": stage, "update": done, "seconds": round(self.seconds(), 2), **means}
             log.append(self.run / checkpoint.LOG, line)
