@@ -66,9 +66,10 @@ class DiffusionQL:
         critic_loss = (self.critics(obs, act) - goal).square().mean(1).sum()
         self.step_critics(critic_loss)
         imitation = self.actor.model.loss(act, obs).mean()
-        q = frozen(self.critics)(obs, self.actor.model.sample(torch.randn_like(act), obs))  # (2, B)
-        climbed, size = torch.where(torch.rand((), device=q.device) < 0.5, q, q.flip(0))
-        climb = -climbed.mean() / size.abs().mean().detach()
+        climber, k = self.actor.model.sample(torch.randn_like(act), obs), torch.randint(2, (1,), device=obs.device)
+        with torch.no_grad():
+            size = frozen(self.critics, 1 - k)(obs, climber).abs().mean()
+        climb = -frozen(self.critics, k)(obs, climber).mean() / size
         self.actor.learn(imitation + climb)
         follow(self.target, self.critics, pace(self.step_critics.count, 0.005, 5))
         return imitation.detach(), climb.detach(), critic_loss.detach(), goal.mean()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, pace, slow, warming
+from ornstein.networks.critics import Critics
 
 
 def net() -> nn.Sequential:
@@ -186,6 +187,17 @@ def test_gradients_pass_through_a_frozen_module_and_not_into_it() -> None:
     out.sum().backward()
     assert x.grad.abs().sum() > 0
     assert all(p.grad is None and p.requires_grad for p in module.parameters())
+
+
+def test_of_a_frozen_ensemble_some_members_answer() -> None:
+    critics, x = Critics(3, members=4, hidden=(8,), norm=True), torch.randn(5, 3, requires_grad=True)
+    for members in (slice(1), slice(1, 3), torch.tensor([2]), torch.tensor([3, 0])):
+        torch.testing.assert_close(frozen(critics, members)(x), critics(x)[members])
+    frozen(critics, torch.tensor([2]))(x).sum().backward()
+    found, x.grad = x.grad, None
+    critics(x)[2].sum().backward()
+    assert found is not None
+    torch.testing.assert_close(found, x.grad)
 
 
 def test_a_frozen_module_sees_later_steps_of_the_module() -> None:

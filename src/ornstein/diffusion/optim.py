@@ -118,7 +118,10 @@ def follow(target: nn.Module, source: nn.Module, rate: float | Tensor) -> None:
         torch._foreach_copy_(buffers, list(source.buffers()))
 
 
-def frozen(module: nn.Module) -> Callable[..., Any]:
-    """The module as a function through which gradients pass and into which none go."""
+def frozen(module: nn.Module, members: Tensor | slice | None = None) -> Callable[..., Any]:
+    """The module as a function through which gradients pass and into which none go; of an ensemble, whose weights are
+    (E, ...), only those `members`, (N,) or a slice: the others are not worked out."""
     weights = {name: value.detach() for name, value in (*module.named_parameters(), *module.named_buffers())}
+    if members is not None:
+        weights = {name: value[members] for name, value in weights.items()}
     return lambda *args: torch.func.functional_call(module, weights, args)

@@ -29,7 +29,7 @@ class Critics(nn.Module):
         norm: bool = False,
     ):
         super().__init__()
-        self.members, self.act = positive("members", members), act
+        self.act, members = act, positive("members", members)
         self.activation = ACTIVATIONS[choose("activation", activation, ACTIVATIONS)]()
         sizes = [obs + act, *hidden, 1]
         self.weights = nn.ParameterList(_uniform(a, members, a, b) for a, b in pairwise(sizes))
@@ -40,7 +40,7 @@ class Critics(nn.Module):
 
     def forward(self, obs: Tensor, act: Tensor | None = None) -> Tensor:
         x = obs if act is None else torch.cat([obs, act], -1)
-        h = x.expand(self.members, *x.shape)  # (E, B, features)
+        h = x.expand(len(self.weights[0]), *x.shape)  # (E, B, features)
         last = len(self.weights) - 1
         for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             h = torch.baddbmm(bias, h, weight)

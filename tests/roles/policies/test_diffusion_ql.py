@@ -22,10 +22,10 @@ class Slope(nn.Module):
 
     def __init__(self, slope: float):
         super().__init__()
-        self.slope = nn.Parameter(torch.tensor(slope))
+        self.slope = nn.Parameter(torch.full((2, 1), slope))
 
     def forward(self, obs: Tensor, act: Tensor) -> Tensor:
-        return (self.slope * act[:, 0] + 3.0).expand(2, -1)
+        return self.slope * act[:, 0] + 3.0
 
 
 def agent(cfg: Config) -> DiffusionQL:

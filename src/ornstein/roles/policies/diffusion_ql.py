@@ -94,9 +94,11 @@ class DiffusionQL(Agent):
         """Imitation and climbing, () each."""
         error, guess = self.model.learned(act, obs)  # of one call
         climber = self.propose(self.model, obs) if self.cfg.climb == "chain" else guess
-        q = frozen(self.critics.q)(obs, climber)  # (2, B): the gradient reaches the action, never the critic
-        q = torch.where(torch.rand((), device=q.device) < 0.5, q, q.flip(0))
-        return error.mean(), -q[0].mean() / q[1].abs().mean().detach()
+        k = (torch.rand(1, device=obs.device) >= 0.5).long()  # of two critics this one climbs, the other is the scale
+        q = frozen(self.critics.q, k)(obs, climber)  # (1, B): the gradient reaches the action, never the critic
+        with torch.no_grad():
+            size = frozen(self.critics.q, 1 - k)(obs, climber).abs().mean()
+        return error.mean(), -q.mean() / size
 
     def propose(self, model: Diffusion, obs: Tensor) -> Tensor:
         """One normalised action (B, A) for each obs (B, O)."""

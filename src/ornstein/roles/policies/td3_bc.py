@@ -93,7 +93,7 @@ class TD3BC(Agent):
     def actor_loss(self, batch: Transition) -> Tensor:
         """The first critic's value, in units of its own size, against imitation: ()."""
         act = self.actor(batch.obs)
-        q = frozen(self.critic)(batch.obs, act)[0]  # (B,)
+        q = frozen(self.critic, slice(1))(batch.obs, act)  # (1, B)
         return F.mse_loss(act, batch.act) - self.cfg.alpha * q.mean() / q.abs().mean().detach()
 
     @torch.no_grad()
