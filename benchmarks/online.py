@@ -125,15 +125,13 @@ def draw(results: Path, path: Path) -> None:
         ax = figure.add_subplot(1, len(worlds), number + 1)
         for row, colour in zip(sorted({run["row"] for run in runs if run["world"] == world}), COLOURS, strict=False):
             curves = [run["curve"] for run in runs if (run["row"], run["world"]) == (row, world)]
-            at, low, mean, high = [], [], [], []
+            line = []  # (step, mean, low, high) of each evaluation
             for points in zip(*curves, strict=False):
                 values = [point["return_mean"] for point in points]
                 half, centre = half_width(values), sum(values) / len(values)
                 ends = points[0]["return_ci95"] if half is None else (centre - half, centre + half)
-                at.append(points[0]["step"])
-                mean.append(centre)
-                low.append(ends[0])
-                high.append(ends[1])
+                line.append((points[0]["step"], centre, *ends))
+            at, mean, low, high = zip(*line, strict=True)
             ax.plot(at, mean, color=colour, label=f"{row} ({len(curves)} {'seeds' if len(curves) > 1 else 'seed'})")
             ax.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
         ax.set(title=world, xlabel="steps", ylabel="return" if number == 0 else None)

@@ -99,6 +99,17 @@ def offers() -> str:
     return table(["set", "row", "seed", *(f"{n} drawn" for n in counts)], lines)
 
 
+def worth() -> str:
+    """What the sets' episodes are worth, with normal 95 % intervals of the means."""
+    lines = []
+    for run in read("worth/*.json"):
+        half = {name: 1.96 * run[f"{name}_std"] / math.sqrt(run["episodes"]) for name in ("return", "discounted")}
+        plain, discounted = run["return_mean"], run["discounted_mean"]
+        sums = (f"{plain:,.0f} ± {half['return']:,.0f}", f"{discounted:.1f} ± {half['discounted']:.1f}")
+        lines.append([run["set"], str(run["episodes"]), f"{run['steps_mean']:.0f}", *sums])
+    return table(["set", "episodes", "steps of an episode", "return", "discounted by 0.99 a step"], lines)
+
+
 def peer() -> str:
     """Diffusion-QL beside CleanDiffuser's, on the same data with the same updates."""
     lines = []
@@ -272,7 +283,7 @@ def online() -> str:
 TABLES = {
     each.__name__: each
     for each in (
-        yardsticks, beside, policies, offers, peer, bandit, distilled, pusht, planners, composition, synther, rate,
-        online,
+        yardsticks, beside, policies, worth, offers, peer, bandit, distilled, pusht, planners, composition, synther,
+        rate, online,
     )
 }  # fmt: skip
