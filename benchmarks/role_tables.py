@@ -24,11 +24,10 @@ def half_width(values: Sequence[float]) -> float | None:
     return STUDENT[n] * statistics.stdev(values) / math.sqrt(n)
 
 
-def interval(values: Sequence[float]) -> str:
+def interval(values: Sequence[float], digits: int = 1) -> str:
     """Mean and half the width of Student's 95 % interval over seeds."""
     mean, half = statistics.mean(values), half_width(values)
-    digits = 1 if mean >= 10 else 3
-    return f"{mean:.3g}" if half is None else f"{mean:.{digits}f} ± {half:.{digits}f}"
+    return f"{mean:.{digits}f}" if half is None else f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def read(pattern: str) -> list[dict[str, Any]]:
@@ -197,7 +196,7 @@ def pusht() -> str:
         for calls in map(str, CALLS):
             found = [run["reports"][calls] for run in runs if calls in run["reports"]]
             if found:
-                score, success = (interval([each[k] for each in found]) for k in ("return_mean", "success_rate"))
+                score, success = (interval([each[k] for each in found], 3) for k in ("return_mean", "success_rate"))
                 seconds = sum(each["seconds"] for each in found) / len(found)
                 told = "" if row == "bc" else calls
                 lines.append([f"`{row}`", told, _seeds(runs), f"{minutes:.0f}", score, success, f"{seconds:.0f}"])
@@ -270,10 +269,10 @@ def online() -> str:
         for row in ("sac", "dipo"):
             runs = read(f"online/{row}-{world}-[0-9]*.json")
             if runs:
-                score = interval([run["report"]["return_mean"] for run in runs])
+                score = interval([run["report"]["return_mean"] for run in runs], 0)
                 minutes = sum(run["core_seconds"] for run in runs) / len(runs) / 60
                 curves = [{each["step"]: each["return_mean"] for each in run["curve"]} for run in runs]
-                way = (interval([curve[mark] for curve in curves]) for mark in marks)
+                way = (interval([curve[mark] for curve in curves], 0) for mark in marks)
                 told = [runs[0]["world"], f"`{row}`", _seeds(runs), f"{runs[0]['steps']:,}"]
                 lines.append([*told, *way, score, f"{minutes:.0f}"])
     after = (f"after {mark:,}" for mark in marks)

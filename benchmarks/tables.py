@@ -29,7 +29,7 @@ def mazes() -> str:
             updates = sorted(run["config"]["updates"] for run in runs)
             span = f"{updates[0]:,}" if updates[0] == updates[-1] else f"{updates[0]:,} to {updates[-1]:,}"
             minutes = f"{max(run['core_seconds'] for run in runs) / 60:.0f}"
-            success = interval([r["success_rate"] for r in by["goals"]])
+            success = interval([r["success_rate"] for r in by["goals"]], 3)
             score = interval([r["normalized_score"] for r in by["d4rl"]])
             lines.append([maze, f"`{row}`", str(len(runs)), span, minutes, success, score, f"{paper}"])
     head = ["maze", "row", "seeds", "updates", "core minutes a seed", "success, `goals`", "score, `d4rl`", "paper"]
