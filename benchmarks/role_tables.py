@@ -100,13 +100,14 @@ def offers() -> str:
 
 def worth() -> str:
     """What the sets' episodes are worth, with normal 95 % intervals of the means."""
-    lines = []
-    for run in read("worth/*.json"):
+    runs, lines = read("worth/*.json"), []
+    for run in runs:
         half = {name: 1.96 * run[f"{name}_std"] / math.sqrt(run["episodes"]) for name in ("return", "discounted")}
         plain, discounted = run["return_mean"], run["discounted_mean"]
         sums = (f"{plain:,.0f} ± {half['return']:,.0f}", f"{discounted:.1f} ± {half['discounted']:.1f}")
         lines.append([run["set"], str(run["episodes"]), f"{run['steps_mean']:.0f}", *sums])
-    return table(["set", "episodes", "steps of an episode", "return", "discounted by 0.99 a step"], lines)
+    told = " and ".join(sorted({f"{run['discount']:g}" for run in runs}))
+    return table(["set", "episodes", "steps of an episode", "return", f"discounted by {told} a step"], lines)
 
 
 def peer() -> str:

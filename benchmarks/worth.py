@@ -9,7 +9,6 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
 from policies import WORLDS
 from role_tables import RESULTS
 
@@ -30,16 +29,15 @@ def main() -> None:
     for path in sorted(args.data.glob("*-sim.hdf5")):
         world = task(data=path, env=WORLDS[path.stem.split("-")[0]])
         data = world.episodes()
-        starts = torch.cat([data.ends.new_zeros(1), data.ends[:-1] + 1])
         columns = {
-            "steps": (data.ends - starts + 1).double(),
+            "steps": data.lengths.double(),
             "return": episode_returns(data),
-            "discounted": discounted_returns(data.rew, data.last, DISCOUNT)[starts].double(),
+            "discounted": discounted_returns(data.rew, data.last, DISCOUNT)[data.starts].double(),
         }
         found = {
             "command": "python benchmarks/worth.py --data DIR",
             "set": path.stem,
-            "episodes": len(starts),
+            "episodes": len(data.ends),
             "discount": DISCOUNT,
             **{f"{name}_mean": float(column.mean()) for name, column in columns.items()},
             **{f"{name}_std": float(column.std()) for name, column in columns.items()},
