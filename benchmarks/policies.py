@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from foreign import Foreign
 from policies_peer import PeerQL
-from speed_harness import machine
+from speed_harness import commit_of, machine
 from torch import Tensor, nn
 
 from ornstein.contract import Agent, Given, Spec
@@ -93,7 +93,13 @@ def peer(path: str, world: Task, seed: int, updates: int) -> tuple[Agent, dict[s
     torch.manual_seed(seed)
     agent = PeerQL(world.spec, path)
     seconds = agent.learn(world.episodes(), updates, seed)
-    return agent, {"updates": updates, "loop_seconds": round(seconds, 1), "versions": {"torch": torch.__version__}}
+    return agent, {
+        "updates": updates,
+        "loop_seconds": round(seconds, 1),
+        "commit": commit_of(HERE.parent, "src", "benchmarks"),
+        "peer": commit_of(Path(path)),
+        "versions": {"torch": torch.__version__},
+    }
 
 
 def calm(agent: Agent, temperature: float) -> Agent | None:
@@ -137,10 +143,11 @@ def study(
     data: Path,
     world: Task,
     train: Callable[[], tuple[Agent, dict[str, Any]]],
-    n: int = 100,
-    offers: Sequence[int] = (),
+    n: int,
+    offers: Sequence[int],
+    command: str,
 ) -> dict:
-    """Train one run and score it in `n` episodes; the content of its JSON."""
+    """Train one run and score it in `n` episodes; the content of its JSON, with the command that makes it again."""
     start = time.monotonic()
     agent, how = train()
     told = facts(name, data.stem, seed, world, time.monotonic() - start)
@@ -149,7 +156,7 @@ def study(
     cold = calm(agent, CALM)
     colder = None if cold is None else asdict(evaluate(cold, world, episodes=n, seed=seed))
     return {
-        "command": f"python benchmarks/policies.py --data DIR --episodes {n}",
+        "command": command,
         **told,
         **how,
         "report": {**asdict(report), "algorithm": name},
@@ -178,6 +185,9 @@ def main() -> None:
         args.rows = [row for row in args.rows if row in YARDSTICKS]
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
+    how = f"--updates {args.updates} --episodes {args.episodes}" + (" --d3rlpy PYTHON" if args.d3rlpy else "")
+    how += " --peer CHECKOUT" if args.peer else ""
+    how += " ".join([" --offers", *map(str, args.offers)]) if args.offers else ""
     for seed in args.seeds:
         for set_ in args.sets:
             data = args.data / f"{set_}-sim.hdf5"
@@ -195,7 +205,8 @@ def main() -> None:
                     train = partial(theirs, args.d3rlpy, row, data, world, seed, args.work, args.updates)
                 else:
                     train = partial(ours, row, world, seed, args.work, args.updates)
-                result = study(name, seed, data, world, train, args.episodes, args.offers)
+                command = f"python benchmarks/policies.py --data DIR --rows {row} --sets {set_} --seeds {seed} {how}"
+                result = study(name, seed, data, world, train, args.episodes, args.offers, command)
                 checkpoint.write(path, json.dumps(result, indent=1))
                 print(path.name, result["report"]["normalized_score"], f"{result['train_seconds']} s", flush=True)
 
