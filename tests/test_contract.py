@@ -272,7 +272,9 @@ def fixed_case(name: str, kind: str) -> dict[str, list[float]]:
 
 @each
 def test_results_have_not_moved(name: str, kind: str) -> None:
-    golden, found = json.loads(GOLDEN.read_text())[f"{name}-{kind}"], fixed_case(name, kind)
+    stored, case = json.loads(GOLDEN.read_text()), f"{name}-{kind}"
+    assert case in stored, f"no numbers of {case} in {GOLDEN.name}: `python tests/test_contract.py` stores them"
+    golden, found = stored[case], fixed_case(name, kind)
     assert found.keys() == golden.keys()
     for key, values in golden.items():
         assert found[key] == pytest.approx(values, rel=1e-4), key
