@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from foreign import Foreign
 from role_tables import half_width
-from speed_harness import machine
+from speed_harness import commit_of, machine
 from torch import Tensor, nn
 
 from ornstein.contract import Agent, Given, Spec
@@ -105,6 +105,7 @@ def study(row: str, name: str, seed: int, args: argparse.Namespace) -> dict[str,
         "world": WORLDS[name],
         "seed": seed,
         "steps": args.steps,
+        "commit": commit_of(ROOT, "src", "benchmarks"),
         "python": platform.python_version(),
         "machine": machine(torch.get_num_threads()),
         "seconds": round(seconds, 1),

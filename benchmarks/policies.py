@@ -96,7 +96,6 @@ def peer(path: str, world: Task, seed: int, updates: int) -> tuple[Agent, dict[s
     return agent, {
         "updates": updates,
         "loop_seconds": round(seconds, 1),
-        "commit": commit_of(HERE.parent, "src", "benchmarks"),
         "peer": commit_of(Path(path)),
         "versions": {"torch": torch.__version__},
     }
@@ -131,6 +130,7 @@ def facts(row: str, set_: str, seed: int, world: Task, seconds: float) -> dict[s
         "set": set_,
         "seed": seed,
         "data": {"steps": len(episodes), "episodes": len(returns), "return_mean": float(returns.mean())},
+        "commit": commit_of(HERE.parent, "src", "benchmarks"),
         "python": platform.python_version(),
         "machine": machine(torch.get_num_threads()),
         "train_seconds": round(seconds, 1),
@@ -143,11 +143,10 @@ def study(
     data: Path,
     world: Task,
     train: Callable[[], tuple[Agent, dict[str, Any]]],
-    n: int,
-    offers: Sequence[int],
-    command: str,
+    n: int = 100,
+    offers: Sequence[int] = (),
 ) -> dict:
-    """Train one run and score it in `n` episodes; the content of its JSON, with the command that makes it again."""
+    """Train one run and score it in `n` episodes; the content of its JSON, but for the command."""
     start = time.monotonic()
     agent, how = train()
     told = facts(name, data.stem, seed, world, time.monotonic() - start)
@@ -156,7 +155,6 @@ def study(
     cold = calm(agent, CALM)
     colder = None if cold is None else asdict(evaluate(cold, world, episodes=n, seed=seed))
     return {
-        "command": command,
         **told,
         **how,
         "report": {**asdict(report), "algorithm": name},
@@ -185,9 +183,9 @@ def main() -> None:
         args.rows = [row for row in args.rows if row in YARDSTICKS]
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    how = f"--updates {args.updates} --episodes {args.episodes}" + (" --d3rlpy PYTHON" if args.d3rlpy else "")
-    how += " --peer CHECKOUT" if args.peer else ""
-    how += " ".join([" --offers", *map(str, args.offers)]) if args.offers else ""
+    asked = f"--updates {args.updates} --episodes {args.episodes}"
+    asked += " --peer CHECKOUT" if args.peer else " --d3rlpy PYTHON" if args.d3rlpy else ""
+    asked += "".join([" --offers", *(f" {n}" for n in args.offers)]) if args.offers else ""
     for seed in args.seeds:
         for set_ in args.sets:
             data = args.data / f"{set_}-sim.hdf5"
@@ -205,8 +203,8 @@ def main() -> None:
                     train = partial(theirs, args.d3rlpy, row, data, world, seed, args.work, args.updates)
                 else:
                     train = partial(ours, row, world, seed, args.work, args.updates)
-                command = f"python benchmarks/policies.py --data DIR --rows {row} --sets {set_} --seeds {seed} {how}"
-                result = study(name, seed, data, world, train, args.episodes, args.offers, command)
+                command = f"python benchmarks/policies.py --data DIR --rows {row} --sets {set_} --seeds {seed} {asked}"
+                result = {"command": command} | study(name, seed, data, world, train, args.episodes, args.offers)
                 checkpoint.write(path, json.dumps(result, indent=1))
                 print(path.name, result["report"]["normalized_score"], f"{result['train_seconds']} s", flush=True)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from policies import WORLDS
 from role_tables import RESULTS
+from speed_harness import commit_of
 
 from ornstein.data.rewards import episode_returns
 from ornstein.data.views import discounted_returns
@@ -36,6 +37,7 @@ def main() -> None:
         }
         found = {
             "command": "python benchmarks/worth.py --data DIR",
+            "commit": commit_of(RESULTS.parent, "src", "benchmarks"),
             "set": path.stem,
             "episodes": len(data.ends),
             "discount": DISCOUNT,
