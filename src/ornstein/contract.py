@@ -6,14 +6,14 @@ of observation and action.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ornstein.data.episodes import Episodes, each
+from ornstein.data.episodes import Episodes, Obs, each
 from ornstein.data.views import Transition
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError
@@ -91,14 +91,29 @@ class Plan(NamedTuple):
     act: Tensor | None  # (B, H, A), or None where the world tracks observations
     value: Tensor  # (B,) what the planner thinks it is worth; zeros if it has no opinion
     stride: int = 1
+    hidden: Tensor | None = None  # (B, ...) what only its planner understands, such as a latent
 
-    def at(self, step: int) -> Tensor:
-        """The intended observation (B, O) `step` environment steps after the plan was made: linear between rows, the
-        last row for ever after."""
-        row, part = divmod(step, self.stride)
-        last = self.obs.shape[1] - 1
-        here, there = self.obs[:, min(row, last)], self.obs[:, min(row + 1, last)]
-        return here + (there - here) * (part / self.stride)
+    def at(self, step: int | Tensor) -> Tensor:
+        """The intended observation (B, O) `step` environment steps after the plan was made, a number or (B,): linear
+        between rows, the last row for ever after."""
+        step = torch.as_tensor(step, device=self.obs.device).expand(len(self.obs))
+        row, part = step // self.stride, step % self.stride / self.stride
+        rows, last = torch.arange(len(self.obs), device=self.obs.device), self.obs.shape[1] - 1
+        here, there = self.obs[rows, row.clamp(max=last)], self.obs[rows, (row + 1).clamp(max=last)]
+        return here + (there - here) * part.view(-1, *[1] * (here.dim() - 1))
+
+    def each(self, function: Callable[..., Tensor], *others: "Plan") -> "Plan":
+        """`function` of each of its tensors, and of the same tensor of other plans."""
+        found = (
+            function(part, *rest) if isinstance(part, Tensor) else part
+            for part, *rest in zip(self, *others, strict=True)
+        )
+        return Plan(*found)
+
+    @classmethod
+    def joined(cls, plans: Sequence["Plan"]) -> "Plan":
+        """The plans of several batches, end to end."""
+        return plans[0].each(lambda *parts: torch.cat(parts), *plans[1:])
 
 
 class Candidates(NamedTuple):
@@ -186,6 +201,14 @@ class Planner(Agent, ABC):
     def plan(self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None) -> Plan:
         """A plan for each observation (B, O). `watch` is shown the planned observations (B, H, O), in the world's
         units, before every denoising step and once at the end."""
+
+    def follow(self, plan: Plan, step: Tensor, obs: Obs, given: Given | None = None) -> Tensor:
+        """Actions (B, A) that carry out a plan, `step` (B,) environment steps after it was made, at the observations
+        (B, ...) that stand there now. Unless an algorithm says otherwise they are the plan's own, and its last one for
+        ever after."""
+        if plan.act is None:
+            raise NotImplementedError("this planner plans observations only: let the world track them, or plan actions")
+        return plan.act[torch.arange(len(step), device=step.device), step.clamp(max=plan.act.shape[1] - 1)]
 
     @torch.no_grad()
     def act(self, obs: Tensor, given: Given | None = None) -> Tensor:

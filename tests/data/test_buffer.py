@@ -15,7 +15,7 @@ ONE = torch.ones(1)
 
 
 def made(capacity: int = 8) -> Buffer:
-    return Buffer(-ONE, ONE, obs=2, capacity=capacity)
+    return Buffer(-ONE, ONE, capacity=capacity)
 
 
 def steps(first: int, count: int, done: bool = False) -> tuple[Tensor, ...]:
@@ -56,7 +56,7 @@ def test_the_same_rows_in_other_portions_give_the_same_buffer() -> None:
     one.add(*steps(0, 13))
     for first, count in ((0, 1), (1, 6), (7, 4), (11, 2)):
         other.add(*steps(first, count))
-    assert torch.equal(one.rows, other.rows)
+    assert all(torch.equal(one.rows[name], other.rows[name]) for name in one.rows | other.rows)
 
 
 def test_ends_are_done_and_cuts_are_not() -> None:
@@ -129,5 +129,27 @@ def test_what_is_refused() -> None:
     with pytest.raises(InputError, match="the buffer is empty"):
         made().batch(3)
     other = Episodes.from_arrays(torch.zeros(3, 5), torch.zeros(3, 1))
-    with pytest.raises(InputError, match=r"expected observations \(2,\), actions \(1,\)"):
-        made().extend(other)
+    filled = made()
+    filled.add(*steps(0, 3))
+    with pytest.raises(InputError, match=r"'obs': \(5,\).*expected .*'obs': \(2,\)"):
+        filled.extend(other)
+
+
+def test_whatever_is_seen_done_and_asked_for_is_held() -> None:
+    """Images beside numbers, three agents, costs and a goal, in their own types."""
+    k, buffer = torch.arange(6), Buffer(-torch.ones(3, 2), torch.ones(3, 2), capacity=4)
+    obs = {"image": k[:, None, None, None].expand(-1, 4, 4, 3).to(torch.uint8), "place": k[:, None].float()}
+    after = {name: part + 1 for name, part in obs.items()}
+    act = k[:, None, None].expand(-1, 3, 2) / 10
+    buffer.add(obs, act, k.float(), after, k > 4, cost=2.0 * k, given={"goal": 100.0 + k[:, None]})
+    batch = buffer.batch(60)
+    assert isinstance(batch.obs, dict)
+    assert batch.obs["image"].dtype == torch.uint8
+    place = batch.obs["place"][:, 0]
+    assert place.unique().tolist() == [2, 3, 4, 5], "the last four"
+    assert torch.equal(batch.obs["image"][:, 3, 3, 2].float(), place)
+    assert torch.equal(batch.next_obs["place"][:, 0], place + 1)
+    torch.testing.assert_close(batch.act[:, 2, 1], place / 10)
+    assert torch.equal(batch.more["cost"], 2 * place)
+    assert torch.equal(batch.more["goal"][:, 0], 100 + place)
+    assert torch.equal(batch.done, (place > 4).float())

@@ -19,36 +19,47 @@ from ornstein.envs.tasks import Task, task
 from ornstein.envs.vector import Start, Step, World
 from ornstein.errors import InputError
 from ornstein.run import evaluate as evaluation
+from ornstein.run import rollout as acting
 from ornstein.run.checkpoint import load
-from ornstein.run.evaluate import evaluate, rollout
+from ornstein.run.evaluate import evaluate
+from ornstein.run.rollout import Driver, Rollout, rollout
 from ornstein.run.statistics import wilson
 
 LIMIT = 6
 
 
 class Clock(World):
-    """Episode n observes (n, step), earns its action and 10 more in its last step, which is step n + 1, and after it
-    pretends to earn 1000 and to succeed. Success is claimed at step 2 as well."""
+    """Episode k observes (k, step), earns its action and 10 more in its last step, which is step k + 1, and after it
+    pretends to earn 1000 and to succeed. Success is claimed at step 2 as well. Each step costs its number."""
 
     limit = LIMIT
 
-    def reset(self, episodes: Sequence[int], seed: int) -> Start:
-        self.numbers, self.time = torch.tensor(list(episodes), dtype=torch.float32), 0
+    def __init__(self, n: int = 8) -> None:
+        self.n, self.numbers, self.time = n, torch.zeros(n), torch.zeros(n)
         self.acts: list[Tensor] = []
-        return Start(self.see(), {"goal": 100 + self.numbers[:, None]})
+
+    def reset(self, episodes: Sequence[int], seed: int, copies: Sequence[int] | None = None) -> Start:
+        places = list(range(len(episodes)) if copies is None else copies)
+        self.numbers[places], self.time[places] = torch.tensor(list(episodes), dtype=torch.float32), 0.0
+        return Start(self.see()[places], {"goal": 100 + self.numbers[places, None]})
+
+    def begin(self, copies: Sequence[int], rngs: Sequence[np.random.Generator]) -> Start:
+        raise AssertionError("the clock is reset by the numbers of its episodes")
 
     def see(self) -> Tensor:
-        return torch.stack([self.numbers, torch.full_like(self.numbers, self.time)], 1)
+        return torch.stack([self.numbers, self.time], 1)
 
     def step(self, act: Tensor) -> Step:
-        self.time += 1
+        n = len(act)
+        self.time[:n] += 1
         self.acts.append(act)
-        over = self.time > self.numbers + 1
-        ends = self.time == self.numbers + 1
+        time, last = self.time[:n], self.numbers[:n] + 1
+        over, ends = time > last, time == last
         rew = torch.where(over, 1000.0, act[:, 0] + 10.0 * ends)
-        return Step(self.see(), rew, over | ends, over | (self.time == 2))
+        never = torch.zeros_like(over)
+        return Step(self.see()[:n], rew, time.clone(), over | ends, never, success=over | (time == 2))
 
-    def track(self, obs: Tensor, plan: Plan, step: int) -> Tensor:
+    def track(self, obs: Tensor, plan: Plan, step: Tensor) -> Tensor:
         return plan.at(step + 1)[:, 1:]
 
 
@@ -91,10 +102,15 @@ class Scheming(Idle, Planner):
         return Plan(plan, None if self.spec.tracked else 10 * rows[..., None], torch.zeros(len(obs)))
 
 
+def live(agent: Agent, world: World, episodes: Sequence[int]) -> Rollout:
+    """What happens in these episodes."""
+    return rollout(Driver(agent, world), world, episodes, seed=0)
+
+
 def clock(**more: Any) -> Task:
     """The task of that world."""
     made = Task(
-        "clock", "", "clock", Spec(obs=2, act=1), ("standard",), lambda progress: None, lambda n, protocol: Clock()
+        "clock", "", "clock", Spec(obs=2, act=1), ("standard",), lambda progress: None, lambda n, protocol: Clock(n)
     )
     return replace(made, **more)
 
@@ -104,27 +120,28 @@ def clock(**more: Any) -> Task:
 
 def test_nothing_counts_after_the_end() -> None:
     """The last step's reward does; so does success before it, and none after."""
-    done = rollout(Scheming(0, tracked=True), world := Clock(), [0, 1, 2], seed=0)
+    done = live(Scheming(0, tracked=True), world := Clock(), [0, 1, 2])
     steps = [101.0, 102.0, 102.0]  # the plan's next row at each step, its last one for ever
     assert done.returns.tolist() == [sum(steps[: n + 1]) + 10 for n in range(3)]
     assert done.success is not None
     assert done.success.tolist() == [False, True, True]
-    assert world.time == 3, "it stops when the last world has ended"
-    assert done.obs.shape == (3, 4, 2)
+    assert world.time.max() == 3, "it stops when the last world has ended"
+    assert [rows[:, 1].tolist() for rows in done.obs] == [[0, 1], [0, 1, 2], [0, 1, 2, 3]]
+    assert done.costs.tolist() == [1, 1 + 2, 1 + 2 + 3]
 
 
 def test_the_limit_ends_what_has_no_end() -> None:
-    done = rollout(Scheming(0, tracked=True), world := Clock(), [50], seed=0)
-    assert world.time == LIMIT
+    done = live(Scheming(0, tracked=True), world := Clock(), [50])
+    assert world.time[0] == LIMIT
     assert done.returns.tolist() == [101 + 5 * 102]
 
 
 def test_actions_and_lengths_are_kept() -> None:
-    """Of every step that was made, and of those that counted."""
-    done = rollout(Scheming(0, tracked=True), world := Clock(), [0, 1, 2], seed=0)
+    """Of every step that counted."""
+    done = live(Scheming(0, tracked=True), world := Clock(), [0, 1, 2])
     assert done.lengths.tolist() == [1, 2, 3]
-    assert torch.equal(done.acts, torch.stack(world.acts, 1))
-    assert done.acts.shape == (3, 3, 1)
+    for i, act in enumerate(done.acts):
+        assert torch.equal(act, torch.stack([act[i] for act in world.acts[: i + 1]]))
 
 
 # ---- who acts when ----
@@ -132,7 +149,7 @@ def test_actions_and_lengths_are_kept() -> None:
 
 def test_history_and_chunks_belong_to_the_rollout() -> None:
     agent = Chunky()
-    rollout(agent, world := Clock(), [50, 60], seed=0)
+    live(agent, world := Clock(), [50, 60])
     times = [seen[0, :, 1].tolist() for seen in agent.seen]
     assert times == [[0, 0, 0], [0, 1, 2], [2, 3, 4]], "asked every second step, with what was seen in between"
     assert [act[0].item() for act in world.acts] == [0, 0, 0, 2, 2, 4]
@@ -150,19 +167,19 @@ def test_history_and_chunks_belong_to_the_rollout() -> None:
 )
 def test_plans_are_followed_and_renewed(replan: int, acts: list[int]) -> None:
     agent = Scheming(replan)
-    done = rollout(agent, world := Clock(), [50], seed=0)
+    done = live(agent, world := Clock(), [50])
     assert [act.item() for act in world.acts] == acts
     starts = list(range(0, LIMIT, replan)) if replan else [0]
-    assert [step for step, _ in done.plans] == starts
+    assert [step for step, _ in done.plans[0]] == starts
     assert [obs[0, 1].item() for obs, _ in agent.asked] == starts
 
 
 def test_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worlds times candidates in one call; what is given goes with its world."""
-    monkeypatch.setattr(evaluation, "SAMPLES", 12)
+    monkeypatch.setattr(acting, "SAMPLES", 12)
     agent = Scheming(0)
     agent.candidates = 4
-    rollout(agent, Clock(), range(8), seed=0)
+    live(agent, Clock(), range(8))
     assert [len(obs) for obs, _ in agent.asked] == [3, 3, 2]
     for obs, given in agent.asked:
         assert torch.equal(given["goal"][:, 0], obs[:, 0] + 100)
@@ -198,13 +215,62 @@ def test_report_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_episodes_are_shown_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Portions of them, each once."""
+    """However many there are at once."""
     monkeypatch.setattr(evaluation, "name_of", lambda agent: "scheming")
     monkeypatch.setattr(evaluation, "WORLDS", 3)
     agent, shown = Scheming(0, tracked=True), []
     report = evaluate(agent, clock(spec=agent.spec), episodes=7, watch=shown.append)
-    assert [len(part.returns) for part in shown] == [3, 3, 1]
-    assert torch.cat([part.returns for part in shown]).tolist() == report.returns
+    (done,) = shown
+    assert done.returns.tolist() == report.returns
+    assert [rows[0].tolist() for rows in done.obs] == [[number, 0] for number in range(7)]
+    assert [len(act) for act in done.acts] == report.lengths == [1, 2, 3, 4, 5, 6, 6]
+
+
+def test_what_has_ended_is_not_asked_any_more() -> None:
+    """Neither in the end, when no episode is left to begin, nor before, when the next one takes the place."""
+    agent = Scheming(1)
+    live(agent, Clock(3), range(5))
+    asked = [[tuple(row) for row in obs.int().tolist()] for obs, _ in agent.asked]
+    assert asked == [
+        [(0, 0), (1, 0), (2, 0)],
+        [(3, 0), (1, 1), (2, 1)],
+        [(3, 1), (4, 0), (2, 2)],
+        [(3, 2), (4, 1)],
+        [(3, 3), (4, 2)],
+        [(4, 3)],
+        [(4, 4)],
+    ]
+    for obs, given in agent.asked:
+        assert torch.equal(given["goal"][:, 0], obs[:, 0] + 100), "what is given goes with its episode"
+
+
+def test_nothing_is_remembered_from_one_episode_to_the_next() -> None:
+    """Neither observations nor the rest of a chunk or a plan, also when others go on meanwhile."""
+    agent = Chunky()
+    done = live(agent, Clock(2), [1, 4, 3])
+    alone = [live(Chunky(), Clock(1), [number]) for number in (1, 4, 3)]
+    for together, one in zip(done.acts, alone, strict=True):
+        assert torch.equal(together, one.acts[0])
+    planned = live(Scheming(2), Clock(2), [1, 4, 3])
+    for i, number in enumerate((1, 4, 3)):
+        assert torch.equal(planned.acts[i], live(Scheming(2), Clock(1), [number]).acts[0])
+
+
+def test_a_plan_is_followed_with_open_eyes() -> None:
+    """`follow` sees the plan, its latent, how long ago it was made, and the world as it now is."""
+
+    class Watching(Scheming):
+        def plan(self, obs: Tensor, given: Given | None = None, watch: Any = None) -> Plan:
+            return super().plan(obs, given)._replace(act=None, hidden=7 + obs[:, :1])
+
+        def follow(self, plan: Plan, step: Tensor, obs: Tensor, given: Given | None = None) -> Tensor:
+            assert plan.hidden is not None
+            assert given is not None
+            return plan.hidden * 100 + step[:, None] * 10 + obs[:, 1:] + given["goal"] * 1000
+
+    done = live(Watching(2), Clock(2), [2, 3, 1])
+    wanted = [[(7 + k) * 100 + t % 2 * 10 + t + (100 + k) * 1000 for t in range(k + 1)] for k in (2, 3, 1)]
+    assert [act[:, 0].tolist() for act in done.acts] == wanted
 
 
 def test_a_success_that_some_portions_never_hear_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +284,7 @@ def test_a_success_that_some_portions_never_hear_of(monkeypatch: pytest.MonkeyPa
             return found if self.numbers[0] == 1 else found._replace(success=None)
 
     agent = Scheming(0, tracked=True)
-    report = evaluate(agent, clock(spec=agent.spec, build=lambda n, protocol: Silent()), episodes=3)
+    report = evaluate(agent, clock(spec=agent.spec, build=lambda n, protocol: Silent(n)), episodes=3)
     assert report.successes == [False, True, False]
     assert report.success_rate == pytest.approx(1 / 3)
 
@@ -232,7 +298,7 @@ def test_returns_must_be_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 
     agent = Scheming(0, tracked=True)
     with pytest.raises(InputError, match="not finite"):
-        evaluate(agent, clock(spec=agent.spec, build=lambda n, protocol: Broken()), episodes=2)
+        evaluate(agent, clock(spec=agent.spec, build=lambda n, protocol: Broken(n)), episodes=2)
 
 
 @pytest.mark.parametrize("kind", ["value_run", "maze_run"])

@@ -23,7 +23,7 @@ from ornstein.envs.vector import World
 from ornstein.errors import InputError
 from ornstein.roles import build, preset
 from ornstein.run import checkpoint, jobs
-from ornstein.run.evaluate import randomness, rollout
+from ornstein.run.rollout import Driver, randomness, rollout
 from ornstein.run.view import considered, movie, show
 from ornstein.run.view.gather import PLAYED, SHOWN, STEPS, gather
 from small import Done
@@ -151,16 +151,17 @@ def test_futures_are_the_plans_that_were_followed(page: dict[str, Any], value_ru
     agent, shown = checkpoint.load(value_run), page["futures"]
     assert isinstance(agent, Planner)
     with randomness(1_000):
-        done = rollout(agent, task("toy-point").worlds(PLAYED), range(PLAYED), 1_000)
+        world = task("toy-point").worlds(PLAYED)
+        done = rollout(Driver(agent, world), world, range(PLAYED), 1_000)
     assert (shown["stride"], shown["replan"], shown["hidden"]) == (1, 4, 0)
     assert shown["names"] == ["observation 1", "observation 2"]
     assert len(shown["plans"]) == 4 * PLAYED
-    by_step = dict(done.plans)
     for one in shown["plans"]:
         i, made = one["episode"], one["made"]
-        assert torch.equal(one["plan"], by_step[made].obs[i])
-        assert one["value"] == by_step[made].value[i]
-        assert torch.equal(one["real"], done.obs[i, made : made + len(one["plan"])])
+        plan = dict(done.plans[i])[made]
+        assert torch.equal(one["plan"], plan.obs[0])
+        assert one["value"] == plan.value[0]
+        assert torch.equal(one["real"], done.obs[i][made : made + len(one["plan"])])
         torch.testing.assert_close(one["plan"][0], one["real"][0], atol=1e-5, rtol=0)
     assert [step for step, _ in shown["values"][0]] == list(range(0, toy.LIMIT, 4))
     assert page["choices"] is page["film"] is None
@@ -219,7 +220,8 @@ def test_the_film_is_of_the_median_episode(page: dict[str, Any], value_run: Path
     assert np.abs(imageio.imread(decoded(shown["still"])).astype(int) - frames[0]).mean() < 8
     agent = checkpoint.load(value_run)
     with randomness(1_000):
-        done = rollout(agent, task("toy-point").worlds(PLAYED), range(PLAYED), 1_000)
+        world = task("toy-point").worlds(PLAYED)
+        done = rollout(Driver(agent, world), world, range(PLAYED), 1_000)
     assert shown["return"] == done.returns.median()
     assert shown["steps"] == toy.LIMIT
 

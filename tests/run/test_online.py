@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ornstein.contract import Spec
@@ -23,7 +22,7 @@ from ornstein.errors import InputError
 from ornstein.roles.policies.dipo import DIPO, Config
 from ornstein.run import blocks, checkpoint, log
 from ornstein.run.blocks import Blocks
-from ornstein.run.online import CURVE, Crowd, online
+from ornstein.run.online import CURVE, Collector, online
 from small import Done
 
 TINY = Config(hidden=(16, 16), batch=8, warmup=20, action_steps=2, write_back=True)
@@ -59,42 +58,52 @@ def test_the_world_obeys_what_is_stored(tmp_path: Path) -> None:
 
 
 class Short(World):
-    """Counts; ends itself after 3 steps in even episodes, breaks off after 4 in odd ones; the limit is 5."""
+    """Counts; ends itself after 3 steps in every third episode, breaks off after 4 in every third; the limit is 5."""
 
-    limit = 5
+    n, limit = 1, 5
 
-    def __init__(self, kind: int) -> None:
-        self.kind = kind
+    def __init__(self) -> None:
+        self.begun = 0
 
-    def reset(self, episodes: Any, seed: int) -> Start:
-        self.age = 0
-        self.number = self.kind
-        self.kind += 1
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        return -torch.ones(1), torch.ones(1)
+
+    def begin(self, copies: Any, rngs: Any) -> Start:
+        self.age, self.kind = 0, self.begun % 3
+        self.begun += 1
         return Start(torch.zeros(1, 1), None)
 
     def step(self, act: Tensor) -> Step:
         self.age += 1
-        ends, breaks = self.number % 3 == 0 and self.age == 3, self.number % 3 == 1 and self.age == 4
-        self.cut = np.array([breaks])
-        return Step(torch.full((1, 1), float(self.age)), torch.ones(1), torch.tensor([ends or breaks]), None)
+        ends, breaks = self.kind == 0 and self.age == 3, self.kind == 1 and self.age == 4
+        one = torch.ones(1)
+        return Step(self.age * one[:, None], one, 0 * one, torch.tensor([ends]), torch.tensor([breaks]))
 
 
 def test_ends_cuts_and_limits(tmp_path: Path) -> None:
     """One episode ends, one is broken off, one comes to the limit; only the first is done, and all begin anew."""
-
-    class Three:
-        def worlds(self, n: int) -> World:
-            return Short(0)
-
-    buffer = Buffer(-torch.ones(1), torch.ones(1), obs=1, capacity=100)
+    buffer = Buffer(-torch.ones(1), torch.ones(1), capacity=100)
     agent = DIPO(Spec(1, 1), replace(TINY, warmup=1000))
-    crowd = Crowd(agent, Three(), 1, buffer, Blocks(tmp_path, buffer), 0)  # type: ignore[arg-type]
+    collector = Collector(agent, Short(), buffer, Blocks(tmp_path, buffer), 0)
     for _ in range(13):
-        crowd.act()
-    after, done = buffer.rows[:13, 3].tolist(), buffer.rows[:13, 4].tolist()
-    assert after == [1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 4, 5, 1]
-    assert [i for i, x in enumerate(done) if x] == [2]
-    assert buffer.rows[:13, 0].tolist() == [0, 1, 2, 0, 1, 2, 3, 0, 1, 2, 3, 4, 0]
+        collector.act()
+    seen = {name: column[:13].flatten().tolist() for name, column in buffer.rows.items()}
+    assert seen["next_obs"] == [1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 4, 5, 1]
+    assert [i for i, x in enumerate(seen["terminated"]) if x] == [2]
+    assert seen["obs"] == [0, 1, 2, 0, 1, 2, 3, 0, 1, 2, 3, 4, 0]
+
+
+def test_blocks_of_format_1_are_read(tmp_path: Path) -> None:
+    """They knew no cost, and said `done`."""
+    k = torch.arange(3.0)
+    old = {"obs": k[:, None], "act": k[:, None], "rew": k, "next_obs": k[:, None] + 1, "done": (k == 2).float()}
+    (tmp_path / "buffer").mkdir()
+    save_file({name: column.clone() for name, column in old.items()}, tmp_path / "buffer" / "000000000.safetensors", {"episodes": "1"})
+    buffer = Buffer(-torch.ones(1), torch.ones(1), capacity=100)
+    Blocks(tmp_path, buffer).load()
+    assert buffer.total == 3
+    assert buffer.rows["terminated"][:3].tolist() == [0, 0, 1]
+    assert buffer.rows["cost"][:3].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("ratio", "worlds", "updates"), [(1.0, 1, 40), (0.25, 1, 10), (3.0, 1, 120), (0.5, 4, 20)])
@@ -142,10 +151,10 @@ def test_a_killed_run_goes_on_with_the_same_buffer(at: int, tmp_path: Path, monk
     made = learn(tmp_path / "run", resume=True)
     after = rows(tmp_path / "run")
     for one, other in zip(before, after, strict=False):
-        assert all(torch.equal(one[name], other[name]) for name in blocks.COLUMNS)
+        assert all(torch.equal(one[name], other[name]) for name in one)
     assert len(column(tmp_path / "run", "rew")) == 60
     assert made.memory is not None
-    assert torch.equal(made.memory.rows[:60, :2], column(tmp_path / "run", "obs"))
+    assert torch.equal(made.memory.rows["obs"][:60], column(tmp_path / "run", "obs"))
     assert int(made.step_model.count) == 40
     starts = column(tmp_path / "run", "obs")
     begun = [starts[0], starts[10 * at]]
@@ -201,7 +210,7 @@ def test_a_small_buffer_forgets_but_the_disk_does_not(tmp_path: Path) -> None:
     assert made.memory is not None
     assert len(made.memory) == 16
     assert len(column(tmp_path / "run", "rew")) == 60
-    assert torch.equal(made.memory.since(44)[:, :2], column(tmp_path / "run", "obs")[44:])
+    assert torch.equal(made.memory.since(44)["obs"], column(tmp_path / "run", "obs")[44:])
 
 
 def test_prior_data_is_learned_from_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +218,7 @@ def test_prior_data_is_learned_from_and_not_written(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(type(task("toy-point")), "episodes", lambda self, device: walk)
     made = learn(tmp_path / "run", prior=True)
     assert made.memory is not None
-    assert torch.equal(made.memory.rows[:128, :2], walk.obs)
+    assert torch.equal(made.memory.rows["obs"][:128], walk.obs)
     assert len(column(tmp_path / "run", "rew")) == 60
 
 
@@ -222,12 +231,12 @@ def test_other_settings_and_lost_blocks_are_refused(tmp_path: Path) -> None:
     assert learn(tmp_path / "run", resume=True).cfg.updates == 40  # finished: nothing is done
     path = tmp_path / "run" / "buffer" / "000000010.safetensors"
     path.unlink()
-    buffer = Buffer(-torch.ones(2), torch.ones(2), obs=2, capacity=100)
+    buffer = Buffer(-torch.ones(2), torch.ones(2), capacity=100)
     with pytest.raises(InputError, match=r"lacks 000000010.safetensors before 000000020"):
         Blocks(tmp_path / "run", buffer).load()
     path.write_bytes(b"torn")
     with pytest.raises(InputError, match=r"000000010.safetensors cannot be read"):
-        Blocks(tmp_path / "run", Buffer(-torch.ones(2), torch.ones(2), obs=2, capacity=100)).load()
+        Blocks(tmp_path / "run", Buffer(-torch.ones(2), torch.ones(2), capacity=100)).load()
 
 
 OPTIONS = "--agent.hidden 16 16 --agent.batch 8 --agent.warmup 20 --agent.action-steps 2 --agent.model.steps 2"
@@ -267,7 +276,7 @@ def test_a_simulator_is_acted_in(tmp_path: Path) -> None:
     """Pendulum, whose actions reach from -2 to 2, and whose episodes are only ever cut."""
     pytest.importorskip("gymnasium")
     made = online("dipo", replace(TINY, warmup=150), task(env="Pendulum-v1"), tmp_path / "run", steps=260, worlds=2)
-    act, done = column(tmp_path / "run", "act"), column(tmp_path / "run", "done")
+    act, done = column(tmp_path / "run", "act"), column(tmp_path / "run", "terminated")
     assert made.memory is not None
     assert 1.5 < act.abs().max() <= 2
     assert not done.any()

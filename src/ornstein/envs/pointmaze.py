@@ -12,7 +12,7 @@ from torch import Tensor
 from ornstein.contract import Plan
 from ornstein.envs import draw
 from ornstein.envs.maze import Known, Maze
-from ornstein.envs.vector import Start, Step, World, check_copies, generator, simulators
+from ornstein.envs.vector import Start, Step, World, simulators
 
 SPEED_LIMIT = 5.0  # the environment clips each component of the velocity to it before every step
 SECONDS = 0.01  # of a step
@@ -39,9 +39,10 @@ class Points:
         self.mujoco, self.model = mujoco, point_model(maze)
         self.sims = [mujoco.MjData(self.model) for _ in range(n)]
 
-    def place(self, states: np.ndarray) -> None:
-        """Put the first points into `states` (B, 4) and forget what was before."""
-        for sim, state in zip(self.sims, states, strict=False):
+    def place(self, states: np.ndarray, points: Sequence[int] | None = None) -> None:
+        """Put `points`, by default the first ones, into `states` (B, 4) and forget what was before."""
+        places = range(len(states)) if points is None else points
+        for sim, state in zip((self.sims[i] for i in places), states, strict=True):
             self.mujoco.mj_resetData(self.model, sim)
             sim.qpos[:], sim.qvel[:] = state[:2], state[2:]
             self.mujoco.mj_forward(self.model, sim)
@@ -60,12 +61,11 @@ class Points:
         return states
 
 
-def steer(obs: Tensor, plan: Plan, step: int) -> Tensor:
-    """a = clip((p_w - p) + (v_w - v), -1, 1), w the plan's next state; after its last row, that row at rest (the
-    controller of Diffuser's authors)."""
-    target = plan.at(step + 1).to(obs)
-    if step + 1 > (plan.obs.shape[1] - 1) * plan.stride:
-        target = torch.cat([target[:, :2], torch.zeros_like(target[:, 2:])], -1)
+def steer(obs: Tensor, plan: Plan, step: Tensor) -> Tensor:
+    """a = clip((p_w - p) + (v_w - v), -1, 1), w the plan's next state, `step` (B,) steps after it was made; after its
+    last row, that row at rest (the controller of Diffuser's authors)."""
+    target, over = plan.at(step + 1).to(obs), step + 1 > (plan.obs.shape[1] - 1) * plan.stride
+    target[:, 2:] = target[:, 2:].masked_fill(over[:, None], 0.0)
     error = target - obs
     return (error[:, :2] + error[:, 2:]).clamp(-1, 1)
 
@@ -84,17 +84,18 @@ class MazeWorld(World):
     def __init__(self, maze: Maze, n: int, limit: int, row: Known | None = None, dense: bool = False) -> None:
         """Protocol `d4rl` of the known maze `row`, or `goals` without one."""
         self.maze, self.n, self.limit, self.row, self.dense = maze, n, limit, row, dense
+        self.goal = torch.zeros(n, 2)
         self.radius = 0.45 if self.row is None else 0.5
         self.points = Points(maze, n)
         self.rate = 1 / SECONDS
 
-    def reset(self, episodes: Sequence[int], seed: int) -> Start:
-        check_copies(episodes, self.n)
-        drawn = [self._draw(generator(seed, number)) for number in episodes]
+    def begin(self, copies: Sequence[int], rngs: Sequence[np.random.Generator]) -> Start:
+        drawn = [self._draw(rng) for rng in rngs]
         states = np.array([state for state, _ in drawn])  # (B, 4)
-        self.goal = torch.tensor(np.array([goal for _, goal in drawn]), dtype=torch.float32)  # (B, 2)
-        self.points.place(states)
-        given = None if self.dense else {"goal": torch.cat([self.goal, torch.zeros_like(self.goal)], -1)}
+        goal = torch.tensor(np.array([goal for _, goal in drawn]), dtype=torch.float32)  # (B, 2)
+        self.goal[list(copies)] = goal
+        self.points.place(states, copies)
+        given = None if self.dense else {"goal": torch.cat([goal, torch.zeros_like(goal)], -1)}
         return Start(torch.tensor(states, dtype=torch.float32), given)
 
     def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -109,12 +110,12 @@ class MazeWorld(World):
     def step(self, act: Tensor) -> Step:
         states = self.points.push(act.detach().cpu().clamp(-1, 1).tolist())
         obs = torch.tensor(states, dtype=torch.float32)  # (B, 4)
-        distance = (obs[:, :2] - self.goal).norm(dim=-1)
+        distance = (obs[:, :2] - self.goal[: len(obs)]).norm(dim=-1)
         near = distance <= self.radius
         rew = torch.exp(-distance) if self.dense else near.float()
-        return Step(obs, rew, torch.zeros_like(near), near if self.row is None else None)
+        return Step.plain(obs, rew, success=near if self.row is None else None)
 
-    def track(self, obs: Tensor, plan: Plan, step: int) -> Tensor:
+    def track(self, obs: Tensor, plan: Plan, step: Tensor) -> Tensor:
         return steer(obs, plan, step)
 
     def frame(self, i: int) -> np.ndarray:

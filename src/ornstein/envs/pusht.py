@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ornstein.data.episodes import Episodes, Obs
 from ornstein.data.sources import read
-from ornstein.envs.vector import Start, Step, World, check_copies, generator
+from ornstein.envs.vector import Start, Step, World
 from ornstein.errors import InputError
 
 SIDE = 512.0
@@ -56,47 +56,52 @@ class PushT(World):
     limit = 300
 
     def __init__(self, n: int, pictures: bool = False) -> None:
-        self.envs, self.pictures = [_simulator()() for _ in range(n)], pictures
-        self.images: list[np.ndarray] = []
+        self.n, self.envs, self.pictures = n, [_simulator()() for _ in range(n)], pictures
+        self.images = np.zeros((n, *PARTS["image"]), np.uint8)
+        self.obs, self.best, self.done = np.zeros((n, 5)), np.zeros(n), np.zeros(n, bool)
 
-    def reset(self, episodes: Sequence[int], seed: int) -> Start:
-        check_copies(episodes, len(self.envs))
-        return Start(self.place(np.array([_draw(generator(seed, number)) for number in episodes])), None)
+    def begin(self, copies: Sequence[int], rngs: Sequence[np.random.Generator]) -> Start:
+        return Start(self.place(np.array([_draw(rng) for rng in rngs]), copies), None)
 
-    def place(self, states: np.ndarray) -> Obs:
-        """Begin episodes in `states` (B, 5); what is then observed, which may differ where things overlap."""
-        for env, state in zip(self.envs, states, strict=False):
+    def place(self, states: np.ndarray, copies: Sequence[int] | None = None) -> Obs:
+        """Begin episodes in `states` (B, 5), in the first copies or in `copies`; what is then observed, which may
+        differ where things overlap."""
+        places = list(range(len(states)) if copies is None else copies)
+        for i, state in zip(places, states, strict=True):
+            env = self.envs[i]
             env._setup()
             env.agent.position = state[:2].tolist()
             env.block.angle = float(state[4])  # first, since it turns about the centre of gravity
             env.block.position = state[2:4].tolist()
             env.space.step(env.dt)
-        self.obs = np.array([env.get_obs() for env in self.envs[: len(states)]])
-        self.best, self.done = np.zeros(len(states)), np.zeros(len(states), bool)
-        return self._seen()
+            self.obs[i] = env.get_obs()
+        self.best[places], self.done[places] = 0.0, False
+        return self._seen(places)
 
     def step(self, act: Tensor) -> Step:
         targets = act.detach().cpu().numpy().astype(np.float64).clip(0.0, SIDE)
-        gain = np.zeros(len(self.done))
-        for i in np.flatnonzero(~self.done):
+        n, gain = len(act), np.zeros(len(act))
+        for i in np.flatnonzero(~self.done[:n]):
             self.obs[i], _, _, _, info = self.envs[i].step(targets[i])
             score = min(info["coverage"] / ENOUGH, 1.0)
             gain[i] = max(score - self.best[i], 0.0)
             self.best[i], self.done[i] = max(score, self.best[i]), info["coverage"] >= ENOUGH
-        ended = torch.from_numpy(self.done.copy())
-        return Step(self._seen(), torch.tensor(gain, dtype=torch.float32), ended, ended.clone())
+        ended = torch.from_numpy(self.done[:n].copy())
+        return Step.plain(self._seen(range(n)), torch.tensor(gain, dtype=torch.float32), ended, success=ended.clone())
 
     def frame(self, i: int) -> np.ndarray:
         """A picture (H, W, 3) of world `i`."""
         return np.asarray(self.envs[i].render(), np.uint8)
 
-    def _seen(self) -> Obs:
-        obs = torch.tensor(self.obs, dtype=torch.float32)
+    def _seen(self, copies: Sequence[int]) -> Obs:
+        places = list(copies)
+        obs = torch.tensor(self.obs[places], dtype=torch.float32)
         if not self.pictures:
             return obs
-        over = enumerate(self.done)  # an episode that has ended keeps its last picture
-        self.images = [self.images[i] if done else self._picture(i) for i, done in over]
-        return {"agent_pos": obs[:, :2].clone(), "image": torch.from_numpy(np.stack(self.images))}
+        for i in places:
+            if not self.done[i]:  # an episode that has ended keeps its last picture
+                self.images[i] = self._picture(i)
+        return {"agent_pos": obs[:, :2].clone(), "image": torch.from_numpy(self.images[places])}
 
     def _picture(self, i: int) -> np.ndarray:
         return np.asarray(self.envs[i]._render(), np.uint8)

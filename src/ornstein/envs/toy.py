@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ornstein.data.episodes import Episodes
 from ornstein.envs import draw
-from ornstein.envs.vector import Start, Step, World, check_copies, generator
+from ornstein.envs.vector import Start, Step, World
 
 GOAL = (0.5, 0.5)
 REACH = 0.1  # of one step, in each coordinate
@@ -44,18 +44,17 @@ class ToyPoint(World):
     rate = 15.0
 
     def __init__(self, n: int) -> None:
-        self.n = n
+        self.n, self.point = n, torch.zeros(n, 2)
 
-    def reset(self, episodes: Sequence[int], seed: int) -> Start:
-        check_copies(episodes, self.n)
-        starts = np.array([generator(seed, number).uniform(-1, 1, 2) for number in episodes])
-        self.point = torch.tensor(starts, dtype=torch.float32)
-        return Start(self.point.clone(), None)
+    def begin(self, copies: Sequence[int], rngs: Sequence[np.random.Generator]) -> Start:
+        starts = torch.tensor(np.array([rng.uniform(-1, 1, 2) for rng in rngs]), dtype=torch.float32)
+        self.point[list(copies)] = starts
+        return Start(starts, None)
 
     def step(self, act: Tensor) -> Step:
-        self.point = move(self.point, act.detach().cpu().float())
-        never = torch.zeros(len(self.point), dtype=torch.bool)
-        return Step(self.point.clone(), bump(self.point), never, None)
+        point = move(self.point[: len(act)], act.detach().cpu().float())
+        self.point[: len(act)] = point
+        return Step.plain(point, bump(point))
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         return torch.full((2,), -REACH), torch.full((2,), REACH)

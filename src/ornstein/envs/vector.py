@@ -29,36 +29,57 @@ class Start(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one step brought to each world."""
+    """What one step brought to each copy of a world."""
 
-    obs: Obs  # (B, O), or a dict
-    rew: Tensor  # (B,)
-    done: Tensor  # (B,) bool: the task has ended; what comes after does not count
-    success: Tensor | None  # (B,) bool: the goal is reached in this step; None where the world has no such notion
+    obs: Obs  # (B, O), or a dict: what to act on next
+    rew: Tensor  # (B,), with agents (B, N)
+    cost: Tensor  # like rew; zeros where there is none
+    terminated: Tensor  # (B,) bool: a true end of the task; what comes after does not count
+    truncated: Tensor  # (B,) bool: the world broke the episode off, which goes on in its mind
+    success: Tensor | None = None  # (B,) bool: the goal is reached in this step; None where there is no such notion
+    given: dict[str, Tensor] | None = None  # what is asked of the agent from now on; None is what was asked before
+    final_obs: Obs | None = None  # of a world that begins anew by itself: the last observations of what has ended
+
+    @classmethod
+    def plain(cls, obs: Obs, rew: Tensor, terminated: Tensor | None = None, **more: Any) -> "Step":
+        """A step without cost, that breaks nothing off."""
+        never = torch.zeros(len(rew), dtype=torch.bool)
+        return cls(obs, rew, torch.zeros_like(rew), never if terminated is None else terminated, never, **more)
 
 
 class World(ABC):
-    """Up to `n` copies of a world. All tensors are float32 on the CPU, but for images."""
+    """`n` copies of a world. None begins anew by itself. All tensors are on the CPU, of float32 unless a spec says
+    otherwise."""
 
+    n: int  # copies
     limit: int  # steps of an episode
     rate: float = 30.0  # steps a second at which a film of the world looks natural
-    cut: np.ndarray | None = None  # (B,) bool: those done that the world broke off itself; None where it never does
+
+    def reset(self, episodes: Sequence[int], seed: int, copies: Sequence[int] | None = None) -> Start:
+        """Begin one episode in each of `copies`, by default in the first ones; the starts of those alone. All
+        randomness of an episode follows from (seed, its number), whatever the others are, so that a long evaluation may
+        be cut into pieces. InputError for more episodes than copies, or none."""
+        copies = range(len(episodes)) if copies is None else copies
+        if not 1 <= len(episodes) <= self.n:
+            raise InputError(
+                f"reset to {len(episodes)} episodes: expected 1 to {self.n}, the copies this world was made with"
+            )
+        return self.begin(copies, [generator(seed, number) for number in episodes])
 
     @abstractmethod
-    def reset(self, episodes: Sequence[int], seed: int) -> Start:
-        """Begin one episode a copy. All randomness of an episode follows from (seed, its number), whatever the others
-        are, so that a long evaluation may be cut into chunks."""
+    def begin(self, copies: Sequence[int], rngs: Sequence[np.random.Generator]) -> Start:
+        """As `reset`, with the randomness of each episode."""
 
     @abstractmethod
     def step(self, act: Tensor) -> Step:
-        """Act (B, A) in the worlds of the last `reset`."""
+        """Act (B, A) in the first B copies. What a copy does after its end does not matter."""
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """The least and the greatest action, (A,) each. `InputError` where there are none to be known."""
         raise InputError("this world's actions have no known bounds: expected a world with some, such as Hopper-v5")
 
-    def track(self, obs: Tensor, plan: Plan, step: int) -> Tensor:
-        """Actions (B, A) that follow `plan` from observations (B, O), `step` steps after it was made."""
+    def track(self, obs: Tensor, plan: Plan, step: Tensor) -> Tensor:
+        """Actions (B, A) that follow `plan` from observations (B, O), `step` (B,) steps after it was made."""
         raise NotImplementedError("this world cannot follow a plan of observations: plan actions")
 
     def frame(self, i: int) -> np.ndarray:
@@ -72,12 +93,6 @@ class World(ABC):
 def generator(seed: int, number: int) -> np.random.Generator:
     """The randomness of episode `number` under `seed`."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
-
-
-def check_copies(episodes: Sequence[int], n: int) -> None:
-    """Refuse to reset to more episodes than there are copies of the world, or to none."""
-    if not 1 <= len(episodes) <= n:
-        raise InputError(f"reset to {len(episodes)} episodes: expected 1 to {n}, the copies this world was made with")
 
 
 @cache

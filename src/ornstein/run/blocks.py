@@ -1,6 +1,6 @@
 """A buffer on disk: what an agent has seen, in blocks that are only ever added.
 
-    buffer/000000000.safetensors    each named after the number of its first row; columns obs, act, rew, next_obs, done,
+    buffer/000000000.safetensors    each named after the number of its first row; a column for each field of the buffer,
                                     and in its header how many episodes had begun
 
 A block is written beside its place and renamed, so that a killed run finds all of them whole. They are kept when the
@@ -16,14 +16,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ornstein.data.buffer import Buffer
+from ornstein.data.buffer import Buffer, Columns
 from ornstein.errors import InputError
 from ornstein.run import checkpoint
 from ornstein.run.log import refused
 
 FOLDER = "buffer"
 ROWS = 1000  # of a block
-COLUMNS = ("obs", "act", "rew", "next_obs", "done")
 
 
 class Blocks:
@@ -42,9 +41,9 @@ class Blocks:
                 raise InputError(f"{self.folder} lacks {self._name()}.safetensors before {path.name}: restore it")
             try:
                 with safe_open(path, framework="pt") as file:
-                    parts = [file.get_tensor(name) for name in COLUMNS]
+                    rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                     told: Any = json.loads(file.metadata()["episodes"])
-                self.buffer.add(*parts)
+                self.buffer.put(_upgraded(rows))
             except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
                 raise InputError(f"{path} cannot be read ({error}): restore it, or train again elsewhere") from error
             self.written, self.episodes = self.buffer.total, int(told)
@@ -62,12 +61,18 @@ class Blocks:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise refused(self.folder, error) from error
-        parts = self.buffer.since(self.written).split(self.buffer.sizes, 1)
-        flat = [part.squeeze(1) if name in ("rew", "done") else part for name, part in zip(COLUMNS, parts, strict=True)]
-        columns: dict[str, torch.Tensor] = {k: v.contiguous() for k, v in zip(COLUMNS, flat, strict=True)}
+        rows = {name: column.contiguous() for name, column in self.buffer.since(self.written).items()}
         path = self.folder / f"{self._name()}.safetensors"
-        checkpoint.write(path, save(columns, {"episodes": json.dumps(self.episodes)}))
+        checkpoint.write(path, save(rows, {"episodes": json.dumps(self.episodes)}))
         self.written = self.buffer.total
 
     def _name(self) -> str:
         return f"{self.written - self.prior:09}"
+
+
+def _upgraded(rows: Columns) -> Columns:
+    """Rows of a block, as they are written today; a block of format 1 knew no cost, and called true ends `done`."""
+    if "done" not in rows:
+        return rows
+    rows = {"terminated" if name == "done" else name: column for name, column in rows.items()}
+    return rows | {"cost": torch.zeros_like(rows["rew"])}

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from ornstein.contract import Agent, Explorer, Stage, View
+from ornstein.contract import Agent, Explorer, Given, Stage, View
 from ornstein.data.buffer import Buffer
+from ornstein.data.episodes import Obs
 from ornstein.envs.tasks import Task
+from ornstein.envs.vector import World
 from ornstein.errors import InputError, positive
 from ornstein.roles import ALGORITHMS, build
 from ornstein.run import checkpoint, log
@@ -26,6 +29,7 @@ from ornstein.run.capture import Captured
 from ornstein.run.checkpoint import Progress
 from ornstein.run.evaluate import evaluate
 from ornstein.run.log import say
+from ornstein.run.rollout import Ask, Driver, steps
 from ornstein.run.train import Course, finished, teach
 
 CURVE = "curve.jsonl"
@@ -85,18 +89,18 @@ def online(
     buffer = _buffer(world, steps + worlds, prior, capacity, device)
     blocks = Blocks(out, buffer)
     blocks.load()
-    crowd = Crowd(agent, world, worlds, buffer, blocks, seed, capture)
+    collector = Collector(agent, world.worlds(worlds), buffer, blocks, seed, capture)
     progress = checkpoint.read_checkpoint(out)[0] if (out / checkpoint.TRAIN).exists() else Progress([])
-    if progress.step and crowd.steps < (due := plan.due(progress.step)):
-        raise InputError(f"{blocks.folder} holds {crowd.steps} steps: expected {due} or more; restore it")
-    curve = Curve(out, world, crowd, progress, episodes, seed, capture) if evaluate_every else None
+    if progress.step and collector.steps < (due := plan.due(progress.step)):
+        raise InputError(f"{blocks.folder} holds {collector.steps} steps: expected {due} or more; restore it")
+    curve = Curve(out, world, collector, progress, episodes, seed, capture) if evaluate_every else None
     say(f"{algorithm} in {world.name}: {steps:,} steps in {worlds} at once, {plan.warmup:,} of them at random first")
-    _learn(agent, crowd, plan, progress.step, out, config, curve, max(1, round(evaluate_every * ratio)), capture)
+    _learn(agent, collector, plan, progress.step, out, config, curve, max(1, round(evaluate_every * ratio)), capture)
     return agent
 
 
 def _learn(
-    agent: Explorer, crowd: "Crowd", plan: "_Pace", done: int, out: Path, config: dict[str, Any],
+    agent: Explorer, collector: "Collector", plan: "_Pace", done: int, out: Path, config: dict[str, Any],
     curve: "Curve | None", every: int, capture: str,
 ) -> None:  # fmt: skip
     """The training loop, from after `done` updates on, with an evaluation after `every` of them and at the end."""
@@ -109,12 +113,12 @@ def _learn(
 
     def fit(data: Buffer) -> Iterator[Stage]:
         for stage in agent.fit(data):
-            yield stage._replace(view=Fed(stage.view, crowd, plan, done, missed))
+            yield stage._replace(view=Fed(stage.view, collector, plan, done, missed))
 
     weights = sum(p.numel() for p in agent.parameters())
-    say(f"updates: {plan.updates:,}; {weights:,} weights; {crowd.steps:,} steps are there; writing {out}")
-    course = Course(agent.stages, fit, crowd.blocks.flush)
-    teach(agent, crowd.buffer, out, config, curve, every, course, capture)
+    say(f"updates: {plan.updates:,}; {weights:,} weights; {collector.steps:,} steps are there; writing {out}")
+    course = Course(agent.stages, fit, collector.blocks.flush)
+    teach(agent, collector.buffer, out, config, curve, every, course, capture)
     if curve is not None and curve.last < plan.updates:
         curve(agent, plan.updates)
     say(f"trained: {out}")
@@ -132,7 +136,7 @@ def _buffer(world: Task, steps: int, prior: bool, capacity: int, device: str) ->
     known = 0 if data is None else len(data)
     if known > capacity:
         raise InputError(f"--capacity {capacity} with {known:,} steps of data: expected room for them all; raise it")
-    buffer = Buffer(low, high, world.spec.obs, min(capacity, known + steps), device)
+    buffer = Buffer(low, high, min(capacity, known + steps), device)
     if data is not None:
         buffer.extend(data)
     return buffer
@@ -157,74 +161,67 @@ class _Pace:
         return self.warmup + math.ceil(update / self.ratio - 1e-9)
 
 
-class Crowd:
-    """Worlds side by side that begin a new episode each as soon as it has ended, and an agent that acts in all by one
-    call. An episode that is cut by the limit of steps, or by the world, is not done: what follows it has a value."""
+class Curious:
+    """An agent that explores: at random until the warm-up is over, then by itself, within the bounds of actions."""
+
+    def __init__(self, agent: Explorer, world: World, ask: Ask, taken: Callable[[], int]) -> None:
+        """`taken` says how many steps have been taken."""
+        self.agent, self.driver, self.taken = agent, Driver(agent, world, ask), taken
+        self.low, self.high = world.bounds()
+
+    def begin(self, copies: Tensor, obs: Obs) -> None:
+        """As for `Actor`."""
+        self.driver.begin(copies, obs)
+
+    def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:
+        """As for `Actor`."""
+        if self.taken() < self.agent.warmup:
+            self.driver.see(copies, obs)
+            return self.low + (self.high - self.low) * torch.rand(len(copies), *self.low.shape)
+        was = self.agent.training
+        self.agent.eval()
+        act = self.driver.act(copies, obs, given, age)
+        self.agent.train(was)
+        return torch.minimum(torch.maximum(act, self.low), self.high)
+
+
+class Collector:
+    """Fills a buffer with what an agent lives through in worlds that begin a new episode as soon as one has ended. An
+    episode that is cut by the limit of steps, or by the world, is not done: what follows it has a value."""
 
     def __init__(
-        self, agent: Explorer, task: Task, n: int, buffer: Buffer, blocks: Blocks, seed: int, capture: str = "auto"
+        self, agent: Explorer, world: World, buffer: Buffer, blocks: Blocks, seed: int, capture: str = "auto"
     ) -> None:
-        self.agent, self.buffer, self.blocks, self.seed = agent, buffer, blocks, seed
-        self.warmup, self.device = agent.warmup, buffer.device
-        self.worlds = [task.worlds(1) for _ in range(n)]  # apart, since each begins anew by itself
-        self.ask = Captured(agent.explore, capture, self.device)
-        self.bounds = buffer.low.cpu(), buffer.high.cpu()
-        self.obs = torch.empty(0)
-        self.age = [0] * n
+        self.buffer, self.blocks = buffer, blocks
+        actor = Curious(agent, world, Captured(agent.explore, capture, buffer.device), lambda: self.steps)
+        self.stream = steps(actor, world, self._episodes(), seed)
 
     @property
     def steps(self) -> int:
         """Steps taken, in all worlds and all sessions."""
         return self.buffer.total - self.blocks.prior
 
-    def begin(self, i: int) -> torch.Tensor:
-        """The first observation (1, O) of a new episode of world `i`."""
-        start = self.worlds[i].reset([FIRST + self.blocks.episodes], self.seed)
-        self.blocks.episodes += 1
-        self.age[i] = 0
-        return start.obs
+    def _episodes(self) -> Iterator[int]:
+        """The numbers of the episodes that begin, one after another, in all sessions."""
+        while True:
+            self.blocks.episodes += 1
+            yield FIRST + self.blocks.episodes - 1
 
-    @torch.no_grad()
     def act(self) -> None:
         """One step in every world."""
-        if not len(self.obs):
-            self.obs = torch.cat([self.begin(i) for i in range(len(self.worlds))])  # (W, O)
-        act, obs, rew, done = self.choose(self.obs), [], [], []
-        after = []
-        for i, world in enumerate(self.worlds):
-            step = world.step(act[i : i + 1])
-            self.age[i] += 1
-            ended = bool(step.done)
-            broken = ended and world.cut is not None and bool(world.cut[0])
-            obs.append(step.obs)
-            rew.append(step.rew)
-            done.append(ended and not broken)
-            after.append(self.begin(i) if ended or self.age[i] >= world.limit else step.obs)
-        reward, low = torch.cat(rew), torch.tensor(done)
-        if not reward.isfinite().all():
+        now = next(self.stream)
+        if not now.rew.isfinite().all():
             raise InputError("a reward in this world is not finite: expected rewards that are; mend the environment")
-        self.buffer.add(self.obs, act, reward, torch.cat(obs), low)
-        self.obs = torch.cat(after)
+        self.buffer.add(now.obs, now.act, now.rew, now.next_obs, now.terminated, now.cost, now.given)
         self.blocks.grow()
-
-    def choose(self, obs: torch.Tensor) -> torch.Tensor:
-        """Actions (W, A) within the bounds: at random before the warm-up is over, then the agent's."""
-        low, high = self.bounds
-        if self.steps < self.warmup:
-            return low + (high - low) * torch.rand(len(obs), len(low))
-        was = self.agent.training
-        self.agent.eval()
-        act = self.ask(obs.to(self.device)[:, None])[:, 0].cpu()
-        self.agent.train(was)
-        return torch.minimum(torch.maximum(act, low), high)
 
 
 class Fed:
     """A view that sees to it that as many steps are taken as each batch is worth."""
 
-    def __init__(self, view: View, crowd: Crowd, plan: _Pace, done: int, begin: Callable[[], None]) -> None:
+    def __init__(self, view: View, collector: Collector, plan: _Pace, done: int, begin: Callable[[], None]) -> None:
         """`done` updates were made before; `begin` is called before the first batch."""
-        self.view, self.crowd, self.plan, self.done = view, crowd, plan, done
+        self.view, self.collector, self.plan, self.done = view, collector, plan, done
         self.begin: Callable[[], None] | None = begin
 
     def batch(self, n: int) -> NamedTuple:
@@ -233,8 +230,8 @@ class Fed:
             self.begin()
             self.begin = None
         self.done += 1
-        while self.crowd.steps < self.plan.due(self.done):
-            self.crowd.act()
+        while self.collector.steps < self.plan.due(self.done):
+            self.collector.act()
         return self.view.batch(n)
 
 
@@ -243,9 +240,9 @@ class Curve:
     from."""
 
     def __init__(
-        self, run: Path, world: Task, crowd: Crowd, progress: Progress, episodes: int, seed: int, capture: str
+        self, run: Path, world: Task, collector: Collector, progress: Progress, episodes: int, seed: int, capture: str
     ) -> None:
-        self.path, self.world, self.crowd, self.capture = run / CURVE, world, crowd, capture
+        self.path, self.world, self.collector, self.capture = run / CURVE, world, collector, capture
         self.episodes, self.seed = episodes, seed
         lines = [line for line in log.read(self.path) if line["update"] <= progress.step]
         if self.path.exists():
@@ -260,9 +257,9 @@ class Curve:
     def write(self, line: dict[str, Any], update: int) -> None:
         """Add what an evaluation found."""
         seconds = round(self.earlier + time.monotonic() - self.start, 2)
-        log.append(self.path, {"step": self.crowd.steps, "update": update, "seconds": seconds, **line})
+        log.append(self.path, {"step": self.collector.steps, "update": update, "seconds": seconds, **line})
         low, high = line["return_ci95"]
-        say(f"after {self.crowd.steps:,} steps: return {line['return_mean']:.1f} [{low:.1f}, {high:.1f}]")
+        say(f"after {self.collector.steps:,} steps: return {line['return_mean']:.1f} [{low:.1f}, {high:.1f}]")
         self.last = update
 
 

@@ -59,6 +59,7 @@ class Report:
     reference_range: tuple[float, float] | None = None  # the returns worth 0 and 100 points
     successes: list[bool] | None = field(default=None, repr=False)  # of every episode
     lengths: list[int] | None = field(default=None, repr=False)  # steps of every episode
+    costs: list[float] | None = field(default=None, repr=False)  # of every episode; None where nothing costs
 
     def json(self) -> str:
         """The report as JSON, without NaN."""

@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from ornstein.contract import Given
+from ornstein.data.episodes import Obs
 from ornstein.envs.tasks import Task
 from ornstein.envs.vector import World
 from ornstein.errors import InputError, choose, writable
 from ornstein.run.report import Report
+from ornstein.run.rollout import steps
 
 FORMATS = ("mp4", "gif")
 FRAMES = 300  # of a film at most: then every second, third, ... step is shown
@@ -110,13 +113,28 @@ def _film(world: World, report: Report, number: int, acts: Tensor, path: Path) -
     return Film(path, number, report.returns[number], total, frames)
 
 
+class Replay:
+    """What was done in one episode, again."""
+
+    def __init__(self, acts: Tensor) -> None:
+        """Actions (T, A)."""
+        self.acts = acts
+
+    def begin(self, copies: Tensor, obs: Obs) -> None:
+        """As for `Actor`."""
+
+    def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:
+        """As for `Actor`."""
+        return self.acts[age]
+
+
 def played(world: World, seed: int, number: int, acts: Tensor, stride: int) -> Iterator[tuple[int, float, np.ndarray]]:
     """(steps done, return so far, picture) at the start, after each `stride` steps, and at the end."""
-    world.reset([number], seed)
     total = 0.0
+    world.reset([number], seed)
     yield 0, total, world.frame(0)
-    for step, act in enumerate(acts, 1):
-        total += float(world.step(act[None]).rew[0])
+    for step, now in enumerate(steps(Replay(acts), world, [number], seed, len(acts)), 1):
+        total += float(now.rew.mean())
         if step % stride == 0 or step == len(acts):
             yield step, total, world.frame(0)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ornstein.contract import Agent, Spec
 from ornstein.data.episodes import Episodes, Obs, each, plain
-from ornstein.run.evaluate import Rollout, randomness
+from ornstein.run.rollout import Rollout, randomness
 
 STATES = 8  # spread over the data
 DRAWN = 128  # actions in each, unless the agent itself draws more
@@ -71,13 +71,9 @@ def nearest(data: Episodes, rows: Tensor) -> Tensor | None:
 
 def lived(done: Rollout) -> Episodes:
     """The episodes of a rollout as data, without images."""
-    lengths = done.lengths.tolist()
-    cut = torch.zeros(sum(lengths), dtype=torch.bool)
+    cut = torch.zeros(int(done.lengths.sum()), dtype=torch.bool)
     cut[torch.cumsum(done.lengths, 0) - 1] = True
-    obs, act = (
-        torch.cat([rows[i, :length] for i, length in enumerate(lengths)]).cpu() for rows in (done.obs, done.acts)
-    )
-    return Episodes.from_arrays(obs, act, truncations=cut)
+    return Episodes.from_arrays(torch.cat([rows[:-1] for rows in done.obs]), torch.cat(done.acts), truncations=cut)
 
 
 def names(spec: Spec) -> list[str]:

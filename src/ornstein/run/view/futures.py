@@ -6,7 +6,7 @@ import torch
 
 from ornstein.contract import Planner
 from ornstein.envs.vector import Start
-from ornstein.run.evaluate import Rollout, randomness
+from ornstein.run.rollout import Rollout, randomness
 from ornstein.run.view.considered import names, spread
 
 MOMENTS = 4  # of each episode, at which a plan is shown
@@ -16,30 +16,26 @@ SHOWN = 24  # numbers of an observation at most
 
 def futures(agent: Planner, done: Rollout, start: Start, seed: int) -> dict[str, Any]:
     """The page's `futures` (see `page.render`)."""
-    steps, plans = [step for step, _ in done.plans], []
-    for i, length in enumerate(done.lengths.tolist()):
-        made = sum(step < length for step in steps)
-        for k in spread(made, MOMENTS + 1)[: max(1, min(made - 1, MOMENTS))].tolist():
-            step, plan = done.plans[k]
-            last = min(step + (plan.obs.shape[1] - 1) * plan.stride, length)
+    plans = []
+    for i, (obs, made) in enumerate(zip(done.obs, done.plans, strict=True)):
+        for k in spread(len(made), MOMENTS + 1)[: max(1, min(len(made) - 1, MOMENTS))].tolist():
+            step, plan = made[k]
+            last = step + (plan.obs.shape[1] - 1) * plan.stride
             plans.append(
                 {
                     "episode": i,
                     "made": step,
-                    "value": plan.value[i],
-                    "plan": plan.obs[i, :, :SHOWN],
-                    "real": done.obs[i, step : last + 1, :SHOWN],
+                    "value": plan.value[0],
+                    "plan": plan.obs[0, :, :SHOWN],
+                    "real": obs[step : last + 1, :SHOWN],
                 }
             )
-    values = [
-        [(step, plan.value[i]) for step, plan in done.plans if step < length]
-        for i, length in enumerate(done.lengths.tolist())
-    ]
+    values = [[(step, plan.value[0]) for step, plan in made] for made in done.plans]
     found = names(agent.spec)
     return {
         "names": found[:SHOWN],
         "hidden": max(0, len(found) - SHOWN),
-        "stride": done.plans[0][1].stride,
+        "stride": done.plans[0][0][1].stride,
         "replan": agent.replan,
         "plans": plans,
         "values": values if any(value for line in values for _, value in line) else [],

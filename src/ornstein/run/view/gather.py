@@ -14,8 +14,9 @@ from ornstein.envs.vector import Start
 from ornstein.errors import InputError
 from ornstein.run import log
 from ornstein.run.checkpoint import LOG, load, read_config
-from ornstein.run.evaluate import Rollout, check_agent, randomness, rollout
+from ornstein.run.evaluate import check_agent
 from ornstein.run.report import kept
+from ornstein.run.rollout import Driver, Rollout, randomness, rollout
 from ornstein.run.view.background import against_paper, curves, timing
 from ornstein.run.view.considered import choices, lived
 from ornstein.run.view.futures import futures
@@ -71,10 +72,9 @@ def _played(agent: Agent, task: Task, notes: list[str], seed: int) -> dict[str, 
             start = world.reset(range(count), seed)
             if isinstance(agent, Planner) and not task.scene():
                 most = max(STEPS, 4 * agent.spec.horizon)
-                if most < world.limit:
-                    world.limit = limit = most
+                limit = most if most < world.limit else None
             with randomness(seed):
-                done = rollout(agent, world, range(count), seed)
+                done = rollout(Driver(agent, world), world, range(count), seed, limit=limit)
     except InputError as error:  # such as a simulator that is not installed
         notes.append(f"No episode was played for this page: {error}")
         return {} if isinstance(agent, Planner) else {"choices": _choices(agent, task, None, seed)}
@@ -109,7 +109,7 @@ def _episodes(done: Rollout, start: Start) -> list[dict[str, Any]]:
     goals = start.given["goal"] if start.given and "goal" in start.given else None
     return [
         {
-            "plan": _xy(done.plans[0][1].obs[i]) if done.plans else [],
+            "plan": _xy(done.plans[i][0][1].obs[0]) if done.plans[i] else [],
             "path": _xy(done.obs[i]),
             "start": _xy(start.obs)[i],
             "goal": None if goals is None else _xy(goals)[i],

@@ -11,7 +11,7 @@ import numpy as np
 
 from ornstein.envs.tasks import Task
 from ornstein.errors import InputError
-from ornstein.run.evaluate import Rollout
+from ornstein.run.rollout import Rollout
 from ornstein.run.video import chosen, labelled, played
 
 FRAMES = 120  # at most
@@ -24,7 +24,7 @@ def movie(task: Task, done: Rollout, seed: int, limit: int | None = None) -> dic
     """The page's `movie` (see `page.render`): the median episode of a rollout whose episodes are numbered from 0, or
     why there is none. A rollout that was stopped early says after how many steps, its `limit`."""
     number = chosen(done.returns.tolist())["median"]
-    acts = done.acts[number, : int(done.lengths[number])]
+    acts = done.acts[number]
     try:
         with closing(task.worlds(1)) as world:
             stride = max(1, math.ceil(len(acts) / (FRAMES - 1)), math.ceil(world.rate / 25))
