@@ -76,7 +76,7 @@ def test_goals_protocol_rewards_within_45_cm_and_never_ends(goals):
     step = goals.step(torch.zeros(6, 2))
     assert step.rew.tolist() == [1, 1, 0, 1, 0, 0]
     assert step.success.tolist() == [True, True, False, True, False, False]
-    assert not step.done.any()
+    assert not step.terminated.any()
 
 
 def test_d4rl_protocol(d4rl):
@@ -92,7 +92,7 @@ def test_d4rl_protocol(d4rl):
     assert torch.equal(step.rew, near.float())
     assert 20 < near.sum() < 70
     assert step.success is None
-    assert not step.done.any()
+    assert not step.terminated.any()
 
 
 def test_dense_reward_and_no_goal_given():

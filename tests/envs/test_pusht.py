@@ -65,13 +65,13 @@ def test_a_return_is_the_largest_coverage() -> None:
     still = torch.full((3, 2), 60.0)
     first = world.step(still)
     assert first.success is not None
-    assert first.done.tolist() == first.success.tolist() == [True, False, False]
+    assert first.terminated.tolist() == first.success.tolist() == [True, False, False]
     assert first.rew[0] == 1.0
     assert 0.3 < first.rew[1] < 0.4
     assert first.rew[2] == 0.0
     second = world.step(still)
     assert second.rew.tolist() == [0.0, 0.0, 0.0]
-    assert second.done.tolist() == [True, False, False]  # what has ended stays so
+    assert second.terminated.tolist() == [True, False, False]  # what has ended stays so
 
 
 def test_actions_beyond_the_frame_are_clipped() -> None:
@@ -145,7 +145,7 @@ def test_pictures_are_of_the_state_and_stop_with_the_episode() -> None:
         step, other = world.step(target), plain.step(target)
         assert torch.equal(step.rew, other.rew)
         assert torch.equal(step.obs["agent_pos"], other.obs[:, :2])
-    assert step.done.tolist() == [True, False], "the first block lies on its mark"
+    assert step.terminated.tolist() == [True, False], "the first block lies on its mark"
     blue = [(image.float() - torch.tensor([65.0, 105.0, 225.0])).abs().sum(-1).argmin() for image in step.obs["image"]]
     assert int(blue[1]) % 96 > int(blue[0]) % 96, "the agent of the second has moved on"
 

@@ -53,7 +53,7 @@ def test_what_has_ended_is_left_alone():
     for t in range(1, 8):
         step = world.step(torch.full((20, 1), 3.0))  # clipped to 1
         assert torch.equal(step.rew, (length >= t).float())
-        assert torch.equal(step.done, length <= t)
+        assert torch.equal(step.terminated, length <= t)
         assert torch.equal(step.success, length <= t)
         assert torch.equal(step.obs[:, 0], (length - t).clamp(min=0))
 

@@ -191,7 +191,7 @@ def test_episodes_that_end_early_show_no_more_than_they_had(value_run: Path, mon
 
     def short(self: toy.ToyPoint, act: Tensor) -> Any:
         self.count = getattr(self, "count", 0) + 1
-        return step(self, act)._replace(done=torch.full((len(act),), self.count == 5))
+        return step(self, act)._replace(terminated=torch.full((len(act),), self.count == 5))
 
     monkeypatch.setattr(toy.ToyPoint, "step", short)
     shown = gather(value_run, task("toy-point"))["futures"]

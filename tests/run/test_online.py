@@ -98,7 +98,11 @@ def test_blocks_of_format_1_are_read(tmp_path: Path) -> None:
     k = torch.arange(3.0)
     old = {"obs": k[:, None], "act": k[:, None], "rew": k, "next_obs": k[:, None] + 1, "done": (k == 2).float()}
     (tmp_path / "buffer").mkdir()
-    save_file({name: column.clone() for name, column in old.items()}, tmp_path / "buffer" / "000000000.safetensors", {"episodes": "1"})
+    save_file(
+        {name: column.clone() for name, column in old.items()},
+        tmp_path / "buffer" / "000000000.safetensors",
+        {"episodes": "1"},
+    )
     buffer = Buffer(-torch.ones(1), torch.ones(1), capacity=100)
     Blocks(tmp_path, buffer).load()
     assert buffer.total == 3

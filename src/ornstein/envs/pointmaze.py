@@ -61,11 +61,12 @@ class Points:
         return states
 
 
-def steer(obs: Tensor, plan: Plan, step: Tensor) -> Tensor:
-    """a = clip((p_w - p) + (v_w - v), -1, 1), w the plan's next state, `step` (B,) steps after it was made; after its
-    last row, that row at rest (the controller of Diffuser's authors)."""
-    target, over = plan.at(step + 1).to(obs), step + 1 > (plan.obs.shape[1] - 1) * plan.stride
-    target[:, 2:] = target[:, 2:].masked_fill(over[:, None], 0.0)
+def steer(obs: Tensor, plan: Plan, step: int | Tensor) -> Tensor:
+    """a = clip((p_w - p) + (v_w - v), -1, 1), w the plan's next state, `step` steps after it was made, a
+    number or (B,); after its last row, that row at rest (the controller of Diffuser's authors)."""
+    target = plan.at(step + 1).to(obs)
+    over = torch.as_tensor(step + 1 > (plan.obs.shape[1] - 1) * plan.stride)
+    target[:, 2:] = target[:, 2:].masked_fill(over.reshape(-1, 1), 0.0)
     error = target - obs
     return (error[:, :2] + error[:, 2:]).clamp(-1, 1)
 
@@ -115,7 +116,7 @@ class MazeWorld(World):
         rew = torch.exp(-distance) if self.dense else near.float()
         return Step.plain(obs, rew, success=near if self.row is None else None)
 
-    def track(self, obs: Tensor, plan: Plan, step: Tensor) -> Tensor:
+    def track(self, obs: Tensor, plan: Plan, step: int | Tensor) -> Tensor:
         return steer(obs, plan, step)
 
     def frame(self, i: int) -> np.ndarray:

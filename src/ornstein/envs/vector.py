@@ -78,8 +78,8 @@ class World(ABC):
         """The least and the greatest action, (A,) each. `InputError` where there are none to be known."""
         raise InputError("this world's actions have no known bounds: expected a world with some, such as Hopper-v5")
 
-    def track(self, obs: Tensor, plan: Plan, step: Tensor) -> Tensor:
-        """Actions (B, A) that follow `plan` from observations (B, O), `step` (B,) steps after it was made."""
+    def track(self, obs: Tensor, plan: Plan, step: int | Tensor) -> Tensor:
+        """Actions (B, A) that follow `plan` from observations (B, O), `step` steps after it was made, a number or (B,)."""
         raise NotImplementedError("this world cannot follow a plan of observations: plan actions")
 
     def frame(self, i: int) -> np.ndarray:
