@@ -6,12 +6,16 @@ others are: where it starts, random actions, and noise.
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ornstein.envs.vector import env_spec, generator, made, simulators, step_limit
+from ornstein.data.episodic import Parts
+from ornstein.envs.registered import described, env_spec, simulators, step_limit
+from ornstein.envs.seen import WRAP, Seen, check_action
+from ornstein.envs.vector import generator
+from ornstein.envs.watched import Outcome, Watched, named
 from ornstein.errors import InputError, positive
 
 Act = Callable[[Any, int], np.ndarray]  # observations of all copies (an array, or a dict of them), step -> actions
@@ -28,9 +32,9 @@ class Recorder:
     def __init__(self, env: str, n: int, noise: float = 0.0) -> None:
         self.spec, self.noise = env_spec(env), noise
         self.limit = step_limit(self.spec)
-        self.envs = [made(self.spec) for _ in range(positive("worlds", n))]
+        self.envs = [Watched(self.spec) for _ in range(positive("worlds", n))]
         self.observation, self.action = self.envs[0].observation_space, self.envs[0].action_space
-        _check_spaces(env, self.observation, self.action)
+        _check_spaces(self.envs[0])
         self.low, self.high = self.action.low, self.action.high
         if noise and not self.bounded:
             raise InputError(f"noise {noise} in environment '{env}', whose actions have no bounds: expected 0")
@@ -47,23 +51,34 @@ class Recorder:
         limit = min(self.limit, most or self.limit)
         streams = [generator(seed, number).spawn(3) for number in numbers]  # start, random action, noise
         envs = self.envs[: len(numbers)]
-        seen: list[Any] = [
-            env.reset(seed=int(rng[0].integers(2**31)))[0] for env, rng in zip(envs, streams, strict=True)
-        ]
-        tapes = [_Tape(obs) for obs in seen]
+        seen = [env.reset(int(rng[0].integers(2**31))) for env, rng in zip(envs, streams, strict=True)]
+        tapes = [_Tape(parts) for parts in seen]
         alive = np.ones(len(envs), bool)
         for step in range(limit):
-            chosen = None if act is None else self._checked(act(_stack(seen), step), len(envs))
+            chosen = None if act is None else self._checked(act(self._shown(seen), step), len(envs))
             for i in np.flatnonzero(alive):
                 _, free, noise = streams[i]
                 applied = self._applied(free.uniform(self.low, self.high) if chosen is None else chosen[i], noise)
-                seen[i], rew, ended, cut, info = envs[i].step(applied)
-                cut = cut or step + 1 == limit
-                tapes[i].add(applied, seen[i], float(rew), bool(ended), bool(cut and not ended), info)
-                alive[i] = not (ended or cut)
+                after = envs[i].step(applied)
+                after = after._replace(cut=not after.ended and (after.cut or step + 1 == limit))
+                seen[i] = after.parts
+                tapes[i].add(applied, after)
+                alive[i] = not (after.ended or after.cut)
             if not alive.any():
                 break
         return [tape.columns() for tape in tapes]
+
+    def _shown(self, seen: Sequence[Parts]) -> Any:
+        """Observations of all copies as a policy is shown them: one array, or dictionaries as their space has them."""
+        found: Any = {}
+        for path in self.envs[0].boxes:
+            rows, place = np.stack([parts[named(path)] for parts in seen]), found
+            if not path:
+                return rows
+            for key in path[:-1]:
+                place = place.setdefault(key, {})
+            place[path[-1]] = rows
+        return found
 
     def _checked(self, actions: Any, n: int) -> np.ndarray:
         """Actions (n, A), or an `InputError`."""
@@ -92,34 +107,39 @@ class Recorder:
             "action_space": json.dumps(_serialised(self.action)),
         }
 
-    def spec_json(self) -> str | None:
-        """Gymnasium's EnvSpec as JSON; None, and a warning, where it cannot be written as that."""
-        try:
-            return str(self.spec.to_json())
-        except (ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())[:120]
-            warnings.warn(f"the dataset will not say its environment, name it with --env ({reason})", stacklevel=2)
-            return None
+    def spec_json(self) -> str:
+        """Gymnasium's EnvSpec as JSON; little more than its id, and a warning, where it cannot be written as that."""
+        found = described(self.spec)
+        if found["entry_point"] is None:
+            warnings.warn(
+                f"the dataset will say only the id '{self.spec.id}' of its environment, whose settings are no JSON: "
+                "where that is not registered, name it with --env",
+                stacklevel=2,
+            )
+        return json.dumps(found)
 
 
 class _Tape:
     """What was seen and done in one episode."""
 
-    def __init__(self, first: Any) -> None:
-        self.seen = [_leaves(first)]
+    def __init__(self, first: Parts) -> None:
+        self.seen = [first]
         self.acts: list[np.ndarray] = []
         self.rows: list[tuple[float, bool, bool]] = []
         self.cost: list[float] = []
 
-    def add(self, act: np.ndarray, obs: Any, rew: float, ended: bool, cut: bool, info: Mapping[str, Any]) -> None:
+    def add(self, act: np.ndarray, after: Outcome) -> None:
         self.acts.append(act)
-        self.seen.append(_leaves(obs))
-        self.rows.append((rew, ended, cut))
-        if "cost" in info:
-            self.cost.append(float(info["cost"]))
+        self.seen.append(after.parts)
+        self.rows.append((after.rew, after.ended, after.cut))
+        if after.cost is not None:
+            self.cost.append(after.cost)
 
     def columns(self) -> Flat:
-        found = {name: np.stack([leaves[name] for leaves in self.seen]) for name in self.seen[0]}
+        found = {
+            f"observations{'/' * bool(name)}{name}": np.stack([parts[name] for parts in self.seen])
+            for name in self.seen[0]
+        }
         rew, ended, cut = zip(*self.rows, strict=True)
         found |= {"actions": np.stack(self.acts), "rewards": np.array(rew)}
         found |= {"terminations": np.array(ended), "truncations": np.array(cut)}
@@ -150,34 +170,16 @@ def nested(columns: Flat) -> dict[str, Any]:
     return found
 
 
-def _check_spaces(name: str, observation: Any, action: Any) -> None:
-    """An `InputError` unless observations are boxes, or dicts of them, and actions a box with one axis."""
-    spaces = simulators().spaces
-    if not isinstance(action, spaces.Box) or len(action.shape) != 1:
-        raise InputError(f"environment '{name}' has action space {action}: expected a Box with one axis")
-    for path, space in _boxes(observation):
-        if not isinstance(space, spaces.Box):
-            raise InputError(f"environment '{name}' has {path} of space {space}: expected a Box, or a Dict of them")
-
-
-def _boxes(space: Any, path: str = "observations") -> list[tuple[str, Any]]:
-    if isinstance(space, simulators().spaces.Dict):
-        return [pair for name in space for pair in _boxes(space[name], f"{path}/{name}")]
-    return [(path, space)]
-
-
-def _leaves(obs: Any, path: str = "observations") -> Flat:
-    """The arrays of an observation by their path, copied."""
-    if isinstance(obs, Mapping):
-        return {name: leaf for key in obs for name, leaf in _leaves(obs[key], f"{path}/{key}").items()}
-    return {path: np.array(obs)}
-
-
-def _stack(observations: list[Any]) -> Any:
-    """Observations of many copies as one array, or a dict of arrays."""
-    if isinstance(observations[0], Mapping):
-        return {key: _stack([obs[key] for obs in observations]) for key in observations[0]}
-    return np.stack(observations)
+def _check_spaces(env: Watched) -> None:
+    """An `InputError` unless observations are boxes, or dicts of them, which an agent can be shown, and actions a box
+    with one axis."""
+    check_action(env)
+    Seen(env)
+    for path, space in env.others.items():
+        raise InputError(
+            f"environment '{env.name}' has {path} of space {str(space)[:200]}: expected a Box, or a Dict of them; "
+            f"{WRAP}"
+        )
 
 
 def _serialised(space: Any) -> dict[str, Any]:

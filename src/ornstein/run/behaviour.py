@@ -19,6 +19,7 @@ from ornstein.contract import Agent
 from ornstein.envs.maze_tasks import is_maze
 from ornstein.envs.pointmaze import steer
 from ornstein.envs.recorder import Act, Recorder
+from ornstein.envs.registered import working_folder
 from ornstein.errors import InputError, OrnsteinError, choose
 from ornstein.run import checkpoint
 from ornstein.run.capture import Captured
@@ -96,7 +97,7 @@ def _check_agent(agent: Agent, world: Recorder, policy: str) -> None:
             f"policy {policy} is for observations of shape {wanted[0]} and actions of shape {wanted[1]}, environment "
             f"'{name}' has {has[0]} and {has[1]}: expected those; choose the environment it was trained for"
         )
-    maze = is_maze({"id": name, "entry_point": world.spec.entry_point})
+    maze = is_maze(world.spec)
     if (agent.spec.tracked or agent.spec.given) and not (maze and agent.spec.given.keys() <= {"goal"}):
         raise InputError(f"policy {policy} needs a world that gives goals or follows plans: expected a PointMaze")
 
@@ -129,18 +130,15 @@ class _Acting:
 def _imported(policy: str) -> tuple[Callable[[Any], Any], str]:
     """The function that `module:name` says, looked for in the working folder too; and the print of the module."""
     module, _, name = policy.partition(":")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
     try:
-        found = importlib.import_module(module)
+        with working_folder():
+            found = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:  # whatever the user's module throws
+    except (Exception, SystemExit) as error:  # whatever the user's module throws
         raise InputError(
             f"policy '{policy}' cannot be imported ({type(error).__name__}: {error}): {EXPECTED}"
         ) from error
-    finally:
-        sys.path.remove(here)
     if not callable(found):
         raise InputError(f"policy '{policy}' is a {type(found).__name__}: expected a function of observations")
     file = getattr(sys.modules[module], "__file__", None)
@@ -155,7 +153,7 @@ def _guarded(policy: str, function: Callable[[Any], Any]) -> Callable[[Any], Any
             return function(obs)
         except OrnsteinError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"policy '{policy}' failed ({type(error).__name__}: {' '.join(str(error).split())[:200]}): expected a "
                 "function of a batch of observations that gives a batch of actions"
