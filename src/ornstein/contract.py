@@ -104,10 +104,8 @@ class Plan(NamedTuple):
 
     def each(self, function: Callable[..., Tensor], *others: "Plan") -> "Plan":
         """`function` of each of its tensors, and of the same tensor of other plans."""
-        found = (
-            function(part, *rest) if isinstance(part, Tensor) else part
-            for part, *rest in zip(self, *others, strict=True)
-        )
+        parts = zip(self, *others, strict=True)
+        found: Any = (function(*same) if isinstance(same[0], Tensor) else same[0] for same in parts)
         return Plan(*found)
 
     @classmethod

@@ -216,7 +216,6 @@ def test_refusals(tmp_path, umaze, hook):
         ({"name": "pointmaze-umase"}, "unknown task 'pointmaze-umase': expected one of.*toy-point"),
         ({"name": "pointmaze-umaze", "env": "Hopper-v5"}, "its own environment"),
         ({"data": tmp_path / "none"}, "none"),
-        ({"data": plain}, "does not say which environment"),
         ({"data": plain, "env": "Hoper-v5"}, "unknown environment 'Hoper-v5'"),
         ({"data": plain, "env": "HalfCheetah-v5"}, "size 11 and actions of size 3.*17 and 6"),
         ({"data": wrong}, "size 7"),

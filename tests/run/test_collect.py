@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from ornstein.data.sources import read
-from ornstein.envs.recorder import Recorder
 from ornstein.envs.tasks import task
+from ornstein.envs.vector import GymWorld
 from ornstein.errors import InputError
 from ornstein.run import behaviour
+from ornstein.run import collect as collecting
 from ornstein.run.collect import collect
 from ornstein.run.train import Interrupted
 from small import OPTIONS, Done
@@ -266,16 +267,17 @@ def test_a_run_folder_reaches_goals_as_it_was_trained(tmp_path: Path, maze_run: 
 def test_an_agent_acts_as_when_it_is_evaluated(value_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same observations and the same random numbers make the same actions."""
     from ornstein.run.checkpoint import load
-    from ornstein.run.evaluate import Driver
+    from ornstein.run.rollout import Driver
 
     agent = load(value_run)
     obs = torch.tensor([[0.1, -0.3], [0.7, 0.2]])
-    acting = behaviour._Acting(agent, agent.plan)  # type: ignore[attr-defined]
-    with behaviour.randomness(0, 0):
-        mine = acting(obs.numpy(), 0)
-    with behaviour.randomness(0, 0), torch.no_grad():
-        theirs = Driver(agent, lambda *at: obs, None, agent.plan).act(obs, 0)
-    np.testing.assert_array_equal(mine, theirs.numpy())
+    world, both, age = task("toy-point").worlds(2), torch.arange(2), torch.zeros(2, dtype=torch.int64)
+    made = []
+    for actor in (behaviour._Acting(agent, world, agent.plan), Driver(agent, world)):  # type: ignore[attr-defined]
+        with behaviour.randomness(0, 0):
+            actor.begin(both, [0, 1], obs)
+            made.append(actor.act(both, obs, None, age))
+    assert torch.equal(*made)
 
 
 @pytest.fixture(scope="module")
@@ -335,16 +337,16 @@ def test_checkpoints_are_not_trusted(
 
 
 def interrupting(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    """SIGINT in the middle of the block number `at`."""
-    record, count = Recorder._applied, [0]
+    """SIGINT in the step number `at`, of all worlds together."""
+    step, count = GymWorld.step, [0]
 
-    def interrupted(self: Recorder, *args: Any) -> Any:
+    def interrupted(self: GymWorld, act: Any) -> Any:
         count[0] += 1
         if count[0] == at:
             signal.raise_signal(signal.SIGINT)
-        return record(self, *args)
+        return step(self, act)
 
-    monkeypatch.setattr(Recorder, "_applied", interrupted)
+    monkeypatch.setattr(GymWorld, "step", interrupted)
 
 
 @pytest.mark.parametrize("policy", ["random", HERE + "drunk"])
@@ -352,7 +354,7 @@ def test_going_on_gives_the_same_dataset(policy: str, tmp_path: Path, monkeypatc
     how: dict[str, Any] = {"steps": 1500, "worlds": 2, "noise": 0.2, "seed": 5, "dataset_id": "set-v0"}
     whole = collect(PENDULUM, policy, tmp_path / "whole", **how)
     with monkeypatch.context() as patch:
-        interrupting(patch, at=900)  # in the third block of 400 steps
+        interrupting(patch, at=450)  # in the third block of 400 steps
         with pytest.raises(Interrupted, match=r"4 episodes"):
             collect(PENDULUM, policy, tmp_path / "set", **how)
     assert not (tmp_path / "set").exists()
@@ -364,8 +366,8 @@ def test_going_on_gives_the_same_dataset(policy: str, tmp_path: Path, monkeypatc
         collect(PENDULUM, policy, tmp_path / "set", **{**how, "noise": 0.3}, resume=True)
     np.random.rand(7)  # noqa: NPY002  (the user's own random numbers are of no account)
     seen: list[int] = []
-    original = Recorder.episodes
-    monkeypatch.setattr(Recorder, "episodes", lambda self, n, *a: seen.extend(n) or original(self, n, *a))
+    original = collecting.recorded
+    monkeypatch.setattr(collecting, "recorded", lambda a, w, n, *more: seen.extend(n) or original(a, w, n, *more))
     collect(PENDULUM, policy, tmp_path / "set", **how, resume=True)
     assert seen == [4, 5, 6, 7], "only what was lacking is made"
     assert digest(tmp_path / "set") == digest(whole)

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from ornstein.data.episodes import Episodes
-from ornstein.envs.recorder import Recorder
 from ornstein.envs.simulate import Simulator
+from ornstein.envs.vector import GymWorld
 from ornstein.errors import InputError
+from ornstein.run.behaviour import behaviour
+from ornstein.run.collect import recorded
 from ornstein.run.trust import Trust, trust
 
 ENV = "HalfCheetah-v5"
@@ -19,7 +21,8 @@ ENV = "HalfCheetah-v5"
 
 def played(env: str, episodes: int, seed: int, most: int) -> Episodes:
     """What random actions lead to, each transition with its own next observation."""
-    found = Recorder(env, episodes).episodes(range(episodes), seed, None, most)
+    world = GymWorld(env, episodes)
+    found = recorded(behaviour("random", world, seed).begin(), world, range(episodes), seed, most)
     obs = np.concatenate([one["observations"][:-1] for one in found])
     after = np.concatenate([one["observations"][1:] for one in found])
     act, rew, done = (np.concatenate([one[key] for one in found]) for key in ("actions", "rewards", "terminations"))

@@ -70,8 +70,12 @@ def _goes_on(piece: Piece, after: Piece) -> bool:
 
 
 def arranged(parts: Mapping[str, np.ndarray]) -> Parts:
-    """Parts of an observation: kept apart if there are images among them, else joined in the given order."""
-    if any(is_image(part.shape, part.dtype) for part in parts.values()):
-        return dict(parts)
-    flat = [part.reshape(len(part), -1) for part in parts.values()]
-    return {"": flat[0] if len(flat) == 1 else np.concatenate(flat, 1)}
+    """Parts of an observation, one vector each but for images: kept apart if there are images among them, else joined
+    in the given order."""
+    flat = {
+        name: part if is_image(part.shape, part.dtype) else part.reshape(len(part), -1) for name, part in parts.items()
+    }
+    if any(is_image(part.shape, part.dtype) for part in flat.values()):
+        return flat
+    vectors = list(flat.values())
+    return {"": vectors[0] if len(vectors) == 1 else np.concatenate(vectors, 1)}

@@ -195,13 +195,18 @@ def _piece(flat: Flat, first: Flat) -> Piece:
     steps, prefix, after = len(flat["actions"]), "observations/", None
     more = {FIELDS[name]: flat[name][-steps:] for name in FIELDS if name in flat}  # infos may begin with the reset's
     if "observations" in first:
-        obs = {"": flat["observations"]}
+        obs = {"": _rows(flat["observations"])}
         after = flat[NEXT][-steps:] if NEXT in flat and flat[NEXT].shape[1:] == obs[""].shape[1:] else None
     elif AGENT in first:
-        obs = {"": flat[AGENT]}
+        obs = {"": _rows(flat[AGENT])}
         others = [name for name in flat if name.startswith(prefix) and name != AGENT]
         more |= {name.removeprefix(prefix): flat[name][:steps] for name in others}
     else:
         obs = arranged({name.removeprefix(prefix): flat[name] for name in sorted(flat) if name.startswith(prefix)})
     done, cut = (flat[name].reshape(steps) != 0 for name in ("terminations", "truncations"))
     return Piece(obs, flat["actions"], flat["rewards"], done, cut, more, after)
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    """Observations as rows; one number each is a vector of one."""
+    return array[:, None] if array.ndim == 1 else array

@@ -1,7 +1,6 @@
 """Tasks in mazes: D4RL's three, over data made here or Minari's, and mazes of the user's own."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from ornstein.envs.maze import Known, Maze, known
 from ornstein.envs.maze_data import STEPS, Progress, dense_rewards, make
 from ornstein.envs.pointmaze import SECONDS, MazeWorld
 from ornstein.envs.task import Load, Source, Task, at_most, check_fit, lasting
-from ornstein.envs.vector import env_spec
 from ornstein.errors import InputError
 
 SPEED = 0.036  # metres a step: the median of the built-in maze data, for a maze without data
@@ -64,15 +62,16 @@ def minari_maze(row: Known, data: str | Path | None = None) -> Task:
     return made
 
 
-def own_maze(label: str, spec: dict, load: Load, source: dict, episodes: Episodes | None) -> Task:
-    """The maze of a PointMaze's spec, over the user's data."""
-    maze = _maze(spec)
+def own_maze(label: str, spec: Any, load: Load, source: dict, episodes: Episodes | None) -> Task:
+    """The maze of a PointMaze's EnvSpec, over the user's data."""
+    maze = Maze(spec.kwargs["maze_map"])
     row = known(maze)
     horizon = source["horizon"] or at_most(episodes, row.horizon if row else maze.steps_between(_speed(episodes)))
-    steps = spec.get("max_episode_steps")
+    steps = spec.max_episode_steps
     limit = row.limit if row else steps if steps and steps <= LONGEST else math.ceil(horizon / 40) * 100
     title = f"drive a point through the maze of {label}: reach a given place from anywhere"
-    return maze_task(label, title, maze, limit, horizon, load, {**source, "horizon": horizon}, False)
+    made = maze_task(label, title, maze, limit, horizon, load, {**source, "horizon": horizon}, False)
+    return replace(made, gym=spec)
 
 
 def maze_task(
@@ -95,15 +94,9 @@ def maze_task(
     )
 
 
-def is_maze(spec: Mapping[str, Any]) -> bool:
+def is_maze(spec: Any) -> bool:
     """Whether an EnvSpec is of a PointMaze."""
-    return str(spec.get("id")).startswith("PointMaze") or str(spec.get("entry_point")).endswith(":PointMazeEnv")
-
-
-def _maze(spec: Mapping[str, Any]) -> Maze:
-    """The maze of a PointMaze's spec; the id's own where it names none."""
-    rows = (spec.get("kwargs") or {}).get("maze_map")
-    return Maze(rows if rows is not None else env_spec(spec["id"]).kwargs["maze_map"])
+    return str(spec.entry_point).endswith(":PointMazeEnv") and "maze_map" in spec.kwargs
 
 
 def _speed(episodes: Episodes | None) -> float:

@@ -12,7 +12,8 @@ from torch import Tensor
 from ornstein.contract import Plan
 from ornstein.envs import draw
 from ornstein.envs.maze import Known, Maze
-from ornstein.envs.vector import Start, Step, World, simulators
+from ornstein.envs.registered import simulators
+from ornstein.envs.vector import Start, Step, World
 
 SPEED_LIMIT = 5.0  # the environment clips each component of the velocity to it before every step
 SECONDS = 0.01  # of a step

@@ -1,131 +1,94 @@
-"""Recording what happens in a Gymnasium environment, all of it: whole observations, true ends and cuts apart, costs.
-
-Copies run in lock-step, one episode each. All randomness of an episode follows from (seed, its number), whatever the
-others are: where it starts, random actions, and noise.
-"""
+"""Recording what happens in a Gymnasium environment, all of it: whole observations, true ends and cuts apart, costs."""
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ornstein.envs.vector import env_spec, generator, made, simulators, step_limit
-from ornstein.errors import InputError, positive
+from ornstein.data.episodic import Parts
+from ornstein.envs.registered import described, simulators
+from ornstein.envs.seen import WRAP
+from ornstein.envs.vector import GymWorld
+from ornstein.envs.watched import Outcome, named
+from ornstein.errors import InputError
 
-Act = Callable[[Any, int], np.ndarray]  # observations of all copies (an array, or a dict of them), step -> actions
 Flat = dict[str, np.ndarray]  # arrays by their path, such as "observations/desired_goal"
 
 
-class Recorder:
-    """`n` copies of an environment with box or dict observations and box actions of one axis.
-
-    `noise` is the standard deviation of what is added to actions, in halves of their range; they are clipped to it.
-    `InputError` for an environment that is unknown, of another kind, or without a limit of steps.
-    """
-
-    def __init__(self, env: str, n: int, noise: float = 0.0) -> None:
-        self.spec, self.noise = env_spec(env), noise
-        self.limit = step_limit(self.spec)
-        self.envs = [made(self.spec) for _ in range(positive("worlds", n))]
-        self.observation, self.action = self.envs[0].observation_space, self.envs[0].action_space
-        _check_spaces(env, self.observation, self.action)
-        self.low, self.high = self.action.low, self.action.high
-        if noise and not self.bounded:
-            raise InputError(f"noise {noise} in environment '{env}', whose actions have no bounds: expected 0")
-
-    @property
-    def bounded(self) -> bool:
-        """Whether actions have bounds."""
-        return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
-
-    def episodes(self, numbers: Sequence[int], seed: int, act: Act | None, most: int | None = None) -> list[Flat]:
-        """One episode for each number, from its start to its end, the limit, or `most` steps, as columns in Minari's
-        layout. `act` is always shown all copies, those that have ended with their last observation; None acts at
-        random."""
-        limit = min(self.limit, most or self.limit)
-        streams = [generator(seed, number).spawn(3) for number in numbers]  # start, random action, noise
-        envs = self.envs[: len(numbers)]
-        seen: list[Any] = [
-            env.reset(seed=int(rng[0].integers(2**31)))[0] for env, rng in zip(envs, streams, strict=True)
-        ]
-        tapes = [_Tape(obs) for obs in seen]
-        alive = np.ones(len(envs), bool)
-        for step in range(limit):
-            chosen = None if act is None else self._checked(act(_stack(seen), step), len(envs))
-            for i in np.flatnonzero(alive):
-                _, free, noise = streams[i]
-                applied = self._applied(free.uniform(self.low, self.high) if chosen is None else chosen[i], noise)
-                seen[i], rew, ended, cut, info = envs[i].step(applied)
-                cut = cut or step + 1 == limit
-                tapes[i].add(applied, seen[i], float(rew), bool(ended), bool(cut and not ended), info)
-                alive[i] = not (ended or cut)
-            if not alive.any():
-                break
-        return [tape.columns() for tape in tapes]
-
-    def _checked(self, actions: Any, n: int) -> np.ndarray:
-        """Actions (n, A), or an `InputError`."""
-        try:
-            found = np.asarray(actions, np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"the policy gave a {type(actions).__name__}: expected an array of numbers") from error
-        finite = bool(np.isfinite(found).all())
-        if found.shape != (n, *self.action.shape) or not finite:
-            raise InputError(
-                f"the policy gave actions of shape {found.shape}{'' if finite else ', not all finite'}: "
-                f"expected finite numbers of shape {(n, *self.action.shape)}, a row for each observation"
-            )
-        return found
-
-    def _applied(self, action: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """An action (A,) with noise, within the bounds, in the environment's type."""
-        if self.noise:
-            action = action + self.noise * (self.high - self.low) / 2 * rng.standard_normal(action.shape)
-        return np.clip(action, self.low, self.high).astype(self.action.dtype)
-
-    def spaces(self) -> dict[str, str]:
-        """What a dataset says of observations and actions: JSON as Minari writes it."""
-        return {
-            "observation_space": json.dumps(_serialised(self.observation)),
-            "action_space": json.dumps(_serialised(self.action)),
-        }
-
-    def spec_json(self) -> str | None:
-        """Gymnasium's EnvSpec as JSON; None, and a warning, where it cannot be written as that."""
-        try:
-            return str(self.spec.to_json())
-        except (ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())[:120]
-            warnings.warn(f"the dataset will not say its environment, name it with --env ({reason})", stacklevel=2)
-            return None
-
-
-class _Tape:
+class Tape:
     """What was seen and done in one episode."""
 
-    def __init__(self, first: Any) -> None:
-        self.seen = [_leaves(first)]
+    def __init__(self, first: Parts) -> None:
+        self.seen = [first]
         self.acts: list[np.ndarray] = []
         self.rows: list[tuple[float, bool, bool]] = []
         self.cost: list[float] = []
 
-    def add(self, act: np.ndarray, obs: Any, rew: float, ended: bool, cut: bool, info: Mapping[str, Any]) -> None:
+    def add(self, act: np.ndarray, after: Outcome, cut: bool) -> None:
+        """One step: what was done, what came of it, and whether the episode is cut there."""
         self.acts.append(act)
-        self.seen.append(_leaves(obs))
-        self.rows.append((rew, ended, cut))
-        if "cost" in info:
-            self.cost.append(float(info["cost"]))
+        self.seen.append(after.parts)
+        self.rows.append((after.rew, after.ended, cut))
+        if after.cost is not None:
+            self.cost.append(after.cost)
 
     def columns(self) -> Flat:
-        found = {name: np.stack([leaves[name] for leaves in self.seen]) for name in self.seen[0]}
+        """All of it in Minari's layout."""
+        found = {
+            f"observations{'/' * bool(name)}{name}": np.stack([parts[name] for parts in self.seen])
+            for name in self.seen[0]
+        }
         rew, ended, cut = zip(*self.rows, strict=True)
         found |= {"actions": np.stack(self.acts), "rewards": np.array(rew)}
         found |= {"terminations": np.array(ended), "truncations": np.array(cut)}
         if len(self.cost) == len(self.acts):
             found["infos/cost"] = np.array([0.0, *self.cost])  # Minari's infos begin with the reset's
         return found
+
+
+def whole(world: GymWorld, copies: Sequence[int]) -> Any:
+    """All that some copies show, a row for each: one array, or dictionaries as the environment's space has them."""
+    found: Any = {}
+    for path in world.envs[0].boxes:
+        rows, place = np.stack([world.parts[i][named(path)] for i in copies]), found
+        if not path:
+            return rows
+        for key in path[:-1]:
+            place = place.setdefault(key, {})
+        place[path[-1]] = rows
+    return found
+
+
+def check_recordable(world: GymWorld) -> None:
+    """An `InputError` unless all of the observations are boxes."""
+    for path, space in world.envs[0].others.items():
+        raise InputError(
+            f"environment '{world.name}' has {path} of space {str(space)[:200]}: expected a Box, or a Dict of them; "
+            f"{WRAP}"
+        )
+
+
+def spaces(world: GymWorld) -> dict[str, str]:
+    """What a dataset says of observations and actions: JSON as Minari writes it."""
+    env = world.envs[0]
+    return {
+        "observation_space": json.dumps(_serialised(env.observation_space)),
+        "action_space": json.dumps(_serialised(env.action_space)),
+    }
+
+
+def spec_json(world: GymWorld) -> str:
+    """Gymnasium's EnvSpec as JSON; little more than its id, and a warning, where it cannot be written as that."""
+    found = described(world.spec)
+    if found["entry_point"] is None:
+        warnings.warn(
+            f"the dataset will say only the id '{world.spec.id}' of its environment, whose settings are no JSON: "
+            "where that is not registered, name it with --env",
+            stacklevel=2,
+        )
+    return json.dumps(found)
 
 
 def shortened(columns: Flat, steps: int) -> Flat:
@@ -148,36 +111,6 @@ def nested(columns: Flat) -> dict[str, Any]:
             place = place.setdefault(folder, {})
         place[name] = rows
     return found
-
-
-def _check_spaces(name: str, observation: Any, action: Any) -> None:
-    """An `InputError` unless observations are boxes, or dicts of them, and actions a box with one axis."""
-    spaces = simulators().spaces
-    if not isinstance(action, spaces.Box) or len(action.shape) != 1:
-        raise InputError(f"environment '{name}' has action space {action}: expected a Box with one axis")
-    for path, space in _boxes(observation):
-        if not isinstance(space, spaces.Box):
-            raise InputError(f"environment '{name}' has {path} of space {space}: expected a Box, or a Dict of them")
-
-
-def _boxes(space: Any, path: str = "observations") -> list[tuple[str, Any]]:
-    if isinstance(space, simulators().spaces.Dict):
-        return [pair for name in space for pair in _boxes(space[name], f"{path}/{name}")]
-    return [(path, space)]
-
-
-def _leaves(obs: Any, path: str = "observations") -> Flat:
-    """The arrays of an observation by their path, copied."""
-    if isinstance(obs, Mapping):
-        return {name: leaf for key in obs for name, leaf in _leaves(obs[key], f"{path}/{key}").items()}
-    return {path: np.array(obs)}
-
-
-def _stack(observations: list[Any]) -> Any:
-    """Observations of many copies as one array, or a dict of arrays."""
-    if isinstance(observations[0], Mapping):
-        return {key: _stack([obs[key] for obs in observations]) for key in observations[0]}
-    return np.stack(observations)
 
 
 def _serialised(space: Any) -> dict[str, Any]:

@@ -4,12 +4,12 @@ MuJoCo's environments of Gymnasium say in `observation_structure` which position
 Positions that it leaves out, such as x, do not matter to what follows, and are set to 0.
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ornstein.envs.vector import env_spec, made
+from ornstein.envs.registered import env_spec
+from ornstein.envs.watched import blamed, made
 from ornstein.errors import InputError
 
 
@@ -25,9 +25,14 @@ class Followed(NamedTuple):
 class Simulator:
     """An environment that can be put into the state which an observation tells. `InputError` for one that cannot."""
 
-    def __init__(self, env: str | Mapping[str, Any]) -> None:
-        """`env` is a Gymnasium id, or the JSON of an EnvSpec."""
-        spec = env_spec(dict(env) if isinstance(env, Mapping) else env)
+    def __init__(self, env: Any) -> None:
+        """`env` is what `env_spec` takes."""
+        spec = env_spec(env)
+        self.name = spec.id
+        with blamed(self.name, "telling its state"):
+            self._begin(spec)
+
+    def _begin(self, spec: Any) -> None:
         refused = f"environment '{spec.id}' cannot be put into the state that an observation tells"
         self.env = made(spec).unwrapped
         layout, model = getattr(self.env, "observation_structure", None) or {}, getattr(self.env, "model", None)
@@ -49,11 +54,12 @@ class Simulator:
         done, sure = np.zeros(len(obs), bool), np.zeros(len(obs), bool)
         mujoco.set_mju_user_warning(lambda message: None)  # of states that no body can be in; else it writes a file
         try:
-            for i in range(len(obs)):
-                self._put(obs[i].astype(np.float64))
-                chosen = np.clip(act[i], space.low, space.high).astype(space.dtype)
-                after[i], rew[i], done[i], *_ = self.env.step(chosen)
-                sure[i] = not self.env.data.warning.number.any()
+            with blamed(self.name, "step"):
+                for i in range(len(obs)):
+                    self._put(obs[i].astype(np.float64))
+                    chosen = np.clip(act[i], space.low, space.high).astype(space.dtype)
+                    after[i], rew[i], done[i], *_ = self.env.step(chosen)
+                    sure[i] = not self.env.data.warning.number.any()
             sure &= (np.abs(obs[:, self.positions :][:, : self.speeds]) < 0.99 * self.bound).all(1)
         finally:
             mujoco.set_mju_user_warning(before)

@@ -12,6 +12,7 @@ from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
 from ornstein.envs.maze import Maze, Reference
 from ornstein.envs.maze_data import Progress
+from ornstein.envs.registered import env_spec
 from ornstein.envs.vector import Start, World
 from ornstein.errors import InputError, positive
 
@@ -58,6 +59,7 @@ class Task:
     source: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the arguments of `task` beside the name
     source_info: Source = field(default=OWN, repr=False)
     find: Callable[[], Path | None] = field(default=_nowhere, repr=False)  # where the data lies now, if it is here
+    gym: Any = field(default=None, repr=False)  # Gymnasium's EnvSpec of the world, where it is not that of `env`
 
     def episodes(self, device: torch.device | str = "cpu", progress: Progress | None = None) -> Episodes:
         """The data. Built-in data is made on first use, while `progress(steps made, steps in all)` is told, and kept in
@@ -82,6 +84,10 @@ class Task:
         (`hopper-medium` of `hopper-medium-sim`), its world, or the family of that (`antmaze`)."""
         world = self.env.split("/")[-1].split("-")[0].lower()
         return self.name, re.sub(r"(-(sim|minari|own|v\d+))+$", "", self.name), world, world.split("_")[0]
+
+    def gym_spec(self) -> Any:
+        """Gymnasium's EnvSpec of the world. `InputError` where it is none of Gymnasium's."""
+        return env_spec(self.env) if self.gym is None else self.gym
 
     def scene(self) -> dict[str, Any] | None:
         """What a picture needs: rows of the map (1 is a wall) and the width of a cell in metres, for mazes."""

@@ -4,7 +4,6 @@
 """
 
 import difflib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,10 +18,13 @@ from ornstein.envs import toy
 from ornstein.envs.maze import KNOWN, Reference
 from ornstein.envs.maze_data import Progress
 from ornstein.envs.maze_tasks import is_maze, known_maze, minari_maze, own_maze
+from ornstein.envs.offline import data_task, spec_of
 from ornstein.envs.pusht import PushT
+from ornstein.envs.registered import described, env_spec
+from ornstein.envs.seen import warn_of_goal
 from ornstein.envs.sets import PUSHT, SETS, reference_of, set_task
 from ornstein.envs.task import HORIZON, PROTOCOLS, Load, Source, Task, at_most, check_fit, lasting
-from ornstein.envs.vector import GymWorld, env_spec
+from ornstein.envs.vector import GymWorld
 from ornstein.errors import InputError, positive
 
 __all__ = ["PROTOCOLS", "TASKS", "Source", "Task", "task"]
@@ -37,8 +39,10 @@ def task(
     reference: Sequence[Any] | None = None,
 ) -> Task:
     """The task called `name`, over other `data` if that is given; or a task of the user's own from a dataset (a path or
-    a Minari id) and an environment (a Gymnasium id, or the EnvSpec that a dataset carries, which is the default). Then
-    `name` is only a label, and `horizon`, the environment steps that a plan should reach over, is by default derived
+    a Minari id) and an environment: a Gymnasium id, `module:Id-v0` or `module:Class`, whose module is imported; or the
+    EnvSpec that a dataset carries, as a mapping, which is the default and may name no code (see
+    `ornstein.envs.registered`). Data that names none can be learned from, but nothing can be scored there. Then `name`
+    is only a label, and `horizon`, the environment steps that a plan should reach over, is by default derived
     from the data. `reference`, (name, low, high), are the returns worth 0 and 100 points; by default D4RL's for the
     environment, else those that a Minari dataset states. `InputError` for what is unknown or does not fit together."""
     if name in TASKS and env is not None:
@@ -120,13 +124,8 @@ def _own(
     """A task from a dataset and an environment. The data is read now, to check it, unless the horizon is known too."""
     dataset = read(data) if data is not None and (env is None or horizon is None) else None
     where = env if env is not None else dataset.env if dataset else None
-    if where is None:
-        raise InputError(
-            f"data {data} does not say which environment it is from: name it (env=..., on the shell --env)"
-        )
-    spec = _as_dict(where)
-    label = re.sub(r"[^\w.-]+", "-", name or (dataset.name if dataset else spec["id"]))
-    label += "-own" if label in TASKS else ""
+    spec: Any = None if where is None else env_spec(where)
+    label = label_of(name or (dataset.name if dataset else spec.id))
 
     def load(progress: Progress | None) -> Episodes:
         if data is None:
@@ -135,9 +134,16 @@ def _own(
         check_fit(episodes, made, data)
         return episodes
 
-    source = {"data": lasting(data), "env": spec, "horizon": horizon}
-    episodes = dataset.episodes if dataset else None
-    made = (own_maze if is_maze(spec) else _own_gym)(label, spec, load, source, episodes)
+    said = dict(where) if isinstance(where, Mapping) else spec and described(spec)
+    source, episodes = {"data": lasting(data), "env": said, "horizon": horizon}, dataset.episodes if dataset else None
+    made: Task
+    if spec is not None:
+        made = (own_maze if is_maze(spec) else _own_gym)(label, spec, load, source, episodes)
+    else:
+        assert episodes is not None, "without an environment there is data, which is read"
+        warn_of_goal(f"data {data}", list(episodes.more), episodes)
+        seen = spec_of(episodes, data)
+        made = data_task(label, replace(seen, horizon=horizon or seen.horizon), load, source)
     if reference is None and not made.references:
         reference = _stated(dataset)
     if reference is not None:
@@ -145,6 +151,12 @@ def _own(
     if dataset:
         load(None)
     return made
+
+
+def label_of(name: str) -> str:
+    """A task's name from any text: part of a path at the most, and none of the table's."""
+    label = re.sub(r"[^\w.-]+", "-", name).lstrip(".") or "data"
+    return label + "-own" if label in TASKS else label
 
 
 def _stated(dataset: Dataset | None) -> Reference | None:
@@ -157,31 +169,26 @@ def _stated(dataset: Dataset | None) -> Reference | None:
     return Reference(f"{dataset.name}'s own", low, high)
 
 
-def _own_gym(label: str, spec: dict, load: Load, source: dict, episodes: Episodes | None) -> Task:
-    push = spec["id"] == PUSHT.env
+def _own_gym(label: str, spec: Any, load: Load, source: dict, episodes: Episodes | None) -> Task:
+    push = spec.id == PUSHT.env
     world = None if push else GymWorld(spec, 1)
+    if world is not None:
+        warn_of_goal(f"environment '{spec.id}'", world.seen.unseen, episodes, world.envs[0])
     sizes = (world.obs_size, world.act_size, world.limit) if world else (PUSHT.obs, PUSHT.act, PushT.limit)
     horizon = source["horizon"] or at_most(episodes, PUSHT.horizon if push else HORIZON)
-    reference = reference_of(spec["id"])
+    reference = reference_of(spec.id)
     return Task(
         label,
-        f"act in {spec['id']} for as much reward as can be had in {sizes[2]} steps",
-        spec["id"],
-        Spec(obs=sizes[0], act=sizes[1], horizon=horizon),
+        f"act in {spec.id} for as much reward as can be had in {sizes[2]} steps",
+        spec.id,
+        Spec(obs=sizes[0], act=sizes[1], horizon=horizon, parts=world.seen.parts if world else {}),
         ("standard",),
         load,
         lambda n, protocol: PushT(n) if push else GymWorld(spec, n),
         {"standard": reference} if reference else {},
         source={**source, "horizon": horizon},
+        gym=spec,
     )
-
-
-def _as_dict(env: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The EnvSpec of an environment as its JSON would hold it."""
-    spec = json.loads(env_spec(env).to_json()) if isinstance(env, str) else dict(env)
-    if not isinstance(spec.get("id"), str):
-        raise InputError(f"environment {str(spec)[:60]} has no id: expected Gymnasium's EnvSpec, or name another one")
-    return spec
 
 
 _TABLE: dict[str, Callable[..., Task]] = {

@@ -2,14 +2,9 @@
 
 import contextlib
 import copy
-import ctypes.util
-import io
-import json
-import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +13,10 @@ from torch import Tensor
 
 from ornstein.contract import Plan
 from ornstein.data.episodes import Obs
+from ornstein.data.episodic import Parts
+from ornstein.envs.registered import env_spec, simulators, step_limit
+from ornstein.envs.seen import Seen, check_action
+from ornstein.envs.watched import Outcome, Watched
 from ornstein.errors import InputError
 
 
@@ -79,7 +78,8 @@ class World(ABC):
         raise InputError("this world's actions have no known bounds: expected a world with some, such as Hopper-v5")
 
     def track(self, obs: Tensor, plan: Plan, step: int | Tensor) -> Tensor:
-        """Actions (B, A) that follow `plan` from observations (B, O), `step` steps after it was made, a number or (B,)."""
+        """Actions (B, A) that follow `plan` from observations (B, O), `step` steps after it was made: a number or (B,)
+        of them."""
         raise NotImplementedError("this world cannot follow a plan of observations: plan actions")
 
     def frame(self, i: int) -> np.ndarray:
@@ -95,42 +95,6 @@ def generator(seed: int, number: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
 
 
-@cache
-def simulators() -> Any:
-    """The gymnasium package with the environments of gymnasium-robotics, prepared for machines without a display."""
-    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY") and ctypes.util.find_library("EGL"):
-        os.environ.setdefault("MUJOCO_GL", "egl")  # must be set before mujoco is imported
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # it prints news of environments that are not used here
-            import gymnasium
-            import gymnasium_robotics  # noqa: F401  (registers its environments)
-    except ImportError as error:
-        raise InputError(f'package {error.name} is missing: run `pip install "ornstein[envs]"`') from error
-    except (RuntimeError, AttributeError) as error:  # what MuJoCo says of a way of drawing that is not here
-        way, reason = os.environ.get("MUJOCO_GL"), " ".join(str(error).split())
-        raise InputError(
-            f"MuJoCo cannot be imported with MUJOCO_GL={way} ({reason}): expected egl, for which the system needs the "
-            "package libegl1, or no such variable"
-        ) from error
-    return gymnasium
-
-
-def env_spec(env: str | dict) -> Any:
-    """Gymnasium's EnvSpec of an id, or of the JSON that a dataset carries. `InputError` if there is no such one."""
-    gym = simulators()
-    try:
-        if str(env.get("id") if isinstance(env, dict) else env).startswith("gym_pusht/"):
-            os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # stdout is for results
-            import gym_pusht  # noqa: F401  (registers its environment)
-        if isinstance(env, dict):
-            return gym.envs.registration.EnvSpec.from_json(json.dumps({"additional_wrappers": [], **env}))
-        return gym.spec(env)
-    except (gym.error.Error, ValueError, TypeError, ImportError) as error:
-        label = env.get("id") if isinstance(env, dict) else env
-        reason = " ".join(str(error).split())
-        raise InputError(f"unknown environment '{label}': expected a registered Gymnasium id ({reason})") from error
-
-
 @contextlib.contextmanager
 def _unheard() -> Iterator[None]:
     """Without complaints of objects that are thrown away half made, as MuJoCo's viewer is where there is no OpenGL."""
@@ -142,59 +106,70 @@ def _unheard() -> Iterator[None]:
 
 
 class GymWorld(World):
-    """Copies of a Gymnasium environment with Box actions (clipped to their bounds) and Box observations, or a
-    dictionary of which "observation" is taken. A copy that has ended is left alone: no reward any more, and its last
-    observation and success. `InputError` for an environment that is unknown, of another kind, or without a limit."""
+    """Copies of a Gymnasium environment with Box actions (clipped to their bounds), whose observations are what `Seen`
+    makes of them. A copy that has ended is left alone: no reward any more, and its last observation. What the
+    environments themselves were told and said last is kept beside that. `InputError` for an environment that is
+    unknown, of another kind, or without a limit, and for what one does wrong."""
 
-    def __init__(self, env: str | dict, n: int) -> None:
-        spec = env_spec(env)
-        self.limit = step_limit(spec)
-        endless = copy.deepcopy(spec)
+    def __init__(self, env: Any, n: int) -> None:
+        """`env` is what `env_spec` takes."""
+        self.spec, self.n = env_spec(env), n
+        self.limit = step_limit(self.spec)
+        endless = copy.copy(self.spec)
         endless.max_episode_steps = None  # the rollout holds the limit
-        self.envs = [made(endless, **_pictures(spec)) for _ in range(n)]
-        self.obs_size, self.act_size = _sizes(self.envs[0], spec.id)
-        self.low, self.high = self.envs[0].action_space.low, self.envs[0].action_space.high
-        self.rate = float((self.envs[0].metadata or {}).get("render_fps") or self.rate)
+        self.envs = [Watched(endless, **_pictures(self.spec)) for _ in range(n)]
+        first = self.envs[0]
+        check_action(first)
+        self.name, self.seen = first.name, Seen(first)
+        self.obs_size, self.act_size = self.seen.size, first.action_space.shape[0]
+        self.low, self.high = first.action_space.low, first.action_space.high
+        self.rate = float((first.env.metadata or {}).get("render_fps") or self.rate)
+        self.done = np.ones(n, bool)
+        self.parts: list[Parts] = [{}] * n  # all that each copy shows
+        self.before: list[Parts] = [{}] * n  # all that it showed before its last step
+        self.applied: list[np.ndarray] = [self.low] * n  # the action it was told last
+        self.outcomes: list[Outcome] = []  # of the last step of each copy
 
-    def reset(self, episodes: Sequence[int], seed: int) -> Start:
-        check_copies(episodes, len(self.envs))
-        seeds = [int(generator(seed, number).integers(2**31)) for number in episodes]
-        first = [_flat(env.reset(seed=s)[0]) for env, s in zip(self.envs, seeds, strict=False)]
-        self.obs = np.stack(first)  # (B, O)
-        self.done = np.zeros(len(first), bool)
-        self.success: list[bool | None] = [None] * len(first)
-        self.cut = np.zeros(len(first), bool)
-        return Start(torch.from_numpy(self.obs.copy()), None)
+    def begin(self, copies: Sequence[int], rngs: Sequence[np.random.Generator]) -> Start:
+        for i, rng in zip(copies, rngs, strict=True):
+            self.parts[i], self.done[i] = self.envs[i].reset(int(rng.integers(2**31))), False
+        return Start(self._shown(copies), None)
 
     def step(self, act: Tensor) -> Step:
         bounded = act.detach().cpu().numpy().astype(np.float64).clip(self.low, self.high)
-        rew, broken = np.zeros(len(self.done), np.float32), np.zeros(len(self.done), bool)
-        for i in np.flatnonzero(~self.done):
-            obs, rew[i], ended, cut, info = self.envs[i].step(bounded[i].astype(self.low.dtype))
-            self.obs[i], self.done[i] = _flat(obs), ended or cut
-            broken[i] = cut and not ended
-            self.success[i] = info.get("success", info.get("is_success"))
-        self.cut = broken if self.cut is None else self.cut | broken
-        told = any(one is not None for one in self.success)
+        still = Outcome({}, 0.0, ended=False, cut=False, success=None, cost=None)
+        self.outcomes = [still] * len(act)
+        for i in np.flatnonzero(~self.done[: len(act)]):
+            self.before[i], self.applied[i] = self.parts[i], bounded[i].astype(self.low.dtype)
+            self.outcomes[i] = found = self.envs[i].step(self.applied[i])
+            self.parts[i], self.done[i] = found.parts, found.ended or found.cut
+        told = any(one.success is not None for one in self.outcomes)
         return Step(
-            torch.from_numpy(self.obs.copy()),
-            torch.from_numpy(rew),
-            torch.from_numpy(self.done.copy()),
-            torch.tensor([bool(one) for one in self.success]) if told else None,
+            self._shown(range(len(act))),
+            torch.tensor([one.rew for one in self.outcomes], dtype=torch.float32),
+            torch.tensor([one.cost or 0.0 for one in self.outcomes], dtype=torch.float32),
+            torch.tensor([one.ended for one in self.outcomes]),
+            torch.tensor([one.cut and not one.ended for one in self.outcomes]),
+            torch.tensor([bool(one.success) for one in self.outcomes]) if told else None,
         )
+
+    def _shown(self, copies: Sequence[int]) -> Obs:
+        """What agents see of some copies."""
+        rows = self.seen.rows([self.parts[i] for i in copies])
+        found = {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in rows.items()}
+        return found.get("", found)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         if not (np.isfinite(self.low).all() and np.isfinite(self.high).all()):
-            name = self.envs[0].spec.id
-            raise InputError(f"environment '{name}' has actions without bounds: expected a Box that is bounded")
+            raise InputError(f"environment '{self.name}' has actions without bounds: expected a Box that is bounded")
         return torch.from_numpy(self.low).float(), torch.from_numpy(self.high).float()
 
     def frame(self, i: int) -> np.ndarray:
-        name, image, reason = self.envs[i].spec.id, None, ""
+        name, image, reason = self.name, None, ""
         with _unheard():
             try:
                 image = self.envs[i].render()
-            except Exception as error:  # whatever a third party's drawing throws
+            except (Exception, SystemExit) as error:  # whatever a third party's drawing throws
                 reason = f" ({' '.join(str(error).split())})"
         if reason:
             raise InputError(
@@ -215,38 +190,8 @@ def _pictures(spec: Any) -> dict[str, str]:
     try:
         entry = spec.entry_point
         found = simulators().envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
-    except (ImportError, AttributeError):  # `make` will say what is wrong
+        modes = (getattr(found, "metadata", None) or {}).get("render_modes", ())
+        able = "rgb_array" in modes and "render_mode" not in spec.kwargs
+    except (Exception, SystemExit):  # `make` will say what is wrong
         return {}
-    modes = (getattr(found, "metadata", None) or {}).get("render_modes", ())
-    return {"render_mode": "rgb_array"} if "rgb_array" in modes and "render_mode" not in spec.kwargs else {}
-
-
-def step_limit(spec: Any) -> int:
-    """The steps of an episode, or an `InputError` for an environment whose spec has no limit."""
-    if not spec.max_episode_steps:
-        raise InputError(f"environment '{spec.id}' has no step limit: expected max_episode_steps in its spec")
-    return int(spec.max_episode_steps)
-
-
-def made(spec: Any, **how: Any) -> Any:
-    """An environment of a spec, or an `InputError` where its maker fails. `how` is for Gymnasium's `make`."""
-    try:
-        return simulators().make(spec, disable_env_checker=True, **how)
-    except Exception as error:  # whatever a third party's constructor throws
-        reason = " ".join(str(error).split())
-        raise InputError(f"environment '{spec.id}' cannot be made ({reason}): expected one that runs here") from error
-
-
-def _sizes(env: Any, name: str) -> tuple[int, int]:
-    """(O, A) of an environment with flat Box spaces, else an `InputError`."""
-    spaces, space = simulators().spaces, env.observation_space
-    if isinstance(space, spaces.Dict):
-        space = space.get("observation", space)
-    for kind, box in (("observation", space), ("action", env.action_space)):
-        if not isinstance(box, spaces.Box) or len(box.shape) != 1:
-            raise InputError(f"environment '{name}' has {kind} space {box}: expected a Box with one axis")
-    return space.shape[0], env.action_space.shape[0]
-
-
-def _flat(obs: Any) -> np.ndarray:
-    return np.asarray(obs["observation"] if isinstance(obs, dict) else obs, np.float32)
+    return {"render_mode": "rgb_array"} if able else {}

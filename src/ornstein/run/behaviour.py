@@ -6,7 +6,7 @@ import json
 import random
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.contract import Agent
+from ornstein.contract import Agent, Given
+from ornstein.data.episodes import Obs
 from ornstein.envs.maze_tasks import is_maze
 from ornstein.envs.pointmaze import steer
-from ornstein.envs.recorder import Act, Recorder
+from ornstein.envs.recorder import whole
+from ornstein.envs.registered import working_folder
+from ornstein.envs.vector import GymWorld, generator
 from ornstein.errors import InputError, OrnsteinError, choose
 from ornstein.run import checkpoint
 from ornstein.run.capture import Captured
-from ornstein.run.evaluate import Driver, asks
+from ornstein.run.rollout import Actor, Driver, asks
 
 EXPECTED = "expected random, a run folder, module:callable, or a Stable-Baselines3 checkpoint (.zip)"
 SB3 = {"sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "ppo": "PPO", "a2c": "A2C"}  # name -> class
@@ -34,30 +37,28 @@ class Behaviour(NamedTuple):
 
     name: str  # as the user wrote it
     print: str  # of its file, so that another one under the same name is noticed; empty if it has none
-    begin: Callable[[], Act | None]  # at the start of each block of episodes; None acts at random
+    begin: Callable[[], Actor]  # at the start of each block of episodes
 
 
 def behaviour(
-    policy: str, world: Recorder, *, trust: bool = False, algorithm: str | None = None, device: str = "cpu",
+    policy: str, world: GymWorld, seed: int, *, trust: bool = False, algorithm: str | None = None, device: str = "cpu",
     capture: str = "auto",
 ) -> Behaviour:  # fmt: skip
     """The behaviour that `policy` names. `InputError` if there is none, or it does not fit the environment."""
     path = Path(policy).expanduser()
     if policy == "random":
-        if not world.bounded:
-            raise InputError(f"random actions in '{world.spec.id}', whose actions have no bounds: expected bounds")
-        return Behaviour(policy, "", lambda: None)
+        low, high = (bound.numpy() for bound in world.bounds())
+        return Behaviour(policy, "", lambda: Chance(low, high, seed))
     if path.suffix == ".zip":
-        return _stable(policy, path, trust, algorithm, device)
+        return _stable(policy, path, world, trust, algorithm, device)
     if path.is_dir():
         agent = checkpoint.load(path).to(device)
         _check_agent(agent, world, policy)
         ask = Captured(asks(agent), capture, torch.device(device))
-        return Behaviour(policy, _digest(path / checkpoint.WEIGHTS), lambda: _Acting(agent, ask))
+        return Behaviour(policy, _digest(path / checkpoint.WEIGHTS), lambda: _Acting(agent, world, ask))
     if ":" in policy:
         found, text = _imported(policy)
-        function = _guarded(policy, found)
-        return Behaviour(policy, text, lambda: lambda obs, step: function(obs))
+        return Behaviour(policy, text, lambda: _Function(policy, found, world))
     raise InputError(f"policy '{policy}' is not there: {EXPECTED}")
 
 
@@ -83,44 +84,65 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# ---- chance ----
+
+
+class Chance:
+    """Random actions within bounds (A,), and noise on those of others. Each episode has draws of its own."""
+
+    def __init__(self, low: np.ndarray, high: np.ndarray, seed: int, other: Actor | None = None, noise: float = 0.0):
+        """Uniform without an `other`; else normal `noise`, in halves of the range, on what that does."""
+        self.low, self.high, self.seed, self.other, self.noise = low, high, seed, other, noise
+        self.draws: dict[int, np.random.Generator] = {}  # of each copy
+
+    def begin(self, copies: Tensor, numbers: Sequence[int], obs: Obs) -> None:
+        """As for `Actor`."""
+        for copy, number in zip(copies.tolist(), numbers, strict=True):
+            self.draws[copy] = generator(self.seed, number).spawn(2)[0 if self.other is None else 1]
+        if self.other is not None:
+            self.other.begin(copies, numbers, obs)
+
+    def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:
+        """As for `Actor`."""
+        draws = [self.draws[copy] for copy in copies.tolist()]
+        if self.other is None:
+            return torch.from_numpy(np.stack([draw.uniform(self.low, self.high) for draw in draws]))
+        act = self.other.act(copies, obs, given, age).double()
+        size = self.noise * (self.high - self.low) / 2
+        return act + torch.from_numpy(np.stack([size * draw.standard_normal(self.low.shape) for draw in draws]))
+
+
 # ---- a run folder ----
 
 
-def _check_agent(agent: Agent, world: Recorder, policy: str) -> None:
-    space, name = world.observation, world.spec.id
-    space = space["observation"] if hasattr(space, "spaces") and "observation" in space.spaces else space
-    has = (space.shape, world.action.shape)
-    wanted = ((agent.spec.obs,), (agent.spec.act,))
-    if has != wanted:
+def _check_agent(agent: Agent, world: GymWorld, policy: str) -> None:
+    has = (world.obs_size, world.act_size)
+    wanted = (agent.spec.obs, agent.spec.act)
+    if has != wanted or agent.spec.parts != world.seen.parts:
         raise InputError(
-            f"policy {policy} is for observations of shape {wanted[0]} and actions of shape {wanted[1]}, environment "
-            f"'{name}' has {has[0]} and {has[1]}: expected those; choose the environment it was trained for"
+            f"policy {policy} is for {wanted[0]} observations and {wanted[1]} actions, environment '{world.name}' has "
+            f"{has[0]} and {has[1]}: expected those; choose the environment it was trained for"
         )
-    maze = is_maze({"id": name, "entry_point": world.spec.entry_point})
+    maze = is_maze(world.spec)
     if (agent.spec.tracked or agent.spec.given) and not (maze and agent.spec.given.keys() <= {"goal"}):
         raise InputError(f"policy {policy} needs a world that gives goals or follows plans: expected a PointMaze")
 
 
 class _Acting:
-    """An agent at work through the episodes of one block."""
+    """An agent at work; in a maze it is given the goal of the episode, to be reached and rested at."""
 
-    def __init__(self, agent: Agent, ask: Callable[..., Any]) -> None:
-        self.agent, self.ask = agent, ask
-        self.driver: Driver | None = None
+    def __init__(self, agent: Agent, world: GymWorld, ask: Callable[..., Any]) -> None:
+        self.world, self.goes = world, "goal" in agent.spec.given
+        self.driver = Driver(agent, world, ask, steer)
 
-    @torch.no_grad()
-    def __call__(self, obs: Any, step: int) -> np.ndarray:
-        seen = torch.from_numpy(np.asarray(obs["observation"] if isinstance(obs, dict) else obs, np.float32))
-        if self.driver is None:
-            self.driver = Driver(self.agent, steer, self._given(obs), self.ask)
-        return self.driver.act(seen, step).cpu().numpy()
+    def begin(self, copies: Tensor, numbers: Sequence[int], obs: Obs) -> None:
+        self.driver.begin(copies, numbers, obs)
 
-    def _given(self, obs: Any) -> dict[str, Tensor] | None:
-        """The goal of a maze, to be reached and rested at."""
-        if "goal" not in self.agent.spec.given:
-            return None
-        goal = torch.from_numpy(np.asarray(obs["desired_goal"], np.float32))
-        return {"goal": torch.cat([goal, torch.zeros_like(goal)], -1)}
+    def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:
+        if self.goes:
+            goal = torch.from_numpy(whole(self.world, copies.tolist())["desired_goal"]).float()
+            given = {"goal": torch.cat([goal, torch.zeros_like(goal)], -1)}
+        return self.driver.act(copies, obs, given, age)
 
 
 # ---- a function ----
@@ -129,45 +151,62 @@ class _Acting:
 def _imported(policy: str) -> tuple[Callable[[Any], Any], str]:
     """The function that `module:name` says, looked for in the working folder too; and the print of the module."""
     module, _, name = policy.partition(":")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
     try:
-        found = importlib.import_module(module)
+        with working_folder():
+            found = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:  # whatever the user's module throws
+    except (Exception, SystemExit) as error:  # whatever the user's module throws
         raise InputError(
             f"policy '{policy}' cannot be imported ({type(error).__name__}: {error}): {EXPECTED}"
         ) from error
-    finally:
-        sys.path.remove(here)
     if not callable(found):
         raise InputError(f"policy '{policy}' is a {type(found).__name__}: expected a function of observations")
     file = getattr(sys.modules[module], "__file__", None)
     return found, _digest(Path(file)) if file and Path(file).is_file() else ""
 
 
-def _guarded(policy: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The function, with its failures told as refusals."""
+class _Function:
+    """A user's function of all that the environments show, (b, ...) each; its failures are told as refusals."""
 
-    def call(obs: Any) -> Any:
+    def __init__(self, policy: str, function: Callable[[Any], Any], world: GymWorld) -> None:
+        self.policy, self.function, self.world = policy, function, world
+
+    def begin(self, copies: Tensor, numbers: Sequence[int], obs: Obs) -> None:
+        """It has no memory that is known here."""
+
+    def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:
+        seen = whole(self.world, copies.tolist())
         try:
-            return function(obs)
+            found = self.function(seen)
         except OrnsteinError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
-                f"policy '{policy}' failed ({type(error).__name__}: {' '.join(str(error).split())[:200]}): expected a "
-                "function of a batch of observations that gives a batch of actions"
+                f"policy '{self.policy}' failed ({type(error).__name__}: {' '.join(str(error).split())[:200]}): "
+                "expected a function of a batch of observations that gives a batch of actions"
             ) from error
+        return torch.from_numpy(self._checked(found, len(copies)))
 
-    return call
+    def _checked(self, actions: Any, n: int) -> np.ndarray:
+        """Actions (n, A), or an `InputError`."""
+        try:
+            found = np.asarray(actions, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the policy gave a {type(actions).__name__}: expected an array of numbers") from error
+        finite, wanted = bool(np.isfinite(found).all()), (n, *self.world.low.shape)
+        if found.shape != wanted or not finite:
+            raise InputError(
+                f"the policy gave actions of shape {found.shape}{'' if finite else ', not all finite'}: "
+                f"expected finite numbers of shape {wanted}, a row for each observation"
+            )
+        return found
 
 
 # ---- a Stable-Baselines3 checkpoint ----
 
 
-def _stable(policy: str, path: Path, trust: bool, algorithm: str | None, device: str) -> Behaviour:
+def _stable(policy: str, path: Path, world: GymWorld, trust: bool, algorithm: str | None, device: str) -> Behaviour:
     if not path.is_file():
         raise InputError(f"policy '{policy}' is not there: {EXPECTED}")
     if not trust:
@@ -188,8 +227,11 @@ def _stable(policy: str, path: Path, trust: bool, algorithm: str | None, device:
             f"policy {policy} cannot be loaded as {name} ({type(error).__name__}: {reason}): expected a whole "
             "checkpoint; say another --algorithm if that is wrong"
         ) from error
-    predict = _guarded(policy, lambda obs: model.predict(obs, deterministic=True)[0])
-    return Behaviour(policy, _digest(path), lambda: lambda obs, step: predict(obs))
+
+    def predict(obs: Any) -> Any:
+        return model.predict(obs, deterministic=True)[0]
+
+    return Behaviour(policy, _digest(path), lambda: _Function(policy, predict, world))
 
 
 def _algorithm(path: Path) -> str:

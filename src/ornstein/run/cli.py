@@ -94,7 +94,7 @@ def _settle(args: argparse.Namespace) -> None:
 
 def _distill(args: argparse.Namespace, rest: Sequence[str]) -> int:
     choose("method", args.method, METHODS)
-    world = jobs.task_of(args.run, args.task)
+    world = jobs.task_of(args.run, args.task, args.env)
     _settle(args)
     options = {"steps": args.steps, "updates": args.updates, "method": args.method, "seed": args.seed}
     how = {"resume": args.resume, "device": args.device, "capture": args.capture}
@@ -151,7 +151,7 @@ def _compare(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _report(args: argparse.Namespace, rest: Sequence[str]) -> int:
     _writable("--out", args.out)
-    print(show(args.run, jobs.task_of(args.run, args.task), args.out))
+    print(show(args.run, jobs.task_of(args.run, args.task, args.env), args.out))
     return 0
 
 
@@ -180,7 +180,8 @@ def _synthesize(args: argparse.Namespace, rest: Sequence[str]) -> int:
     _settle(args)
     how = {"rows": args.rows, "batch": args.batch, "seed": args.seed, "apart": args.apart, "resume": args.resume}
     how |= {"dataset_id": args.id, "device": args.device}
-    found = jobs.synthesize_job(args.run, jobs.task_of(args.run, args.task), args.out, held_out=args.held_out, **how)
+    world = jobs.task_of(args.run, args.task, args.env)
+    found = jobs.synthesize_job(args.run, world, args.out, held_out=args.held_out, **how)
     print(args.out)
     if found is not None:
         print(found)

@@ -6,19 +6,23 @@ was interrupted ends in the same dataset as one that was not.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ornstein.data.sources import write_minari
-from ornstein.envs.recorder import Recorder, nested
+from ornstein.envs.recorder import Flat, Tape, check_recordable, nested, spaces, spec_json
+from ornstein.envs.vector import GymWorld
 from ornstein.errors import InputError, positive
-from ornstein.run.behaviour import Behaviour, behaviour, randomness
+from ornstein.run.behaviour import Behaviour, Chance, behaviour, randomness
 from ornstein.run.log import Teller
 from ornstein.run.parts import Parts, check_finished, check_id, references
+from ornstein.run.rollout import Actor, steps
 
 WORLDS = 8
+FIRST = 1 << 30  # number of the first episode: evaluations begin theirs at 0
 
 
 def collect(
@@ -60,9 +64,11 @@ def collect(
     out = Path(out)
     asked = _check_counts(steps, episodes, noise)
     name = check_id(out, dataset_id)
-    world = Recorder(env, worlds, noise)
-    acting = behaviour(policy, world, trust=trust_checkpoint, algorithm=algorithm, device=device, capture=capture)
-    spec = world.spec_json()
+    world = GymWorld(env, positive("worlds", worlds))
+    check_recordable(world)
+    how: dict[str, Any] = {"trust": trust_checkpoint, "algorithm": algorithm, "device": device, "capture": capture}
+    acting = _with_noise(behaviour(policy, world, seed, **how), world, noise, seed)
+    spec = spec_json(world)
     settings = {"env": spec or env, "policy": policy, "policy_sha256": acting.print, "noise": noise, "seed": seed}
     settings |= {"worlds": worlds, **asked, "dataset_id": name}
     if out.exists():
@@ -72,7 +78,7 @@ def collect(
     with parts.becoming(lambda: f"what was collected for {out} ({len(parts.rows())} episodes)"):
         rows = _make_blocks(parts, world, acting, seed, steps, episodes)
         info = {"algorithm_name": policy, "policy": policy, "noise": noise, "seed": seed, "collect": settings}
-        info |= _returns(rows, steps) | references(world.spec.id) | world.spaces()
+        info |= _returns(rows, steps) | references(world.spec.id) | spaces(world)
         found = (nested(columns) for columns in parts.episodes(steps))
         write_minari(out, found, env_spec=spec, dataset_id=name, info=info)
     return out
@@ -87,21 +93,44 @@ def _check_counts(steps: int | None, episodes: int | None, noise: float) -> dict
     return {name: positive(name, value) for name, value in given.items() if value is not None}
 
 
+def _with_noise(acting: Behaviour, world: GymWorld, noise: float, seed: int) -> Behaviour:
+    """What acts, with noise on its actions."""
+    if not noise:
+        return acting
+    try:
+        low, high = (bound.numpy() for bound in world.bounds())
+    except InputError as error:
+        raise InputError(f"noise {noise}: {error}") from error
+    return acting._replace(begin=lambda: Chance(low, high, seed, acting.begin(), noise))
+
+
+def recorded(actor: Actor, world: GymWorld, numbers: Sequence[int], seed: int, most: int | None = None) -> list[Flat]:
+    """One episode for each number, from its start to its end, the limit, or `most` steps, as columns in Minari's
+    layout."""
+    tapes: dict[int, Tape] = {}
+    for now in steps(actor, world, [FIRST + number for number in numbers], seed, min(world.limit, most or world.limit)):
+        cuts = (now.ended & ~now.terminated).tolist()
+        for copy, order, cut in zip(now.copies.tolist(), now.order.tolist(), cuts, strict=True):
+            tape = tapes.setdefault(order, Tape(world.before[copy]))
+            tape.add(world.applied[copy], world.outcomes[copy], cut)
+    return [tapes[order].columns() for order in range(len(numbers))]
+
+
 def _make_blocks(
-    parts: Parts, world: Recorder, acting: Behaviour, seed: int, steps: int | None, episodes: int | None
+    parts: Parts, world: GymWorld, acting: Behaviour, seed: int, most: int | None, episodes: int | None
 ) -> list[tuple[float, int]]:
     """Make the blocks that are lacking; (return, steps) of every episode in order."""
-    rows, total = parts.rows(), steps or episodes or 0
+    rows, total = parts.rows(), most or episodes or 0
 
     def done() -> int:
-        return sum(length for _, length in rows) if steps else len(rows)
+        return sum(length for _, length in rows) if most else len(rows)
 
-    with Teller("collecting", "steps" if steps else "episodes", total, done()) as teller:
+    with Teller("collecting", "steps" if most else "episodes", total, done()) as teller:
         while done() < total:
             first = len(rows)
-            last = first + len(world.envs) if steps else min(total, first + len(world.envs))
+            last = first + world.n if most else min(total, first + world.n)
             with randomness(seed, first):
-                rows += parts.write(world.episodes(range(first, last), seed, acting.begin(), steps))
+                rows += parts.write(recorded(acting.begin(), world, range(first, last), seed, most))
             teller.tell(done())
     return rows
 

@@ -11,6 +11,7 @@ import torch
 from ornstein.contract import Learner
 from ornstein.data.sources import read
 from ornstein.envs.maze_data import make as make_maze
+from ornstein.envs.recorded import recorded
 from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError
 from ornstein.roles import build, preset
@@ -71,6 +72,8 @@ def train_job(
     if finished(out, config, resume):
         say(f"{out} holds this run, finished")
         return False
+    if evaluate_every:
+        world.worlds(1).close()  # refused before the training, not after some of it
     data = world.episodes(device, data_progress())
     weights = sum(p.numel() for p in agent.parameters())
     say(f"{algorithm} on {world.name}: {len(data):,} steps of data, {weights:,} weights")
@@ -126,20 +129,23 @@ def distill_job(
 
 
 def task_of(run: Path, name: str | None = None, env: str | None = None) -> Task:
-    """The task a run was trained for, or another by name or by environment."""
+    """The task a run was trained for, in the world that `env` names again where its file may not; or another by name
+    or by environment."""
     if name is not None and env is not None:
         raise InputError(f"--task {name} with --env {env}: expected one of them; leave the other out")
-    record = checkpoint.read_config(run)["task"]
-    if name is not None or env is not None:
+    config = checkpoint.read_config(run)
+    if name is not None or config["task"] is None:
+        if name is None and env is None:
+            raise InputError(
+                f"{run} names no task, because it was trained from Python: say --task NAME or --env ENV_ID"
+            )
         return task(name, env=env)
-    if record is None:
-        raise InputError(f"{run} names no task, because it was trained from Python: say --task NAME or --env ENV_ID")
     try:
-        return task(**record)
-    except TypeError as error:
-        raise InputError(
-            f"{run / checkpoint.CONFIG} describes no task ({error}): say --task NAME or --env ENV_ID"
-        ) from error
+        return recorded(config["task"], config["spec"], env)
+    except InputError as error:
+        if env is not None:
+            raise
+        raise InputError(f"{run / checkpoint.CONFIG}: {error}; or say --task NAME or --env ENV_ID") from error
 
 
 def evaluate_job(
@@ -179,7 +185,7 @@ def synthesize_job(
     made, info = beginning(out)
     say("measuring what was invented")
     try:
-        found = trust(world.episodes(), made, info["env_spec"], unseen, seed)
+        found = trust(world.episodes(), made, info["env_spec"] and world.gym_spec(), unseen, seed)
     except InputError as error:
         say(f"no trust report: {error}")
         return None

@@ -8,7 +8,7 @@ were under way are not: a run that goes on begins new ones.
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -169,9 +169,9 @@ class Curious:
         self.agent, self.driver, self.taken = agent, Driver(agent, world, ask), taken
         self.low, self.high = world.bounds()
 
-    def begin(self, copies: Tensor, obs: Obs) -> None:
+    def begin(self, copies: Tensor, numbers: Sequence[int], obs: Obs) -> None:
         """As for `Actor`."""
-        self.driver.begin(copies, obs)
+        self.driver.begin(copies, numbers, obs)
 
     def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:
         """As for `Actor`."""

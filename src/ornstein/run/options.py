@@ -46,6 +46,12 @@ class _Help(argparse.Action):
         parser.exit()
 
 
+def _world(command: argparse.ArgumentParser) -> None:
+    """Which world, for a run whose file may not name it."""
+    command.add_argument("--task", metavar="NAME", help="for a run that does not say which it was trained for")
+    command.add_argument("--env", metavar="ENV_ID", help="its environment, where the run's file may not name it")
+
+
 def _places(command: argparse.ArgumentParser) -> None:
     """Options of all that trains."""
     command.add_argument("--resume", action="store_true", help="go on with the run in --out, or start it")
@@ -81,7 +87,11 @@ def _train(commands: Commands) -> None:
     source = train.add_mutually_exclusive_group()
     source.add_argument("--task", metavar="NAME", help="one of `ornstein list tasks`")
     source.add_argument("--data", metavar="PATH-OR-MINARI-ID", help="your own: a Minari or D4RL dataset")
-    train.add_argument("--env", metavar="ENV_ID", help="Gymnasium environment of --data, if it does not say")
+    train.add_argument(
+        "--env",
+        metavar="ENV_ID",
+        help="of --data, if it may not say: Gymnasium id, MODULE:ID, MODULE:CLASS",
+    )
     train.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/ALGORITHM/TASK/SEED)")
     train.add_argument("--steps", type=_count, metavar="N", help="online: steps to take in the environment")
     train.add_argument("--ratio", type=float, metavar="R", help="online: updates for each step (default 1)")
@@ -100,7 +110,7 @@ def _distill(commands: Commands) -> None:
     distill.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder of the student")
     distill.add_argument("--updates", type=_count, default=2000, metavar="N", help="default 2000")
     distill.add_argument("--method", default="path", metavar="M", help=" | ".join(METHODS) + " (default path)")
-    distill.add_argument("--task", metavar="NAME", help="for a run that does not say which it was trained for")
+    _world(distill)
     distill.add_argument("--seed", type=_seed, default=0, metavar="N")
     _places(distill)
 
@@ -109,7 +119,7 @@ def _evaluate(commands: Commands) -> None:
     evaluate = commands.add_parser("evaluate", help="score trained agents", allow_abbrev=False)
     evaluate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or a folder of some")
     evaluate.add_argument("--task", metavar="NAME", help="another task than it was trained for")
-    evaluate.add_argument("--env", metavar="ENV_ID", help="another environment")
+    evaluate.add_argument("--env", metavar="ENV_ID", help="its own again (MODULE:ID, MODULE:CLASS), or another one")
     evaluate.add_argument("--protocol", metavar="goals|d4rl", help="how a maze is judged")
     evaluate.add_argument("--episodes", type=_count, default=100, metavar="N")
     evaluate.add_argument("--seed", type=_seed, default=0, metavar="N")
@@ -130,7 +140,7 @@ def _compare(commands: Commands) -> None:
 def _report(commands: Commands) -> None:
     report = commands.add_parser("report", help="write a run's page", allow_abbrev=False)
     report.add_argument("run", type=Path, metavar="RUN")
-    report.add_argument("--task", metavar="NAME", help="for a run that does not say which it was trained for")
+    _world(report)
     report.add_argument("--out", type=Path, metavar="FILE.html", help="default RUN/report.html")
 
 
@@ -153,7 +163,7 @@ def _data(commands: Commands) -> None:
 
 def _collect(commands: Commands) -> None:
     collect = commands.add_parser("collect", help="act in an environment, and keep what happens", allow_abbrev=False)
-    collect.add_argument("--env", required=True, metavar="ENV_ID", help="Gymnasium environment")
+    collect.add_argument("--env", required=True, metavar="ENV_ID", help="Gymnasium id, MODULE:ID or MODULE:CLASS")
     collect.add_argument(
         "--policy", required=True, metavar="P",
         help="random | run folder | module:callable (a batch of observations in, a batch of actions out) | SB3 .zip",
@@ -183,7 +193,7 @@ def _synthesize(commands: Commands) -> None:
     made.add_argument("--batch", type=_count, default=10_000, metavar="B", help="rows at once (default 10000)")
     made.add_argument("--apart", action="store_true", help="one episode a row: for other programs; slow to write, read")
     made.add_argument("--held-out", metavar="PATH-OR-ID", help="real data not learned from, to judge by")
-    made.add_argument("--task", metavar="NAME", help="for a run that does not say which it was trained for")
+    _world(made)
     made.add_argument("--id", metavar="NAME-v0", help="dataset's id (default: the name of DIR)")
     made.add_argument("--seed", type=_seed, default=0, metavar="N")
     made.add_argument("--resume", action="store_true", help="go on with what was interrupted, or begin")

@@ -24,6 +24,7 @@ from ornstein.errors import InputError
 SAMPLES = 512  # worlds x candidates in one call of an agent
 
 Ask = Callable[[Obs, Given | None], Any]  # a planner's `plan`, or the `act` of another agent
+Track = Callable[[Obs, Plan, Tensor], Tensor]  # a controller: observations, plan, steps (b,) since it was made
 Told = Callable[[int, int], None]  # (steps done, steps in all at most)
 
 
@@ -63,8 +64,8 @@ class Experience(NamedTuple):
 class Actor(Protocol):
     """Anything that acts in the copies of a world."""
 
-    def begin(self, copies: Tensor, obs: Obs) -> None:
-        """Episodes begin in `copies` (b,) with observations (b, ...): forget what was before."""
+    def begin(self, copies: Tensor, numbers: Sequence[int], obs: Obs) -> None:
+        """Episodes with these numbers begin in `copies` (b,) with observations (b, ...): forget what was before."""
 
     def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:
         """Actions (b, A) on the CPU for observations (b, ...) in `copies` (b,), `age` (b,) steps after the start."""
@@ -91,7 +92,7 @@ def steps(
     begun = len(numbers)
     live, order, act = torch.arange(begun), torch.arange(begun), torch.empty(0)
     age = torch.zeros_like(live)
-    actor.begin(live, obs)
+    actor.begin(live, numbers, obs)
     while len(live):
         seen, asked = take(obs, live), take(given, live)
         chosen = actor.act(live, seen, asked, age[live])
@@ -112,7 +113,7 @@ def steps(
             obs, given = put(obs, fresh, start.obs), put(given, fresh, start.given)
             order, age = put(order, fresh, torch.arange(begun, begun + len(fresh))), age.index_fill(0, fresh, 0)
             begun += len(fresh)
-            actor.begin(fresh, start.obs)
+            actor.begin(fresh, numbers, start.obs)
             live = torch.cat([live, fresh]).sort().values
 
 
@@ -129,18 +130,18 @@ def asks(agent: Agent) -> Ask:
 class Driver:
     """An agent at work in the copies of a world: what the agent itself does not remember, for each of the n copies."""
 
-    def __init__(self, agent: Agent, world: World, ask: Ask | None = None) -> None:
-        """`ask` stands in place of the agent's own `plan` or `act`."""
-        self.agent, self.world, self.ask = agent, world, ask or asks(agent)
+    def __init__(self, agent: Agent, world: World, ask: Ask | None = None, track: Track | None = None) -> None:
+        """`ask` stands in place of the agent's own `plan` or `act`, `track` in place of the world's controller."""
+        self.agent, self.n, self.ask, self.track = agent, world.n, ask or asks(agent), track or world.track
         self.device = next(agent.parameters()).device
         self.window: Obs = None  # (n, K, ...) what was last seen
         self.chunk: Tensor | None = None  # (n, E, ...) actions
-        self.spent = torch.zeros(world.n, dtype=torch.int64)  # of each chunk
+        self.spent = torch.zeros(self.n, dtype=torch.int64)  # of each chunk
         self.plan: Plan | None = None  # in force, n rows
-        self.since = torch.full((world.n,), -1)  # the age at which each copy's plan or chunk was made; -1 for none
+        self.since = torch.full((self.n,), -1)  # the age at which each copy's plan or chunk was made; -1 for none
         self.made: Made | None = None  # by the last call of `act`
 
-    def begin(self, copies: Tensor, obs: Obs) -> None:
+    def begin(self, copies: Tensor, numbers: Sequence[int], obs: Obs) -> None:
         """Forget what was before, as for `Actor`."""
         self.since[copies] = -1
         self.window = self._keep(self.window, copies, each(self._repeated, obs))
@@ -181,13 +182,13 @@ class Driver:
         rows = self.plan.each(lambda x: x.index_select(0, copies.to(x.device)))
         step = age - self.since[copies]
         if agent.spec.tracked:
-            return self.world.track(obs, rows, step)
+            return self.track(obs, rows, step)
         here = partial(each, lambda x: x.to(self.device))
         return agent.follow(rows, step.to(self.device), here(obs), given and here(given)).cpu()
 
     def _renewed(self, plan: Plan, copies: Tensor) -> Plan:
         """The plans of all n copies, of which those of some are new."""
-        whole = self.plan or plan.each(lambda x: x.new_zeros(self.world.n, *x.shape[1:]))
+        whole = self.plan or plan.each(lambda x: x.new_zeros(self.n, *x.shape[1:]))
         return whole.each(lambda old, new: old.index_copy(0, copies.to(old.device), new), plan)
 
     def slices(self, obs: Obs, given: Given | None) -> Iterator[tuple[Obs, Given | None]]:
@@ -205,7 +206,7 @@ class Driver:
     def _keep(self, whole: Any, copies: Tensor, rows: Any) -> Any:
         """What is known of all n copies, with new rows of some."""
         if whole is None:
-            whole = each(lambda x: x.new_zeros(self.world.n, *x.shape[1:]), rows)
+            whole = each(lambda x: x.new_zeros(self.n, *x.shape[1:]), rows)
         return put(whole, copies, rows)
 
 
@@ -250,7 +251,7 @@ class _Tally:
         for i in now.ended.nonzero()[:, 0].tolist():
             self.final[int(now.order[i])] = after[i : i + 1].clone()
         for k, i in enumerate(now.made.rows.tolist() if now.made else ()):
-            one = now.made.plan.each(lambda x, k=k: x[k : k + 1])  # type: ignore[union-attr, misc]
+            one = now.made.plan.each(lambda x, k=k: x[k : k + 1])  # type: ignore[union-attr]
             self.plans[int(now.order[i])].append((int(now.age[i]), one))
 
     def rollout(self) -> Rollout:

@@ -7,7 +7,6 @@ every step ends (true end, or cut), and the infos hold what each led to.
 """
 
 import hashlib
-import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +22,8 @@ from ornstein.data.minari import NEXT, read_minari
 from ornstein.data.sources import write_minari
 from ornstein.data.views import Transition
 from ornstein.envs.recorder import Flat, nested
+from ornstein.envs.registered import described
 from ornstein.envs.task import Task
-from ornstein.envs.vector import env_spec
 from ornstein.errors import InputError, positive
 from ornstein.run import checkpoint
 from ornstein.run.behaviour import randomness
@@ -90,9 +89,10 @@ def synthesize(
 def _spec(world: Task) -> dict[str, Any] | None:
     """Gymnasium's EnvSpec of a task's environment; None, and a warning, where it is no Gymnasium environment."""
     try:
-        return dict(json.loads(env_spec(world.source.get("env") or world.env).to_json()))
-    except (InputError, ValueError, TypeError):
-        warnings.warn(f"the dataset will not say its environment: {world.env} is none of Gymnasium's", stacklevel=3)
+        return described(world.gym_spec())
+    except InputError:
+        which = f"{world.env} is none of Gymnasium's" if world.env else "the run's data named none"
+        warnings.warn(f"the dataset will not say its environment: {which}", stacklevel=3)
         return None
 
 

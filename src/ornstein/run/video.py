@@ -120,7 +120,7 @@ class Replay:
         """Actions (T, A)."""
         self.acts = acts
 
-    def begin(self, copies: Tensor, obs: Obs) -> None:
+    def begin(self, copies: Tensor, numbers: Sequence[int], obs: Obs) -> None:
         """As for `Actor`."""
 
     def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:

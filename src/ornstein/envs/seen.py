@@ -1,0 +1,91 @@
+"""What an agent sees of an environment's observations: the same as the readers of data make of them."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ornstein.data.checks import is_image
+from ornstein.data.episodes import Episodes
+from ornstein.data.episodic import Parts, arranged
+from ornstein.envs.registered import simulators
+from ornstein.envs.watched import Watched
+from ornstein.errors import InputError
+
+AGENT = "observation"  # what an agent sees of a dictionary that has it
+GOAL = "desired_goal"  # what it is to reach, and does not see then
+WRAP = "put a wrapper around it, register that with max_episode_steps, and name it as --env MODULE:ID"
+
+
+def check_action(env: Watched) -> None:
+    """An `InputError` unless actions are a box with one axis."""
+    space = env.action_space
+    if not isinstance(space, simulators().spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
+        raise InputError(
+            f"environment '{env.name}' has action space {str(space)[:200]}: expected a Box with one axis; choose "
+            f"another environment, or {WRAP}"
+        )
+
+
+class Seen:
+    """How observations become what an agent sees: one vector, or a dictionary of parts where there are images. Of a
+    dictionary it is the part "observation" if there is one, else all parts, joined in the order of their names."""
+
+    def __init__(self, env: Watched) -> None:
+        """Raises `InputError` for observations of other kinds."""
+        boxes: dict[str, Any] = {"/".join(map(str, path)): box for path, box in env.boxes.items()}
+        self.names = [AGENT] if AGENT in boxes else sorted(boxes)
+        self.unseen = sorted(boxes.keys() - set(self.names))
+        if AGENT not in boxes:
+            for name, space in env.others.items():
+                raise _unfit(env, f"{name or 'observations'} of space {str(space)[:200]}", "a Box, or a Dict of them")
+        self.alone = self.names[0] in ("", AGENT)
+        if self.alone and len(boxes[self.names[0]].shape) > 1:
+            expected = "a Box with one axis, or a Dict of images and vectors"
+            raise _unfit(env, f"observations of shape {boxes[self.names[0]].shape}", expected)
+        empty = {name: np.zeros(boxes[name].shape, boxes[name].dtype) for name in self.names}
+        self.shapes = {name: rows.shape[1:] for name, rows in self.rows([empty]).items()}
+        if any(0 in shape for shape in self.shapes.values()):
+            raise _unfit(env, "observations without a number", "some")
+
+    @property
+    def size(self) -> int:
+        """The numbers in an observation beside images."""
+        return sum(shape[0] for shape in self.shapes.values() if len(shape) == 1)
+
+    @property
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the parts that are kept apart; empty where all is one vector."""
+        return {} if "" in self.shapes else self.shapes
+
+    def rows(self, seen: Sequence[Parts]) -> Parts:
+        """What agents see of observations, a row for each; under "" if it is one vector."""
+        parts = arranged({name: np.stack([one[name] for one in seen]) for name in self.names})
+        return {
+            name: part if is_image(part.shape, part.dtype) else np.asarray(part, np.float32)
+            for name, part in parts.items()
+        }
+
+
+def warn_of_goal(
+    what: str, unseen: Sequence[str], episodes: Episodes | None = None, env: Watched | None = None
+) -> None:
+    """Warn where a goal is left out that changes from episode to episode: in the data, else in the environment."""
+    goals = [name for name in unseen if name.split("/")[0] == GOAL]
+    if episodes is not None:
+        columns = [episodes.more[name][episodes.starts] for name in goals if name in episodes.more]
+        changing = any(bool((rows != rows[:1]).any()) for rows in columns)
+    else:
+        first, second = (env.reset(seed) if env and goals else {} for seed in (0, 1))
+        changing = any(not np.array_equal(first[name], second[name]) for name in goals)
+    if changing:
+        warnings.warn(
+            f"{what} has {GOAL}, which changes from episode to episode and is not shown to the agent, which sees only "
+            f"'{AGENT}'; to show it, {WRAP} (gymnasium.wrappers.FlattenObservation joins all parts), and collect there",
+            stacklevel=3,
+        )
+
+
+def _unfit(env: Watched, what: str, expected: str) -> InputError:
+    return InputError(f"environment '{env.name}' has {what}: expected {expected}; {WRAP}")
