@@ -133,6 +133,22 @@ def fits_memory(nbytes: int) -> None:
         )
 
 
+def check_links(folder: Path) -> None:
+    """Raises `InputError` for a link in a folder, however deep, that leads out of it: a stranger's folder is read and
+    written, and nothing beside it."""
+    home, ahead = folder.resolve(), [folder]
+    while ahead:
+        with os.scandir(ahead.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    if not Path(entry.path).resolve().is_relative_to(home):
+                        raise InputError(
+                            f"{entry.path} is a link that leads out of {folder}: expected a file in it; copy it there"
+                        )
+                elif entry.is_dir(follow_symlinks=False):
+                    ahead.append(Path(entry.path))
+
+
 def few_words(error: BaseException) -> str:
     """What another library says of an error, in one line."""
     return " ".join(str(error).strip("'\"").split())[:200] or type(error).__name__

@@ -53,8 +53,7 @@ def lazy(item: h5py.Group | h5py.Dataset, name: str = "") -> Lazy:
     name = name or item.name.strip("/")
     if not isinstance(item, h5py.Dataset):
         raise InputError(f"{name} cannot be read as HDF5 array: expected numbers, it is a group")
-    if item.is_virtual or item.external:
-        raise InputError(f"{name} refers to another file: expected arrays in the file itself; copy them into it")
+    check_own(item, name)
     shape = item.shape
     if shape is None:
         raise InputError(f"{name} is empty: expected an array of numbers")
@@ -67,6 +66,12 @@ def lazy(item: h5py.Group | h5py.Dataset, name: str = "") -> Lazy:
     chunk = item.chunks[0] if item.chunks else 1
     column = Lazy(name, shape, item.dtype, lambda start, stop: item[start:stop] if shape else item[()], chunk)
     return check(column._replace(chunk=_chunk_rows(item, chunk)))._replace(chunk=chunk)
+
+
+def check_own(item: h5py.Dataset, name: str) -> None:
+    """Raises `InputError` for an array whose numbers lie in another file."""
+    if item.is_virtual or item.external:
+        raise InputError(f"{name} refers to another file: expected arrays in the file itself; copy them into it")
 
 
 def _chunk_rows(item: h5py.Dataset, chunk: int) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 from ornstein.data.build import Builder
 from ornstein.data.checks import listed
 from ornstein.data.episodic import Piece, Stream, arranged
-from ornstein.data.hdf5 import about, array, datasets, member, opened
+from ornstein.data.hdf5 import about, array, check_own, datasets, member, opened
 from ornstein.data.jpeg import unpacked
 from ornstein.data.minari_arrow import arrow_episodes
 from ornstein.errors import InputError
@@ -181,6 +181,7 @@ def _arrays(group: h5py.Group, where: str, packed: bool) -> Iterator[tuple[str, 
         item = member(group, key)
         for name, part in [] if item is None else datasets(item, key):
             if h5py.check_vlen_dtype(part.dtype) == np.dtype("uint8"):
+                check_own(part, f"{where}/{name}")
                 yield name, unpacked(f"{where}/{name}", part)
                 continue
             _check_kind(f"{where}/{name}", part.dtype, part.shape)

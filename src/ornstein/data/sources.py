@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import h5py
 
 from ornstein.data.build import Builder, Memory
+from ornstein.data.checks import check_links
 from ornstein.data.columns import Columns, put_named
 from ornstein.data.d4rl import read_d4rl
 from ornstein.data.episodes import Episodes
@@ -64,6 +65,7 @@ def read(where: str | Path, columns: Columns | None = None) -> Dataset:
     found = _find(where)
     if found.kind == "mapped":
         _no_columns(found, columns)
+        check_links(found.place)
         episodes, index = open_mapped(found.place)
         env, info = (index.get(name) if isinstance(index.get(name), dict) else None for name in ("env_spec", "info"))
         return Dataset(episodes, env, str(index.get("name", found.path.name)), found.path, info or {})
@@ -107,6 +109,8 @@ def _no_columns(found: Found, columns: Columns | None) -> None:
 def _push(found: Found, build: Builder, columns: Columns | None) -> dict[str, Any]:
     """Push a source into a builder; what it says of itself."""
     kind, place = found.kind, found.place
+    if place.is_dir():
+        check_links(place)
     try:
         if kind == "minari":
             _no_columns(found, columns)

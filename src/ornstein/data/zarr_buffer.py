@@ -76,7 +76,7 @@ def _store(path: Path) -> Iterator[dict[str, Lazy]]:
         store = ZipStore(path, mode="r", read_only=True)
     arrays = [parent for name, text in texts.items() if (parent := _checked(path, name, text)) is not None]
     try:
-        root = zarr.open_group(store, mode="r")
+        root = zarr.open_group(store, mode="r", use_consolidated=False)  # which would hide what was checked
         tree = {}
         for parent in arrays:
             column = _column(root[parent], PurePosixPath(parent).name)

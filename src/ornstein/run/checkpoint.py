@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import ornstein
 from ornstein.contract import Agent, Learner, Spec
+from ornstein.data.checks import check_links
 from ornstein.diffusion.model import Recipe
 from ornstein.errors import InputError, TrainingError, choose
 from ornstein.roles import ALGORITHMS, build, name_of
@@ -106,6 +107,7 @@ def read_config(run: Path) -> dict[str, Any]:
     if not (run / CONFIG).is_file():
         raise InputError(f"{run} holds no {CONFIG}: expected a run folder that `ornstein train` wrote")
     expected = "expected the JSON that `ornstein train` wrote; restore it or train again"
+    check_links(run)
     try:
         config = json.loads((run / CONFIG).read_text())
     except (OSError, ValueError) as error:

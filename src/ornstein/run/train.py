@@ -226,7 +226,9 @@ class _Loop:
     def go(self, stage: Stage, base: int) -> None:
         interval, update = max(1, min(50, stage.steps // 50)), self.captured(stage.update)
         for step in range(self.progress.step + 1, stage.steps + 1):
-            metrics = update(moved(stage.view.batch(stage.batch), self.device))
+            with self.kept():
+                batch = stage.view.batch(stage.batch)
+            metrics = update(moved(batch, self.device))
             self.seen += 1
             for name, value in metrics.items():
                 self.sums[name] = self.sums[name] + value if name in self.sums else value
@@ -239,8 +241,20 @@ class _Loop:
             if self.asked.is_set():
                 raise Interrupted(str(self.run) if self.run else "")
             if self.look is not None and done % self.every == 0:
-                self.look(self.agent.eval(), done)
+                with self.kept():
+                    self.look(self.agent.eval(), done)
                 self.agent.train()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """A world may fail here, after hours: what was learned is saved before that is told."""
+        try:
+            yield
+        except InputError as error:
+            if self.run is None or not (self.progress.step or self.progress.stage):
+                raise
+            self.save()
+            raise InputError(f"{error}; what was learned is saved in {self.run}, go on with --resume") from error
 
     def record(self, stage: str, done: int) -> None:
         """Read the metrics, once per interval, and refuse to go on if one is not finite."""
