@@ -119,12 +119,14 @@ class GymWorld(World):
     def step(self, act: Tensor) -> Step:
         bounded = act.detach().cpu().numpy().astype(np.float64).clip(self.low, self.high)
         rew, broken = np.zeros(len(self.done), np.float32), np.zeros(len(self.done), bool)
-        for i in np.flatnonzero(~self.done):
+        alive, found = np.flatnonzero(~self.done), []
+        for i in alive:
             after = self.envs[i].step(bounded[i].astype(self.low.dtype))
-            for name, row in self.seen.rows([after.parts]).items():
-                self.obs[name][i] = row[0]
+            found.append(after.parts)
             rew[i], self.done[i], broken[i] = after.rew, after.ended or after.cut, after.cut and not after.ended
             self.success[i] = after.success
+        for name, rows in self.seen.rows(found).items() if found else ():
+            self.obs[name][alive] = rows
         self.cut = broken if self.cut is None else self.cut | broken
         told = any(one is not None for one in self.success)
         return Step(
