@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -124,4 +125,8 @@ def frozen(module: nn.Module, members: Tensor | slice | None = None) -> Callable
     weights = {name: value.detach() for name, value in (*module.named_parameters(), *module.named_buffers())}
     if members is not None:
         weights = {name: value[members] for name, value in weights.items()}
-    return lambda *args: torch.func.functional_call(module, weights, args)
+    return partial(_called, module, weights)
+
+
+def _called(module: nn.Module, weights: dict[str, Tensor], *args: Any) -> Any:
+    return torch.func.functional_call(module, weights, args)
