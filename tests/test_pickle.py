@@ -19,8 +19,9 @@ from ornstein.diffusion import constraint, guide
 from ornstein.diffusion.mcmc import Langevin
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import frozen
-from ornstein.diffusion.process import PROCESSES, TABLES
+from ornstein.diffusion.process import PROCESSES
 from ornstein.diffusion.solvers import SOLVERS
+from ornstein.diffusion.tables import TABLES
 from ornstein.diffusion.target import TARGETS
 from ornstein.networks.mlp import MLP
 from ornstein.roles import ALGORITHMS
