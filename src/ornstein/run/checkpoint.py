@@ -30,6 +30,7 @@ from ornstein.data.checks import check_links
 from ornstein.diffusion.model import Recipe
 from ornstein.errors import InputError, TrainingError, choose
 from ornstein.roles import ALGORITHMS, build, name_of
+from ornstein.run.keepers import keepers
 from ornstein.run.log import refused
 
 FORMAT = 1
@@ -225,11 +226,6 @@ def _moment(tensors: Mapping[str, Tensor], prefix: str) -> Moment:
     return Moment(_under(tensors, f"{prefix}/weights/"), _under(tensors, f"{prefix}/random/"))
 
 
-def _keepers(learner: Learner) -> dict[str, Any]:
-    """Whatever on the learner has a state beside its weights: optimisers, found by walking it."""
-    return {k: v for k, v in vars(learner).items() if hasattr(v, "state_dict") and not isinstance(v, nn.Module)}
-
-
 @dataclass
 class Progress:
     """Where training stands: the stage, its steps done, and the boundaries before each stage begun."""
@@ -251,7 +247,7 @@ def save_checkpoint(run: Path, learner: Learner, progress: Progress) -> None:
     tensors = now.flat("now")
     for i, boundary in enumerate(progress.boundaries):
         tensors |= boundary.flat(f"boundary/{i}")
-    for name, keeper in _keepers(learner).items():
+    for name, keeper in keepers(learner).items():
         tensors |= {f"state/{name}/{k}": v.detach().cpu().contiguous() for k, v in keeper.state_dict().items()}
     where = {k: json.dumps(v) for k, v in vars(progress).items() if k != "boundaries"}
     write(run / TRAIN, save(tensors, where))
@@ -272,8 +268,14 @@ def read_checkpoint(run: Path) -> tuple[Progress, dict[str, Tensor]]:
 def restore(run: Path, learner: Learner, tensors: Mapping[str, Tensor]) -> None:
     """Put weights, optimisers and random states back as `save_checkpoint` found them."""
     _moment(tensors, "now").restore(learner, run / TRAIN)
-    for name, keeper in _keepers(learner).items():
-        keeper.load_state_dict(_under(tensors, f"state/{name}/"))
+    for name, keeper in keepers(learner).items():
+        state = _under(tensors, f"state/{name}/")
+        if not state and keeper.state_dict():
+            raise InputError(
+                f"{run / TRAIN} holds no state of '{name}', of which its version kept none: expected one to go on "
+                "from; train again elsewhere"
+            )
+        keeper.load_state_dict(state)
 
 
 def differing(run: Path, config: Mapping[str, Any]) -> str | None:

@@ -1,14 +1,11 @@
-"""The commands and their options."""
+"""The commands and their options. To tell them it imports nothing that takes long."""
 
 import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
 import ornstein
-from ornstein.diffusion.distill import METHODS
 from ornstein.errors import InputError
-from ornstein.roles import ALGORITHMS
-from ornstein.run import listing, settings
 
 Commands = Any  # what argparse adds commands to; its type has no public name
 
@@ -41,8 +38,12 @@ class _Help(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, *rest: object) -> None:
         print(parser.format_help())
-        if found.algorithm in ALGORITHMS:
-            print(settings.describe(ALGORITHMS[found.algorithm].config))
+        if found.algorithm is not None:
+            from ornstein.roles import ALGORITHMS
+            from ornstein.run import settings
+
+            if found.algorithm in ALGORITHMS:
+                print(settings.describe(ALGORITHMS[found.algorithm].config))
         parser.exit()
 
 
@@ -109,7 +110,7 @@ def _distill(commands: Commands) -> None:
     distill.add_argument("--steps", type=_count, required=True, metavar="N", help="network calls, such as 1 or 2")
     distill.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder of the student")
     distill.add_argument("--updates", type=_count, default=2000, metavar="N", help="default 2000")
-    distill.add_argument("--method", default="path", metavar="M", help=" | ".join(METHODS) + " (default path)")
+    distill.add_argument("--method", default="path", metavar="M", help="path | consistency | reflow (default path)")
     _world(distill)
     distill.add_argument("--seed", type=_seed, default=0, metavar="N")
     _places(distill)
@@ -202,7 +203,8 @@ def _synthesize(commands: Commands) -> None:
 
 def _list(commands: Commands) -> None:
     lists = commands.add_parser("list", help="what there is, by name", allow_abbrev=False)
-    lists.add_argument("kind", nargs="?", metavar="KIND", help=" ".join(listing.KINDS))
+    kinds = "planners policies synthesizers values rewards dynamics tasks processes targets solvers grids"
+    lists.add_argument("kind", nargs="?", metavar="KIND", help=kinds)
 
 
 def parser() -> Parser:

@@ -23,6 +23,7 @@ from ornstein.errors import InputError, TrainingError, positive, writable
 from ornstein.run import checkpoint, log
 from ornstein.run.capture import Captured, moved, records
 from ornstein.run.checkpoint import Moment, Progress
+from ornstein.run.keepers import keepers
 
 L = TypeVar("L", bound=Learner)
 Look = Callable[[Learner, int], None]  # after so many updates of all stages
@@ -153,6 +154,8 @@ def teach(
     `capture` is as for `train`. Nothing is written before the first stage is ready."""
     device = next((p.device for p in agent.parameters()), torch.device("cpu"))
     records(capture, device)  # refuses before anything is done
+    if run is not None:
+        keepers(agent)  # refuses a state that no checkpoint could keep
     agent.train()
     course = course or Course(agent.stages, agent.fit)
     progress, tensors = Progress([]), None
