@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import ornstein
 from ornstein.contract import Agent, Learner, Spec
+from ornstein.data.normalize import completed
 from ornstein.diffusion.model import Recipe
 from ornstein.errors import InputError, TrainingError, choose
 from ornstein.roles import ALGORITHMS, build, name_of
@@ -163,7 +164,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _fill(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    mine = module.state_dict()
+    mine, weights = module.state_dict(), completed(module, weights)
     for name in sorted(mine.keys() ^ weights.keys()):
         where = "missing" if name in mine else "unknown to the agent"
         raise InputError(f"{path} does not fit: '{name}' is {where}; expected the settings it was trained with")
