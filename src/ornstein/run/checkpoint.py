@@ -37,7 +37,7 @@ MEND = "lower the learning rate (--agent.optim.lr) or clip the gradient (--agent
 CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
 WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
 # what must agree for a run to be resumed
-IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online")
+IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online", "from")
 KEYS = ("format", "algorithm", "spec", "config", "seed", "task", "versions", "commit")
 
 

@@ -82,6 +82,8 @@ def _train(commands: Commands) -> None:
     source.add_argument("--task", metavar="NAME", help="one of `ornstein list tasks`")
     source.add_argument("--data", metavar="PATH-OR-MINARI-ID", help="your own: a Minari or D4RL dataset")
     train.add_argument("--env", metavar="ENV_ID", help="Gymnasium environment of --data, if it does not say")
+    train.add_argument("--from", dest="origin", type=Path, metavar="RUN", help="begin with the weights of another run")
+    train.add_argument("--rescale", action="store_true", help="with --from: learn the scales anew from the new data")
     train.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/ALGORITHM/TASK/SEED)")
     train.add_argument("--steps", type=_count, metavar="N", help="online: steps to take in the environment")
     train.add_argument("--ratio", type=float, metavar="R", help="online: updates for each step (default 1)")
