@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ornstein.contract import Given, Spec
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import ZScore
-from ornstein.data.rewards import scaled_rewards
+from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Transition, Transitions
 
 STEPS, CANDIDATES, SHARP, HEAT, ETA = 5, 50, 8.0, 0.5, 1.0  # as its configuration has them for hopper-medium-expert
@@ -47,7 +47,7 @@ class PeerQL(Foreign):
         """Train as its pipeline does; the seconds that it took."""
         torch.manual_seed(seed)
         self.scale.learn(data.obs)
-        view, start = Transitions(scaled_rewards(data, "returns")), time.monotonic()
+        view, start = Transitions(RewardScale("returns").learn(data)), time.monotonic()
         schedules = [
             torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=updates) for o in (self.actor.optimizer, self.optim)
         ]

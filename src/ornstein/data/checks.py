@@ -13,6 +13,7 @@ import numpy as np
 
 from ornstein.errors import InputError
 
+LARGEST = 1e37  # number of which single precision holds sums and differences
 SHARE = 0.7  # of the memory that is free, data may fill
 GIGA = 1e9
 
@@ -29,13 +30,13 @@ def numbers(name: str, value: Any, start: int = 0) -> np.ndarray:
         return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit single precision is infinite, and refused
         array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
-    if not np.isfinite(array).all():
-        bad = ~np.isfinite(array)
+    if not (fine := (array >= -LARGEST) & (array <= LARGEST)).all():  # NaN is neither
+        bad = ~fine
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         where = [first[0] + start, *first[1:]] if first else []
         raise InputError(
             f"{name} holds {array[first]} at index {where}, and {int(bad.sum())} such values in all: "
-            "expected finite numbers in single precision; leave those rows out or repair them"
+            f"expected finite numbers in single precision, up to {LARGEST:g}; leave those rows out or repair them"
         )
     return array
 

@@ -56,13 +56,14 @@ class Stepper:
         )
 
     def over(self, steps: int) -> None:
-        """Say how many steps there will be; a cosine rate needs to know."""
+        """Say how many steps there will be from here on; a cosine rate needs to know. The count begins anew."""
         rise, fall = self.settings.warmup, self.settings.cosine
         rates = []
         for i in range(max(steps, rise) + 1 if self.paced else 0):
             part = min(max(i - rise, 0) / max(steps - rise, 1), 1.0) if fall else 0.0
             rates.append(self.settings.lr * min(i / rise if rise else 1.0, 1.0) * (1 + math.cos(math.pi * part)) / 2)
         self.rates = torch.tensor(rates, dtype=torch.float64, device=self.count.device)  # (steps + 1,)
+        self.count.zero_()
 
     def __call__(self, loss: Tensor) -> None:
         if self.count.device != loss.device:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 import ornstein
 from ornstein.contract import Agent, Learner, Spec
 from ornstein.data.checks import check_links
+from ornstein.data.normalize import completed
 from ornstein.diffusion.model import Recipe
 from ornstein.errors import InputError, TrainingError, choose
 from ornstein.roles import ALGORITHMS, build, name_of
@@ -38,7 +39,7 @@ MEND = "lower the learning rate (--agent.optim.lr) or clip the gradient (--agent
 CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
 WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
 # what must agree for a run to be resumed
-IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online")
+IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online", "from")
 KEYS = ("format", "algorithm", "spec", "config", "seed", "task", "versions", "commit")
 
 
@@ -166,7 +167,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _fill(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    mine = module.state_dict()
+    mine, weights = module.state_dict(), completed(module, weights)
     for name in sorted(mine.keys() ^ weights.keys()):
         where = "missing" if name in mine else "unknown to the agent"
         raise InputError(f"{path} does not fit: '{name}' is {where}; expected the settings it was trained with")

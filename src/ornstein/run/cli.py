@@ -25,6 +25,7 @@ from ornstein.run.collect import collect
 from ornstein.run.compare import compare, summaries
 from ornstein.run.online import explorers, online_jobs
 from ornstein.run.options import parser
+from ornstein.run.origin import Origin
 from ornstein.run.train import Interrupted
 from ornstein.run.view import show
 
@@ -37,7 +38,9 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.env and args.task:
         raise InputError(f"--env {args.env} with --task {args.task}: expected --env only with --data; leave one out")
     world = task(args.task) if args.task else task(data=args.data, env=args.env)
-    cfg = settings.parse(preset(args.algorithm, world.kinds), rest)
+    origin = _origin(args, learns)
+    start = preset(args.algorithm, world.kinds) if origin is None else origin.settings(args.algorithm)
+    cfg = settings.parse(start, rest)
     if args.updates:
         cfg = checkpoint.merge(cfg, {"updates": args.updates})
     _settle(args)
@@ -53,8 +56,19 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
         how |= {name: getattr(args, name) for name in ONLINE if getattr(args, name) is not None}
         online_jobs(args.algorithm, cfg, world, outs, prior=bool(args.data), **how)
     else:
-        jobs.train_jobs(args.algorithm, cfg, world, outs, **how)
+        jobs.train_jobs(args.algorithm, cfg, world, outs, origin=origin, **how)
     return 0
+
+
+def _origin(args: argparse.Namespace, learns: bool) -> Origin | None:
+    """The run that --from names."""
+    if args.origin is None:
+        if args.rescale:
+            raise InputError("--rescale without --from: expected both; a run that begins anew learns its scales anyway")
+        return None
+    if learns:
+        raise InputError(f"--from with {args.algorithm}, which learns while acting: expected one that learns from data")
+    return Origin(args.origin, args.rescale)
 
 
 def _check_online(args: argparse.Namespace, learns: bool) -> None:

@@ -19,6 +19,7 @@ from ornstein.run import checkpoint, report, video
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
 from ornstein.run.log import say
+from ornstein.run.origin import Origin
 from ornstein.run.report import Report
 from ornstein.run.synthesize import beginning, synthesize
 from ornstein.run.train import finished, teach
@@ -66,14 +67,17 @@ def train_job(
     device: str = "cpu",
     capture: str = "auto",
     evaluate_every: int = 0,
+    origin: Origin | None = None,
 ) -> bool:
-    """Train into `out`; False if it held this run already, finished."""
-    agent, config = _begun(algorithm, cfg, world, seed, device)
+    """Train into `out`, from the weights of `origin` if there is one; False if it held this run already, finished."""
+    agent, config = _begun(algorithm, cfg, world, seed, device, origin)
     if finished(out, config, resume):
         say(f"{out} holds this run, finished")
         return False
     if evaluate_every:
         world.worlds(1).close()  # refused before the training, not after some of it
+    if origin is not None:
+        origin.begin(agent)
     data = world.episodes(device, data_progress())
     weights = sum(p.numel() for p in agent.parameters())
     say(f"{algorithm} on {world.name}: {len(data):,} steps of data, {weights:,} weights")
@@ -87,22 +91,33 @@ def train_job(
     return True
 
 
-def _begun(algorithm: str, cfg: Any, world: Task, seed: int, device: str) -> tuple[Learner, dict[str, Any]]:
+def _begun(
+    algorithm: str, cfg: Any, world: Task, seed: int, device: str, origin: Origin | None
+) -> tuple[Learner, dict[str, Any]]:
     """A new agent, and the content of its config.json."""
     torch.manual_seed(seed)
     agent = build(algorithm, world.spec, cfg).to(device)
-    return agent, checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
+    config = checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
+    return agent, config if origin is None else config | origin.record()
 
 
 def train_jobs(
-    algorithm: str, cfg: Any, world: Task, outs: Mapping[int, Path], *, resume: bool, device: str, **more: Any
+    algorithm: str,
+    cfg: Any,
+    world: Task,
+    outs: Mapping[int, Path],
+    *,
+    resume: bool,
+    device: str,
+    origin: Origin | None = None,
+    **more: Any,
 ) -> None:
     """Train one seed after another, each into its folder, as if it were the only one. All folders are looked at before
     the first is written."""
     for seed, out in outs.items() if len(outs) > 1 else ():
-        finished(out, _begun(algorithm, cfg, world, seed, device)[1], resume)
+        finished(out, _begun(algorithm, cfg, world, seed, device, origin)[1], resume)
     for seed, out in outs.items():
-        train_job(algorithm, cfg, world, out, seed=seed, resume=resume, device=device, **more)
+        train_job(algorithm, cfg, world, out, seed=seed, resume=resume, device=device, origin=origin, **more)
 
 
 def distill_job(

@@ -93,6 +93,8 @@ def _train(commands: Commands) -> None:
         metavar="ENV_ID",
         help="of --data, if it may not say: Gymnasium id, MODULE:ID, MODULE:CLASS",
     )
+    train.add_argument("--from", dest="origin", type=Path, metavar="RUN", help="begin with the weights of another run")
+    train.add_argument("--rescale", action="store_true", help="with --from: learn the scales anew from the new data")
     train.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/ALGORITHM/TASK/SEED)")
     train.add_argument("--steps", type=_count, metavar="N", help="online: steps to take in the environment")
     train.add_argument("--ratio", type=float, metavar="R", help="online: updates for each step (default 1)")

@@ -19,6 +19,7 @@ from torch import Tensor
 from ornstein.contract import Learner, Stage
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
+from ornstein.data.normalize import forget
 from ornstein.errors import InputError, TrainingError, positive, writable
 from ornstein.run import checkpoint, log
 from ornstein.run.capture import Captured, moved, records
@@ -50,8 +51,10 @@ def train(
     updates: int | None = None,
     resume: bool = False,
     capture: str = "auto",
+    rescale: bool = False,
 ) -> L:
-    """Teach an agent, in place.
+    """Teach an agent, in place. One that was trained before goes on from its weights, in the scales of observations,
+    actions, rewards and returns that these were trained with.
 
     Args:
         data: episodes on the agent's device; for an algorithm that learns online, a buffer that stays as it is.
@@ -61,6 +64,7 @@ def train(
             uninterrupted run.
         capture: whether updates are recorded as CUDA graphs, which run faster: `auto` where the agent is on CUDA, `on`
             (refused elsewhere), or `off`.
+        rescale: learn the scales anew from `data`. What the weights mean changes with them.
 
     Raises:
         InputError: a folder that holds a run (without `resume`) or another configuration (with it); a count below 1;
@@ -74,6 +78,8 @@ def train(
     if run is not None and finished(run, config, resume):
         checkpoint.restore(run, agent, checkpoint.read_checkpoint(run)[1])
         return agent.eval()
+    if rescale:
+        forget(agent)
     torch.manual_seed(seed)
     return teach(agent, data, run, config, capture=capture)
 

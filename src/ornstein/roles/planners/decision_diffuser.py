@@ -105,12 +105,11 @@ class DecisionDiffuser(Planner):
         return [("model", self.cfg.updates)]
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(data.obs)
-        self.scale_act.learn(data.act)
+        self.scale_obs.learn(data.obs, "observations")
+        self.scale_act.learn(data.act, "actions")
         windows = self.windows(data)
-        self.scale_ret.learn(
-            windows.returns[:, None] if self.cfg.best is None else data.rew.new_tensor([[0.0], [self.cfg.best]])
-        )
+        returns = windows.returns[:, None] if self.cfg.best is None else data.rew.new_tensor([[0.0], [self.cfg.best]])
+        self.scale_ret.learn(returns, "returns")
         self.step.over(self.cfg.updates)
         yield Stage("model", windows, self.update, self.cfg.updates, self.cfg.batch)
 

@@ -109,14 +109,14 @@ class Diffuser(Planner):
         return [("model", updates)] + [("value", max(1, round(self.cfg.value_share * updates)))] * (not self.goal)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(data.obs)
-        self.scale_act.learn(data.act)
+        self.scale_obs.learn(data.obs, "observations")
+        self.scale_act.learn(data.act, "actions")
         windows, steps = self.windows(replace(data, rew=data.rew - self.cfg.penalty * data.done)), dict(self.stages)
         self.step_model.over(steps["model"])
         yield Stage("model", windows, self.update_model, steps["model"], self.cfg.batch)
         if not self.goal:
             self.step_value.over(steps["value"])
-            self.value.scale.learn(windows.returns[:, None])
+            self.value.scale.learn(windows.returns[:, None], "returns")
             yield Stage("value", windows, self.update_value, steps["value"], self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ornstein.contract import Agent, Given, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
-from ornstein.data.views import Transition, Transitions
+from ornstein.data.views import Step, Steps
 from ornstein.diffusion.optim import Optim, Stepper
 from ornstein.networks.actor import GaussianActor
 
@@ -43,12 +43,12 @@ class BC(Agent):
     def fit(self, data: Episodes) -> Iterator[Stage]:
         self.scale.learn(data)
         self.step_actor.over(self.cfg.updates)
-        yield Stage("fit", Transitions(data), self.update, self.cfg.updates, self.cfg.batch)
+        yield Stage("fit", Steps(data), self.update, self.cfg.updates, self.cfg.batch)
 
-    def update(self, batch: Transition) -> Metrics:
+    def update(self, batch: Step) -> Metrics:
         """One step up the likelihood of the data's actions."""
-        seen = self.scale(batch)
-        loss = -self.actor.log_prob(seen.obs, seen.act).mean()
+        act, obs = self.scale.pair(batch)
+        loss = -self.actor.log_prob(obs, act).mean()
         self.step_actor(loss)
         return {"loss": loss.detach()}
 

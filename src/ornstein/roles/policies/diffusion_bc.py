@@ -17,7 +17,7 @@ from torch import Tensor
 from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
-from ornstein.data.views import Transition, Transitions
+from ornstein.data.views import Step, Steps
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper, follow, slow
 from ornstein.errors import at_least
@@ -55,12 +55,12 @@ class DiffusionBC(Agent):
     def fit(self, data: Episodes) -> Iterator[Stage]:
         self.scale.learn(data)
         self.step_model.over(self.cfg.updates)
-        yield Stage("fit", Transitions(data), self.update, self.cfg.updates, self.cfg.batch)
+        yield Stage("fit", Steps(data), self.update, self.cfg.updates, self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
-        return {"model": Lesson(Transitions(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
+        return {"model": Lesson(Steps(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
 
-    def update(self, batch: Transition) -> Metrics:
+    def update(self, batch: Step) -> Metrics:
         """One step of denoising."""
         act, obs = self.scale.pair(batch)
         loss = self.model.loss(act, obs).mean()

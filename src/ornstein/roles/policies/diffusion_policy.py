@@ -71,8 +71,8 @@ class DiffusionPolicy(Agent):
         self.model_ema, self.step = slow(self.model).eval(), Stepper(self.model, cfg.optim)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(plain(data.obs))
-        self.scale_act.learn(data.act)
+        self.scale_obs.learn(plain(data.obs), "observations")
+        self.scale_act.learn(data.act, "actions")
         self.step.over(self.cfg.updates)
         view = Chunks(data, self.cfg.history, self.cfg.horizon, self.cfg.execute)
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)

@@ -21,8 +21,8 @@ from torch import Tensor
 from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
-from ornstein.data.rewards import scaled_rewards
-from ornstein.data.views import Transition, Transitions
+from ornstein.data.rewards import RewardScale
+from ornstein.data.views import Steps, Transition, Transitions
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, pace, slow
 from ornstein.errors import at_least
@@ -61,7 +61,7 @@ class DiffusionQL(Agent):
         super().__init__()
         at_least(cfg, backups=1)
         self.spec, self.cfg, self.candidates = takes_nothing(spec, "diffusion_ql"), cfg, cfg.choice.candidates
-        self.scale = StepScale(spec.obs, spec.act)
+        self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         self.model = Diffusion(MLP(spec.act, spec.obs, cfg.hidden), cfg.model)
         self.critics = TDCritics(spec.obs, spec.act, cfg.discount, cfg.hidden, cfg.norm)
         self.model_ema = slow(self.model)
@@ -71,11 +71,11 @@ class DiffusionQL(Agent):
         self.scale.learn(data)
         self.step_model.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
-        view = Transitions(scaled_rewards(data, self.cfg.reward))
+        view = Transitions(self.rewards.learn(data))
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
-        return {"model": Lesson(Transitions(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
+        return {"model": Lesson(Steps(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
 
     def update(self, batch: Transition) -> Metrics:
         """One step of the critics, then one of the actor."""

@@ -71,7 +71,7 @@ class DIPO(Explorer):
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 
     def fit(self, data: Buffer) -> Iterator[Stage]:
-        self.scale.learn(torch.stack([data.low, data.high]))
+        self.scale.learn(torch.stack([data.low, data.high]), "bounds of actions")
         self.step_model.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
         if self.cfg.write_back:

@@ -21,8 +21,8 @@ from torch import Tensor
 from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
-from ornstein.data.rewards import scaled_rewards
-from ornstein.data.views import Transition, Transitions
+from ornstein.data.rewards import RewardScale
+from ornstein.data.views import Steps, Transition, Transitions
 from ornstein.diffusion.guide import Clamp
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper, follow, slow
@@ -61,7 +61,7 @@ class IDQL(Agent):
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__()
         self.spec, self.cfg, self.candidates = takes_nothing(spec, "idql"), cfg, cfg.choice.candidates
-        self.scale = StepScale(spec.obs, spec.act)
+        self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         net = ResidualMLP(spec.act, spec.obs, cfg.width, cfg.blocks, dim=128, dropout=cfg.dropout, fourier=cfg.fourier)
         self.model = Diffusion(net, cfg.model)
         self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
@@ -72,11 +72,11 @@ class IDQL(Agent):
         self.scale.learn(data)
         self.step_model.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
-        view = Transitions(scaled_rewards(data, self.cfg.reward))
+        view = Transitions(self.rewards.learn(data))
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
-        return {"model": Lesson(Transitions(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
+        return {"model": Lesson(Steps(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
 
     def update(self, batch: Transition) -> Metrics:
         """One step of the actor and one of the critics, which know nothing of each other."""

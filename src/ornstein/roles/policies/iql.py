@@ -18,7 +18,7 @@ from torch import Tensor
 from ornstein.contract import Agent, Given, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
-from ornstein.data.rewards import scaled_rewards
+from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Transition, Transitions
 from ornstein.diffusion.optim import Optim, Stepper
 from ornstein.networks.actor import GaussianActor
@@ -49,7 +49,7 @@ class IQL(Agent):
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__()
         self.spec, self.cfg = takes_nothing(spec, "iql"), cfg
-        self.scale = StepScale(spec.obs, spec.act)
+        self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         self.actor = GaussianActor(spec.obs, spec.act, cfg.hidden)
         self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
         self.step_actor, self.step_critics = Stepper(self.actor, cfg.actor), Stepper(self.critics, cfg.critic)
@@ -58,7 +58,7 @@ class IQL(Agent):
         self.scale.learn(data)
         self.step_actor.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
-        view = Transitions(scaled_rewards(data, self.cfg.reward))
+        view = Transitions(self.rewards.learn(data))
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def update(self, batch: Transition) -> Metrics:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ornstein.contract import Agent, Given, Metrics, Spec, Stage, takes_nothing
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
-from ornstein.data.rewards import scaled_rewards
+from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Transition, Transitions
 from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, slow
 from ornstein.errors import at_least
@@ -50,7 +50,7 @@ class TD3BC(Agent):
         super().__init__()
         at_least(cfg, delay=1)
         self.spec, self.cfg = takes_nothing(spec, "td3_bc"), cfg
-        self.scale = StepScale(spec.obs, spec.act)
+        self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         self.actor = Actor(spec.obs, spec.act, cfg.hidden)
         self.critic = Critics(spec.obs, spec.act, hidden=cfg.hidden, activation="relu")
         self.actor_slow, self.critic_slow = slow(self.actor), slow(self.critic)
@@ -65,7 +65,7 @@ class TD3BC(Agent):
         steps = self.stages[0][1]
         self.step_actor.over(steps)
         self.step_critic.over(steps * self.cfg.delay)
-        view = Transitions(scaled_rewards(data, self.cfg.reward))
+        view = Transitions(self.rewards.learn(data))
         yield Stage("fit", view, self.update, steps, self.cfg.batch * self.cfg.delay)
 
     def update(self, batch: Transition) -> Metrics:
