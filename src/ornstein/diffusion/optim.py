@@ -85,6 +85,8 @@ class Stepper:
             if name != "count":
                 index, key = name.split(".", 1)
                 moments.setdefault(int(index), {})[key] = value
+                if value.dim() and value.shape != self.parameters[int(index)].shape:
+                    raise ValueError(f"{name} has shape {tuple(value.shape)}")
         self.adam.load_state_dict({"state": moments, "param_groups": self.adam.state_dict()["param_groups"]})
 
 

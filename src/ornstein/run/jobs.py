@@ -13,12 +13,13 @@ from ornstein.data.sources import read
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError
-from ornstein.roles import build, preset
+from ornstein.roles import preset
 from ornstein.run import checkpoint, report, video
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
 from ornstein.run.log import say
 from ornstein.run.report import Report
+from ornstein.run.sizes import made
 from ornstein.run.synthesize import beginning, synthesize
 from ornstein.run.train import finished, teach
 from ornstein.run.trust import Trust, trust
@@ -87,7 +88,7 @@ def train_job(
 def _begun(algorithm: str, cfg: Any, world: Task, seed: int, device: str) -> tuple[Learner, dict[str, Any]]:
     """A new agent, and the content of its config.json."""
     torch.manual_seed(seed)
-    agent = build(algorithm, world.spec, cfg).to(device)
+    agent = made(algorithm, world.spec, cfg).to(device)
     return agent, checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
 
 
@@ -176,10 +177,10 @@ def synthesize_job(
     that it was learned from is not here."""
     unseen = None if held_out is None else read(held_out).episodes  # before the work is done
     synthesize(run, world, out, seed=seed, **how)
-    made, info = beginning(out)
+    written, info = beginning(out)
     say("measuring what was invented")
     try:
-        found = trust(world.episodes(), made, info["env_spec"], unseen, seed)
+        found = trust(world.episodes(), written, info["env_spec"], unseen, seed)
     except InputError as error:
         say(f"no trust report: {error}")
         return None

@@ -10,6 +10,7 @@ from typing import Any
 import tyro
 
 from ornstein.errors import InputError
+from ornstein.run.fields import check_all
 
 PREFIX = "--agent."
 
@@ -24,9 +25,11 @@ def parse(default: Any, args: Sequence[str]) -> Any:
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
-            return _cli(default, args)
+            found = _cli(default, args)
     except SystemExit as stop:
         raise InputError(_complaint(told.getvalue())) from stop
+    check_all(found)
+    return found
 
 
 def describe(default: Any) -> str:
