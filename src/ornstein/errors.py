@@ -40,7 +40,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "levels": (1, 10**4), "steps": (1, 10**4), "guide_inner": (1, 1000), "langevin": (0, 1000), "extra": (0, 1000),
     "action_steps": (0, 1000), "updates": (1, 10**8), "warmup": (0, 10**8), "delay": (1, 10**6),
     "ema_every": (1, 10**9), "ema_start": (0, 10**9), "replan": (0, 10**9), "guide_stop": (0, 10**9),
-    "seed": (0, 2**63 - 1),
+    "episodes": (0, 10**9), "seed": (0, 2**63 - 1),
     # shares and rates
     "discount": (0, 1), "tau": (0, 1), "target_rate": (0, 1), "ema_rate": (0, 1), "drop": (0, 1), "dropout": (0, 1),
     "crop": (0, 1), "betas": (0, 1), "lr": (0, 1e38), "decay": (0, 1e9), "action_lr": (0, 1e9),
@@ -64,7 +64,9 @@ def positive(name: str, value: int) -> int:
 
 def brief(value: Any) -> str:
     """A value for a message, however long it is."""
-    return reprlib.repr(value)
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 160
+    return short.repr(value)
 
 
 def bounded(name: str, value: float, label: str = "") -> float:

@@ -78,7 +78,7 @@ class Stepper:
         return {"count": self.count, **moments}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a `state_dict`."""
+        """Go on from a `state_dict`. KeyError, IndexError or ValueError if it is of another module."""
         self.count.copy_(state["count"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
@@ -87,6 +87,8 @@ class Stepper:
                 moments.setdefault(int(index), {})[key] = value
                 if value.dim() and value.shape != self.parameters[int(index)].shape:
                     raise ValueError(f"{name} has shape {tuple(value.shape)}")
+        if any(found.keys() != {"step", "exp_avg", "exp_avg_sq"} for found in moments.values()):
+            raise ValueError("moments are missing, or are another optimiser's")
         self.adam.load_state_dict({"state": moments, "param_groups": self.adam.state_dict()["param_groups"]})
 
 

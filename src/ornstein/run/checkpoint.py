@@ -121,7 +121,7 @@ def read_config(run: Path) -> dict[str, Any]:
     if config["format"] != FORMAT:
         found = config["format"]
         raise InputError(
-            f"{run / CONFIG} has format {found!r}: expected {FORMAT}; load it with the version that wrote it"
+            f"{run / CONFIG} has format {brief(found)}: expected {FORMAT}; load it with the version that wrote it"
         )
     if missing := [key for key in KINDS if key not in config]:
         raise InputError(f"{run / CONFIG} lacks {', '.join(missing)}: {expected}")
@@ -291,5 +291,5 @@ def differing(run: Path, config: Mapping[str, Any]) -> str | None:
         saved = flat(json.loads(json.dumps({"config": asdict(row.config)}))) | saved
     for name in dict.fromkeys((*saved, *new)):
         if name.split(".")[0] in IDENTITY and saved.get(name) != new.get(name):
-            return f"{name} is {new.get(name)!r}, expected {saved.get(name)!r}"
+            return f"{name} is {brief(new.get(name))}, expected {brief(saved.get(name))}"
     return None

@@ -17,6 +17,7 @@ from ornstein.roles import preset
 from ornstein.run import checkpoint, report, video
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
+from ornstein.run.fields import check
 from ornstein.run.log import say
 from ornstein.run.report import Report
 from ornstein.run.sizes import made
@@ -26,6 +27,9 @@ from ornstein.run.trust import Trust, trust
 from ornstein.run.view import show
 
 TRUST = "trust.json"
+RECORD: dict[str, Any] = {  # what config.json says of a task
+    "name": str | None, "data": str | None, "env": str | dict | None, "horizon": int | None, "reference": list | None,
+}  # fmt: skip
 QUICK_TASK, QUICK_STEPS = "pointmaze-umaze", 200_000
 
 
@@ -136,8 +140,10 @@ def task_of(run: Path, name: str | None = None, env: str | None = None) -> Task:
     if record is None:
         raise InputError(f"{run} names no task, because it was trained from Python: say --task NAME or --env ENV_ID")
     try:
+        for key, kind in RECORD.items():
+            check(key, record.get(key), kind, bounds=key == "horizon")
         return task(**record)
-    except TypeError as error:
+    except (TypeError, InputError) as error:
         raise InputError(
             f"{run / checkpoint.CONFIG} describes no task ({error}): say --task NAME or --env ENV_ID"
         ) from error

@@ -35,9 +35,16 @@ def shapes(path: Path) -> Shapes:
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file, and its words. `InputError` if it is not whole."""
+    """The tensors of a file, and its words. `InputError` if it is not whole, or holds numbers that are not finite."""
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        found, words = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    for name, value in found.items():
+        if not value.isfinite().all():
+            raise InputError(
+                f"'{name}' in {path} is not finite (NaN or infinite): expected what a run that went well has saved; "
+                "restore it or train again"
+            )
+    return found, words
 
 
 def check_fit(module: nn.Module, found: Shapes, path: Path) -> None:
@@ -55,7 +62,7 @@ def check_fit(module: nn.Module, found: Shapes, path: Path) -> None:
 
 
 def fill(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Put weights of a file into a module. `InputError` if they do not fit, or are not finite."""
+    """Put weights of a file into a module. `InputError` if they do not fit."""
     check_fit(module, {name: tuple(value.shape) for name, value in weights.items()}, path)
     mine = module.state_dict()
     for name, value in weights.items():
@@ -63,11 +70,6 @@ def fill(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
             raise InputError(
                 f"{path} does not fit: '{name}' is of {value.dtype}, expected {mine[name].dtype}; restore it or train "
                 "again"
-            )
-        if not value.isfinite().all():
-            raise InputError(
-                f"'{name}' in {path} is not finite (NaN or infinite): expected the weights of a run that went well; "
-                "restore it or train again"
             )
     module.load_state_dict(weights)
 
