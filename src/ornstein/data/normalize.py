@@ -5,7 +5,7 @@ goes on with other data, until they are told to `forget`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -193,15 +193,23 @@ def forget(module: nn.Module) -> None:
             part.ends.copy_(type(part)(len(part.shift)).ends)
 
 
+def unstored(module: nn.Module, names: Container[str]) -> dict[str, Tensor]:
+    """What an older version did not store of a module's scales, as it is at first: of those whose `ends` are not among
+    the `names` that it stored."""
+    found: dict[str, Tensor] = {}
+    for name, part in module.named_modules(remove_duplicate=False):
+        if isinstance(part, Scale) and f"{name}.ends" not in names:
+            fresh = type(part)(len(part.shift)).state_dict()
+            found |= {f"{name}.{key}": value for key, value in fresh.items() if f"{name}.{key}" not in names}
+    return found
+
+
 def completed(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The `weights` of a module, with what an older version did not store of its scales: whether they were learned,
     which they were unless they are the identity, and those of rewards, which are learned from the next data."""
-    found = dict(weights)
-    for name, part in module.named_modules(remove_duplicate=False):
-        if isinstance(part, Scale) and f"{name}.ends" not in weights:
-            mine = {f"{name}.{key}": value for key, value in type(part)(len(part.shift)).state_dict().items()}
-            found = mine | found
-            shift, scale = found[f"{name}.shift"], found[f"{name}.scale"]
-            if shift.any() or (scale != 1).any():
-                found[f"{name}.ends"] = torch.stack([shift - scale, shift + scale])
+    found = unstored(module, weights) | dict(weights)
+    for name in [name.removesuffix(".ends") for name in found.keys() - weights.keys() if name.endswith(".ends")]:
+        shift, scale = found[f"{name}.shift"], found[f"{name}.scale"]
+        if shift.any() or (scale != 1).any():
+            found[f"{name}.ends"] = torch.stack([shift - scale, shift + scale])
     return found

@@ -14,7 +14,7 @@ from ornstein.diffusion.pin import Pin, identity
 from ornstein.diffusion.process import PROCESSES, process
 from ornstein.diffusion.solvers import SOLVERS, sample
 from ornstein.diffusion.target import TARGETS, WEIGHTS
-from ornstein.errors import InputError, choose, positive
+from ornstein.errors import InputError, bounded, choose
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Recipe:
         tables: tuple[Iterable[str], ...] = (PROCESSES, TARGETS, WEIGHTS, SOLVERS, GRIDS, precisions)
         for kind, known in zip(("process", "target", "weight", "solver", "grid", "precision"), tables, strict=True):
             choose(kind, getattr(self, kind), known)
-        positive("steps", self.steps)
+        bounded("steps", self.steps)
         process(self.process, self.levels)
         if self.levels is not None and self.steps > self.levels:
             raise InputError(

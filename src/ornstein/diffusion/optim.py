@@ -100,13 +100,17 @@ class Stepper:
         return {"count": self.count, **moments}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a `state_dict`."""
+        """Go on from a `state_dict`. KeyError, IndexError or ValueError if it is of another module."""
         self.count.copy_(state["count"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             if name != "count":
                 index, key = name.split(".", 1)
                 moments.setdefault(int(index), {})[key] = value
+                if value.dim() and value.shape != self.parameters[int(index)].shape:
+                    raise ValueError(f"{name} has shape {tuple(value.shape)}")
+        if any(found.keys() != {"step", "exp_avg", "exp_avg_sq"} for found in moments.values()):
+            raise ValueError("moments are missing, or are another optimiser's")
         self._resume(moments)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.tables import TABLES
-from ornstein.errors import InputError, choose, positive
+from ornstein.errors import InputError, bounded, choose
 
 
 class Process(ABC):
@@ -279,4 +279,4 @@ def process(name: str, levels: int | None = None) -> Process:
             f"levels={levels} with process '{name}': expected None, because only {', '.join(TABLES)} have tables of "
             "noise levels; leave levels out or choose one of these"
         )
-    return Table(abar=TABLES[name](positive("levels", levels)))
+    return Table(abar=TABLES[name](int(bounded("levels", levels))))

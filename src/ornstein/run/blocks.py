@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ornstein.data.buffer import Buffer
 from ornstein.errors import InputError
-from ornstein.run import checkpoint
+from ornstein.run import checkpoint, tensors
+from ornstein.run.fields import check
 from ornstein.run.log import refused
+from ornstein.run.reading import parsed
 
 FOLDER = "buffer"
 ROWS = 1000  # of a block
@@ -41,13 +42,13 @@ class Blocks:
             if path.stem != self._name():
                 raise InputError(f"{self.folder} lacks {self._name()}.safetensors before {path.name}: restore it")
             try:
-                with safe_open(path, framework="pt") as file:
-                    parts = [file.get_tensor(name) for name in COLUMNS]
-                    told: Any = json.loads(file.metadata()["episodes"])
-                self.buffer.add(*parts)
-            except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+                found, words = tensors.read(path)
+                self.buffer.add(*(found[name] for name in COLUMNS))
+                told: Any = parsed(words["episodes"].encode())
+                check("episodes", told, int)
+            except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
                 raise InputError(f"{path} cannot be read ({error}): restore it, or train again elsewhere") from error
-            self.written, self.episodes = self.buffer.total, int(told)
+            self.written, self.episodes = self.buffer.total, told
 
     def grow(self) -> None:
         """Write a block if there are rows enough for one."""

@@ -19,6 +19,7 @@ from ornstein.run.log import Teller
 from ornstein.run.parts import Parts, check_finished, check_id, references
 
 WORLDS = 8
+NOISE = 1000  # at most; from a few halves of the range on, actions lie at its ends
 
 
 def collect(
@@ -81,8 +82,8 @@ def collect(
 def _check_counts(steps: int | None, episodes: int | None, noise: float) -> dict[str, int]:
     if (steps is None) == (episodes is None):
         raise InputError(f"{steps} steps and {episodes} episodes: expected one of them; leave the other out")
-    if not 0 <= noise < math.inf:
-        raise InputError(f"noise is {noise}: expected a number of at least 0, in halves of the range of actions")
+    if not 0 <= noise <= NOISE:
+        raise InputError(f"noise is {noise}: expected a number from 0 to {NOISE}, in halves of the range of actions")
     given = {"steps": steps, "episodes": episodes}
     return {name: positive(name, value) for name, value in given.items() if value is not None}
 

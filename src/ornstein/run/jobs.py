@@ -14,19 +14,24 @@ from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.recorded import recorded
 from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError
-from ornstein.roles import build, preset
+from ornstein.roles import preset
 from ornstein.run import checkpoint, report, video
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
+from ornstein.run.fields import check
 from ornstein.run.log import say
 from ornstein.run.origin import Origin
 from ornstein.run.report import Report
+from ornstein.run.sizes import made
 from ornstein.run.synthesize import beginning, synthesize
 from ornstein.run.train import finished, teach
 from ornstein.run.trust import Trust, trust
 from ornstein.run.view import show
 
 TRUST = "trust.json"
+RECORD: dict[str, Any] = {  # what config.json says of a task
+    "name": str | None, "data": str | None, "env": str | dict | None, "horizon": int | None, "reference": list | None,
+}  # fmt: skip
 QUICK_TASK, QUICK_STEPS = "pointmaze-umaze", 200_000
 
 
@@ -96,7 +101,7 @@ def _begun(
 ) -> tuple[Learner, dict[str, Any]]:
     """A new agent, and the content of its config.json."""
     torch.manual_seed(seed)
-    agent = build(algorithm, world.spec, cfg).to(device)
+    agent = made(algorithm, world.spec, cfg).to(device)
     config = checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
     return agent, config if origin is None else config | origin.record()
 
@@ -156,6 +161,8 @@ def task_of(run: Path, name: str | None = None, env: str | None = None) -> Task:
             )
         return task(name, env=env)
     try:
+        for key, kind in RECORD.items():
+            check(key, config["task"].get(key), kind, bounds=key == "horizon")
         return recorded(config["task"], config["spec"], env)
     except InputError as error:
         if env is not None:
@@ -197,10 +204,10 @@ def synthesize_job(
     that it was learned from is not here."""
     unseen = None if held_out is None else read(held_out).episodes  # before the work is done
     synthesize(run, world, out, seed=seed, **how)
-    made, info = beginning(out)
+    written, info = beginning(out)
     say("measuring what was invented")
     try:
-        found = trust(world.episodes(), made, info["env_spec"] and world.gym_spec(), unseen, seed)
+        found = trust(world.episodes(), written, info["env_spec"] and world.gym_spec(), unseen, seed)
     except InputError as error:
         say(f"no trust report: {error}")
         return None

@@ -1,16 +1,21 @@
 """Telling how a job goes: a bar on a terminal, a line every ten seconds elsewhere, and log.jsonl."""
 
 import json
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich import progress as bars
 from rich.console import Console
 
-from ornstein.errors import TrainingError
+from ornstein.errors import InputError, TrainingError
+from ornstein.run.fields import check
+from ornstein.run.reading import read_lines
+
+LINE: dict[str, Any] = {"stage": str, "update": int, "seconds": float}  # of log.jsonl; the rest are metrics
 
 
 def say(text: str) -> None:
@@ -78,12 +83,18 @@ def refused(path: Path, error: OSError) -> TrainingError:
     )
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; a last line that a kill cut short is left out."""
+def read(path: Path, kinds: Mapping[str, Any] = LINE) -> list[dict[str, Any]]:
+    """The whole lines of a log; a last line that a kill cut short is left out. `InputError` for any other line that
+    does not hold values of these `kinds`, by name, and numbers under all other names."""
+    if not os.path.lexists(path):
+        return []
+    expected = "expected the lines that `ornstein train` wrote; restore it, or remove it and go on without"
     lines = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for number, line in enumerate(read_lines(path, 256, expected), 1):
         try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
+            for name in kinds.keys() | line.keys():
+                check(name, line[name], kinds.get(name, float), bounds=False)
+        except (KeyError, InputError) as error:
+            raise InputError(f"line {number} of {path} is damaged ({error}): {expected}") from error
+        lines.append(line)
     return lines

@@ -18,17 +18,22 @@ import torch
 from ornstein.contract import Agent, Explorer, Stage, View
 from ornstein.data.buffer import Buffer
 from ornstein.envs.tasks import Task
-from ornstein.errors import InputError, positive
-from ornstein.roles import ALGORITHMS, build
+from ornstein.errors import BOUNDS, InputError, positive
+from ornstein.roles import ALGORITHMS
 from ornstein.run import checkpoint, log
 from ornstein.run.blocks import Blocks
 from ornstein.run.capture import Captured
 from ornstein.run.checkpoint import Progress
 from ornstein.run.evaluate import evaluate
 from ornstein.run.log import say
+from ornstein.run.sizes import FLOAT, fits_memory, made
 from ornstein.run.train import Course, finished, teach
 
 CURVE = "curve.jsonl"
+LINE: dict[str, Any] = {  # of it
+    "step": int, "update": int, "seconds": float, "return_mean": float, "return_ci95": tuple[float, float],
+    "normalized_score": float | None, "returns": list[float], "lengths": list[int],
+}  # fmt: skip
 FIRST = 1 << 20  # number of the first episode: evaluations begin theirs at 0
 EPISODES = 10  # of an evaluation on the way
 
@@ -70,7 +75,7 @@ def online(
     plan, out = _Pace(steps, ratio, getattr(cfg, "warmup", 0)), Path(out)
     cfg = replace(cfg, updates=plan.updates)
     torch.manual_seed(seed)
-    agent = build(algorithm, world.spec, cfg).to(device)
+    agent = made(algorithm, world.spec, cfg).to(device)
     if not isinstance(agent, Explorer):
         raise InputError(f"{algorithm} learns from data, not while acting: expected {explorers()}")
     how = {"steps": steps, "ratio": float(ratio), "worlds": positive("worlds", worlds), "prior": prior}
@@ -132,7 +137,9 @@ def _buffer(world: Task, steps: int, prior: bool, capacity: int, device: str) ->
     known = 0 if data is None else len(data)
     if known > capacity:
         raise InputError(f"--capacity {capacity} with {known:,} steps of data: expected room for them all; raise it")
-    buffer = Buffer(low, high, world.spec.obs, min(capacity, known + steps), device)
+    room, row = min(capacity, known + steps), 2 * world.spec.obs + world.spec.act + 2
+    fits_memory(FLOAT * room * row, f"a buffer of {room:,} rows", "--capacity, or --steps")
+    buffer = Buffer(low, high, world.spec.obs, room, device)
     if data is not None:
         buffer.extend(data)
     return buffer
@@ -145,7 +152,10 @@ class _Pace:
         self.steps, self.ratio, self.warmup = positive("steps", steps), ratio, warmup
         if not 0 < ratio < math.inf:
             raise InputError(f"ratio is {ratio}: expected a number above 0, of updates for each step")
-        self.updates = math.floor((steps - warmup) * ratio + 1e-9)
+        worth, most = (steps - warmup) * ratio + 1e-9, BOUNDS["updates"][1]
+        if worth > most:
+            raise InputError(f"{steps} steps at {ratio} updates each: expected at most {most:,} updates; lower one")
+        self.updates = math.floor(worth)
         if self.updates < 1:
             raise InputError(
                 f"{steps} steps, of which the first {warmup} are random, at {ratio} updates each: expected enough for "
@@ -247,7 +257,7 @@ class Curve:
     ) -> None:
         self.path, self.world, self.crowd, self.capture = run / CURVE, world, crowd, capture
         self.episodes, self.seed = episodes, seed
-        lines = [line for line in log.read(self.path) if line["update"] <= progress.step]
+        lines = [line for line in log.read(self.path, LINE) if line["update"] <= progress.step]
         if self.path.exists():
             checkpoint.write(self.path, "".join(json.dumps(line) + "\n" for line in lines))
         self.last = lines[-1]["update"] if lines else 0

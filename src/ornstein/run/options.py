@@ -1,12 +1,15 @@
 """The commands and their options. To tell them it imports nothing that takes long."""
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import ornstein
-from ornstein.errors import InputError
+from ornstein.errors import BOUNDS, InputError, brief
 
+UPDATES, STEPS = (int(BOUNDS[name][1]) for name in ("updates", "steps"))  # at most
 Commands = Any  # what argparse adds commands to; its type has no public name
 
 
@@ -17,19 +20,26 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see `{self.prog} --help`")
 
 
-def _count(text: str) -> int:
+def _count(text: str, most: int = 10**9) -> int:
     try:
         value = int(text.replace("_", ""))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number: expected one such as 1000") from None
+        raise argparse.ArgumentTypeError(f"{brief(text)} is no whole number: expected one such as 1000") from None
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is too few: expected a whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{brief(value)} is too few: expected a whole number of at least 1")
+    if value > most:
+        raise argparse.ArgumentTypeError(f"{brief(value)} is too many: expected at most {most:,}")
     return value
 
 
+def _up_to(most: int) -> Callable[[str], int]:
+    """A count that has a greatest value."""
+    return partial(_count, most=most)
+
+
 def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"'{text}' is no seed: expected a whole number from 0 to 2^63 - 1")
+    if not (text.isascii() and text.isdecimal()) or len(text) > 19 or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{brief(text)} is no seed: expected a whole number from 0 to 2^63 - 1")
     return int(text)
 
 
@@ -75,7 +85,7 @@ def _quickstart(commands: Commands) -> None:
     quick = commands.add_parser("quickstart", help="data, training, scores and a report in minutes", allow_abbrev=False)
     quick.add_argument("--out", type=Path, default=Path("runs/quickstart"), metavar="DIR", help="run folder")
     quick.add_argument("--seed", type=_seed, default=0, metavar="N")
-    quick.add_argument("--updates", type=_count, metavar="N", help="fewer are faster, and plan worse")
+    quick.add_argument("--updates", type=_up_to(UPDATES), metavar="N", help="fewer are faster, and plan worse")
 
 
 def _train(commands: Commands) -> None:
@@ -98,9 +108,11 @@ def _train(commands: Commands) -> None:
     train.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/ALGORITHM/TASK/SEED)")
     train.add_argument("--steps", type=_count, metavar="N", help="online: steps to take in the environment")
     train.add_argument("--ratio", type=float, metavar="R", help="online: updates for each step (default 1)")
-    train.add_argument("--worlds", type=_count, metavar="W", help="online: copies that act at once (default 1)")
+    train.add_argument("--worlds", type=_up_to(4096), metavar="W", help="online: copies that act at once (default 1)")
     train.add_argument("--capacity", type=_count, metavar="N", help="online: rows kept to learn from (default 1000000)")
-    train.add_argument("--updates", type=_count, metavar="N", help="of the main stage; others keep their share")
+    train.add_argument(
+        "--updates", type=_up_to(UPDATES), metavar="N", help="of the main stage; others keep their share"
+    )
     train.add_argument("--seed", type=_seed, nargs="+", default=[0], metavar="N", help="several: one run for each")
     _places(train)
     train.add_argument("--evaluate-every", type=_count, metavar="N", help="updates between two looks at 20 episodes")
@@ -109,9 +121,11 @@ def _train(commands: Commands) -> None:
 def _distill(commands: Commands) -> None:
     distill = commands.add_parser("distill", help="teach a trained agent to sample in few steps", allow_abbrev=False)
     distill.add_argument("run", type=Path, metavar="RUN")
-    distill.add_argument("--steps", type=_count, required=True, metavar="N", help="network calls, such as 1 or 2")
+    distill.add_argument(
+        "--steps", type=_up_to(STEPS), required=True, metavar="N", help="network calls, such as 1 or 2"
+    )
     distill.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder of the student")
-    distill.add_argument("--updates", type=_count, default=2000, metavar="N", help="default 2000")
+    distill.add_argument("--updates", type=_up_to(UPDATES), default=2000, metavar="N", help="default 2000")
     distill.add_argument("--method", default="path", metavar="M", help="path | consistency | reflow (default path)")
     _world(distill)
     distill.add_argument("--seed", type=_seed, default=0, metavar="N")
@@ -124,7 +138,7 @@ def _evaluate(commands: Commands) -> None:
     evaluate.add_argument("--task", metavar="NAME", help="another task than it was trained for")
     evaluate.add_argument("--env", metavar="ENV_ID", help="its own again (MODULE:ID, MODULE:CLASS), or another one")
     evaluate.add_argument("--protocol", metavar="goals|d4rl", help="how a maze is judged")
-    evaluate.add_argument("--episodes", type=_count, default=100, metavar="N")
+    evaluate.add_argument("--episodes", type=_up_to(10**6), default=100, metavar="N")
     evaluate.add_argument("--seed", type=_seed, default=0, metavar="N")
     _machine(evaluate)
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the report here")
@@ -176,7 +190,7 @@ def _collect(commands: Commands) -> None:
     extent.add_argument("--episodes", type=_count, metavar="N")
     collect.add_argument("--out", type=Path, required=True, metavar="DIR", help="dataset, in Minari's layout")
     collect.add_argument("--noise", type=float, default=0.0, metavar="S", help="std in halves of the actions' range")
-    collect.add_argument("--worlds", type=_count, default=8, metavar="W", help="at once (default 8)")
+    collect.add_argument("--worlds", type=_up_to(4096), default=8, metavar="W", help="at once (default 8)")
     collect.add_argument(
         "--trust-checkpoint", action="store_true",
         help="load a Stable-Baselines3 checkpoint, though such a file can run any code when it is loaded",

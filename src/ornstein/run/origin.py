@@ -25,7 +25,7 @@ class Origin(NamedTuple):
             raise InputError(
                 f"--from {self.run} is a run of {config['algorithm']}: expected one of {algorithm}; train that one"
             )
-        return checkpoint.make(config).cfg
+        return checkpoint.settings(config)[2]
 
     def begin(self, agent: Learner) -> None:
         """Give an agent the run's weights. Raises `InputError` where they do not fit its spec or its settings."""

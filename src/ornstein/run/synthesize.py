@@ -29,6 +29,7 @@ from ornstein.run import checkpoint
 from ornstein.run.behaviour import randomness
 from ornstein.run.log import Teller
 from ornstein.run.parts import Parts, check_finished, check_id, references
+from ornstein.run.sizes import call, fits_memory
 
 BATCH = 10_000
 LOOKED = 100_000  # rows of a dataset that are enough to judge it
@@ -69,6 +70,7 @@ def synthesize(
         raise InputError(
             f"{run} holds {config['algorithm']}, which invents no data: expected a synthesizer, such as synther"
         )
+    fits_memory(call(learner, batch), f"drawing {batch:,} rows at once", "--batch")
     spec, weights = _spec(world), hashlib.sha256((run / checkpoint.WEIGHTS).read_bytes()).hexdigest()
     settings = {"run": str(run), "weights_sha256": weights, "algorithm": config["algorithm"], "rows": rows}
     settings |= {"batch": batch, "seed": seed, "apart": apart, "dataset_id": name}

@@ -167,6 +167,7 @@ def teach(
     progress, tensors = Progress([]), None
     if run is not None and (run / checkpoint.TRAIN).exists():
         progress, tensors = checkpoint.read_checkpoint(run)
+        progress.check(course.stages, run)
     done, base = sum(steps for _, steps in course.stages[: progress.stage]) + progress.step, 0
     total = sum(steps for _, steps in course.stages)
     with log.Teller("training", "updates", total, done) as teller, _interruptible() as asked, _settled():

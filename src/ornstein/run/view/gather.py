@@ -15,7 +15,7 @@ from ornstein.errors import InputError
 from ornstein.run import log
 from ornstein.run.checkpoint import LOG, load, read_config
 from ornstein.run.evaluate import Rollout, check_agent, randomness, rollout
-from ornstein.run.report import kept
+from ornstein.run.report import kept, whole
 from ornstein.run.view.background import against_paper, curves, timing
 from ornstein.run.view.considered import choices, lived
 from ornstein.run.view.futures import futures
@@ -45,7 +45,7 @@ def gather(run: Path, task: Task, seed: int = 1_000) -> dict[str, Any]:
         "timing": timing(run, lines),
         "notes": [task.title, *(PROTOCOLS[p] for p in task.protocols), *against_paper(config, task)],
         "curves": curves(lines),
-        "scores": kept(run),
+        "scores": [whole(row, run) for row in kept(run)],
         "scene": task.scene(),
         "episodes": [],
         "film": None,
