@@ -10,7 +10,7 @@ from typing import Any
 from rich import progress as bars
 from rich.console import Console
 
-from ornstein.errors import TrainingError
+from ornstein.files import refused
 
 
 def say(text: str) -> None:
@@ -68,14 +68,6 @@ def append(path: Path, line: dict[str, Any]) -> None:
             file.write(json.dumps(line) + "\n")
     except OSError as error:
         raise refused(path, error) from error
-
-
-def refused(path: Path, error: OSError) -> TrainingError:
-    """What to say when the disk refuses to write `path`."""
-    reason = error.strerror or str(error)
-    return TrainingError(
-        f"could not write {path}: {reason}; what was saved before is still there: make room, then go on"
-    )
 
 
 def read(path: Path) -> list[dict[str, Any]]:
