@@ -19,7 +19,7 @@ class InputError(OrnsteinError, ValueError):
 
 
 class TrainingError(OrnsteinError):
-    """Training that cannot go on, such as a loss that is no longer finite. The last checkpoint is kept."""
+    """Work that cannot go on: a loss that is no longer finite, a disk that is full. What was saved before is kept."""
 
 
 def choose(kind: str, name: str, known: Iterable[str]) -> str:
