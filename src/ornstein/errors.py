@@ -21,7 +21,7 @@ class InputError(OrnsteinError, ValueError):
 
 
 class TrainingError(OrnsteinError):
-    """Training that cannot go on, such as a loss that is no longer finite. The last checkpoint is kept."""
+    """Work that cannot go on: a loss that is no longer finite, a disk that is full. What was saved before is kept."""
 
 
 # The least and the greatest value of a setting, by its name, whichever algorithm has it and wherever it is read. Beyond

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import layouts
+from ornstein import files
 from ornstein.data import build, checks, hdf5, mapped
 from ornstein.data.normalize import MinMax, ZScore
 from ornstein.data.sources import convert, read
 from ornstein.data.views import Transitions, Windows
-from ornstein.errors import InputError
+from ornstein.errors import InputError, TrainingError
 from ornstein.run.capture import moved
 
 VIEWS = [
@@ -83,7 +84,7 @@ def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         convert(folder, tmp_path / "again")
     with pytest.raises(InputError, match="no column x for obs"):
         convert(path, tmp_path / "again", {"obs": "x"})
-    monkeypatch.setattr(mapped, "disk_usage", lambda folder: SimpleNamespace(free=100))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: SimpleNamespace(total=1000, free=100))
     with pytest.raises(InputError, match=r"the disk of .* has 1e-07 GB: expected room"):
         convert(path, tmp_path / "again")
     bad = layouts.d4rl(tmp_path / "bad.hdf5", actions=np.full((12, 2), np.nan))
@@ -109,7 +110,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         column.file = Full()  # type: ignore[assignment]
 
     monkeypatch.setattr(mapped.FileColumn, "_header", then_full)
-    with pytest.raises(InputError, match=f"cannot write to {tmp_path} .No space left on device.: expected room"):
+    with pytest.raises(TrainingError, match=f"could not write {tmp_path / 'files'}: No space left on device; noth"):
         convert(path, tmp_path / "files")
     assert [part.name for part in tmp_path.iterdir()] == ["set.hdf5"]
 

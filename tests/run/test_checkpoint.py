@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ornstein import files
 from ornstein.errors import InputError, TrainingError
 from ornstein.roles.planners.diffuser import Config
 from ornstein.run import checkpoint
@@ -198,7 +199,7 @@ def test_files_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "replace", refuse)
+    monkeypatch.setattr(files.os, "replace", refuse)
     with pytest.raises(TrainingError, match="No space left on device"):
         checkpoint.write(path, "three")
     assert path.read_text() == "two"

@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ornstein import files
 from ornstein.contract import Learner, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Window, Windows
@@ -73,7 +74,7 @@ def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files need not reach the disk here, which would take most of the time."""
-    monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: None)
+    monkeypatch.setattr(files.os, "fsync", lambda handle: None)
 
 
 def losses(run: Path) -> list[tuple[str, int, float]]:
@@ -316,10 +317,10 @@ def test_a_full_disk_keeps_the_last_checkpoint(
 
         return call
 
-    if what in ("open", "log"):
-        monkeypatch.setattr(checkpoint if what == "open" else log, "open", refuse(open), raising=False)
+    if what == "log":
+        monkeypatch.setattr(log, "open", refuse(open), raising=False)
     else:
-        monkeypatch.setattr(checkpoint.os, what, refuse(getattr(checkpoint.os, what)))
+        monkeypatch.setattr(files.os, what, refuse(getattr(files.os, what)))
 
     def look(learner: Learner, done: int) -> None:
         nonlocal full

@@ -16,13 +16,14 @@ from ornstein.data.episodes import Episodes
 from ornstein.data.hdf5 import about, member, opened
 from ornstein.data.mapped import INDEX, Files, open_mapped
 from ornstein.data.minari import MAIN, METADATA, read_minari
-from ornstein.data.minari_write import publish, write_minari
+from ornstein.data.minari_write import write_minari
 from ornstein.data.npz import opened_npz, opened_zip
 from ornstein.data.ogbench import is_ogbench, put_ogbench
 from ornstein.data.remote import minari_folder
 from ornstein.data.robomimic import read_robomimic
 from ornstein.data.zarr_buffer import META, is_zarr, read_zarr
 from ornstein.errors import InputError
+from ornstein.files import publish
 
 __all__ = ["Dataset", "convert", "data_folder", "read", "write_minari"]
 
@@ -78,13 +79,14 @@ def read(where: str | Path, columns: Columns | None = None) -> Dataset:
 
 def convert(where: str | Path, out: str | Path, columns: Columns | None = None) -> Path:
     """Write the dataset at `where` to a new folder `out` of plain files, a piece at a time; its path. It may be larger
-    than memory: `read` maps such a folder. Raises `InputError`; then nothing is left behind."""
+    than memory: `read` maps such a folder. Raises `InputError`, also while another process writes `out`, and
+    `TrainingError` if the disk is full; then nothing is left behind."""
     found, out = _find(where), Path(out)
     if found.kind == "mapped":
         raise InputError(f"{found.path} is converted already: expected another dataset; copy the folder instead")
 
     def fill(folder: Path) -> None:
-        store = Files(folder)
+        store = Files(folder, out)
         try:
             build = Builder(store)
             info = _push(found, build, columns)

@@ -17,9 +17,9 @@ from safetensors.torch import save
 
 from ornstein.data.buffer import Buffer
 from ornstein.errors import InputError
+from ornstein.files import refused, sweep
 from ornstein.run import checkpoint, tensors
 from ornstein.run.fields import check
-from ornstein.run.log import refused
 from ornstein.run.reading import parsed
 
 FOLDER = "buffer"
@@ -38,6 +38,7 @@ class Blocks:
     def load(self) -> None:
         """Put the rows of all blocks into the buffer. `InputError` for a block that is missing, damaged, or of another
         world."""
+        sweep(path.with_suffix("") for path in self.folder.glob("*.safetensors.part"))
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.stem != self._name():
                 raise InputError(f"{self.folder} lacks {self._name()}.safetensors before {path.name}: restore it")

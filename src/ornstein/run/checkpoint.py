@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -28,11 +27,11 @@ from ornstein.contract import Agent, Learner, Spec
 from ornstein.data.checks import check_links
 from ornstein.diffusion.model import Recipe
 from ornstein.errors import InputError, TrainingError, brief, choose
+from ornstein.files import write
 from ornstein.roles import ALGORITHMS, build, name_of
 from ornstein.run import tensors
 from ornstein.run.fields import check, flat, kinds
 from ornstein.run.keepers import keepers
-from ornstein.run.log import refused
 from ornstein.run.reading import parsed, read_json
 from ornstein.run.sizes import outline
 
@@ -40,30 +39,14 @@ FORMAT = 1
 MEND = "lower the learning rate (--agent.optim.lr) or clip the gradient (--agent.optim.clip)"
 CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
 WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
+CURVE, PAGE = "curve.jsonl", "report.html"
+FILES = (CONFIG, LOG, REPORT, WEIGHTS, TRAIN, CURVE, PAGE)  # of a run folder
 # what must agree for a run to be resumed
 IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online", "from")
 KINDS: dict[str, Any] = {  # what config.json holds
     "format": int, "algorithm": str, "spec": dict, "config": dict, "seed": int, "task": dict | None,
     "versions": Mapping[str, str], "commit": str | None,
 }  # fmt: skip
-
-
-def write(path: Path, content: bytes | str) -> None:
-    """Write a file so that `path` is at every moment the old one or the new one, whole.
-
-    Raises TrainingError if the disk refuses; the old file is then still there.
-    """
-    beside = path.with_name(path.name + ".part")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise refused(path, error) from error
 
 
 def merge(default: Any, changes: Mapping[str, Any], where: str = "") -> Any:

@@ -18,6 +18,7 @@ from ornstein.diffusion.distill import METHODS
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError, OrnsteinError, choose
+from ornstein.files import locked
 from ornstein.roles import ALGORITHMS, preset
 from ornstein.run import checkpoint, groups, jobs, listing, plots, settings, tables, video
 from ornstein.run.capture import records
@@ -112,7 +113,8 @@ def _distill(args: argparse.Namespace, rest: Sequence[str]) -> int:
     _settle(args)
     options = {"steps": args.steps, "updates": args.updates, "method": args.method, "seed": args.seed}
     how = {"resume": args.resume, "device": args.device, "capture": args.capture}
-    jobs.distill_job(args.run, world, args.out, **options, **how)
+    with locked(args.out):
+        jobs.distill_job(args.run, world, args.out, **options, **how)
     return 0
 
 
@@ -136,10 +138,11 @@ def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     options = {"protocol": args.protocol, "episodes": args.episodes, "seed": args.seed}
     options |= {"device": args.device, "capture": args.capture, "video_format": args.video_format}
     reports, common = [], os.path.commonpath([run.absolute() for run in runs])
-    for run, world in worlds.items():
-        where = args.video and args.video / os.path.relpath(run.absolute(), common)
-        reports.append(jobs.evaluate_job(run, world, **options, video_out=where))
-        print(f"{run}: {reports[-1]}" if len(runs) > 1 else reports[-1], flush=True)
+    with locked(*[args.video] if args.video else [], option="--video"):
+        for run, world in worlds.items():
+            where = args.video and args.video / os.path.relpath(run.absolute(), common)
+            reports.append(jobs.evaluate_job(run, world, **options, video_out=where))
+            print(f"{run}: {reports[-1]}" if len(runs) > 1 else reports[-1], flush=True)
     rows = zip(runs, reports, strict=True)
     for line in summaries([groups.Entry(run, run, checkpoint.read_config(run), asdict(one)) for run, one in rows]):
         print(line)
@@ -195,7 +198,8 @@ def _synthesize(args: argparse.Namespace, rest: Sequence[str]) -> int:
     how = {"rows": args.rows, "batch": args.batch, "seed": args.seed, "apart": args.apart, "resume": args.resume}
     how |= {"dataset_id": args.id, "device": args.device}
     world = jobs.task_of(args.run, args.task, args.env)
-    found = jobs.synthesize_job(args.run, world, args.out, held_out=args.held_out, **how)
+    with locked(args.out):
+        found = jobs.synthesize_job(args.run, world, args.out, held_out=args.held_out, **how)
     print(args.out)
     if found is not None:
         print(found)
@@ -203,7 +207,8 @@ def _synthesize(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _quickstart(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    jobs.quickstart(args.out, args.seed, args.updates)
+    with locked(args.out):
+        jobs.quickstart(args.out, args.seed, args.updates)
     return 0
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from ornstein.data.sources import write_minari
 from ornstein.envs.recorder import Recorder, nested
 from ornstein.errors import InputError, positive
+from ornstein.files import locked
 from ornstein.run.behaviour import Behaviour, behaviour, randomness
 from ornstein.run.log import Teller
 from ornstein.run.parts import Parts, check_finished, check_id, references
@@ -55,8 +56,9 @@ def collect(
         dataset_id: ends in a version; by default the name of `out`, with -v0.
 
     Raises:
-        InputError: an unknown environment or policy, or one that does not fit; a folder that exists.
-        Interrupted: SIGINT; finished blocks are kept.
+        InputError: an unknown environment or policy, or one that does not fit; a folder that exists, that another
+            process or thread writes, or for which there is no room.
+        Interrupted: SIGINT; finished blocks are kept. TrainingError: the disk is full; they are, too.
     """
     out = Path(out)
     asked = _check_counts(steps, episodes, noise)
@@ -66,17 +68,18 @@ def collect(
     spec = world.spec_json()
     settings = {"env": spec or env, "policy": policy, "policy_sha256": acting.print, "noise": noise, "seed": seed}
     settings |= {"worlds": worlds, **asked, "dataset_id": name}
-    if out.exists():
-        check_finished(out, settings, resume, "collect")
+    with locked(out):
+        if out.exists():
+            check_finished(out, settings, resume, "collect")
+            return out
+        parts = Parts(out, settings, resume, steps)
+        with parts.becoming(lambda: f"what was collected for {out} ({len(parts.rows())} episodes)"):
+            rows = _make_blocks(parts, world, acting, seed, steps, episodes)
+            info = {"algorithm_name": policy, "policy": policy, "noise": noise, "seed": seed, "collect": settings}
+            info |= _returns(rows, steps) | references(world.spec.id) | world.spaces()
+            found = (nested(columns) for columns in parts.episodes(steps))
+            write_minari(out, found, env_spec=spec, dataset_id=name, info=info)
         return out
-    parts = Parts(out, settings, resume)
-    with parts.becoming(lambda: f"what was collected for {out} ({len(parts.rows())} episodes)"):
-        rows = _make_blocks(parts, world, acting, seed, steps, episodes)
-        info = {"algorithm_name": policy, "policy": policy, "noise": noise, "seed": seed, "collect": settings}
-        info |= _returns(rows, steps) | references(world.spec.id) | world.spaces()
-        found = (nested(columns) for columns in parts.episodes(steps))
-        write_minari(out, found, env_spec=spec, dataset_id=name, info=info)
-    return out
 
 
 def _check_counts(steps: int | None, episodes: int | None, noise: float) -> dict[str, int]:

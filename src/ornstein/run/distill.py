@@ -17,6 +17,7 @@ from ornstein.diffusion.model import Diffusion
 from ornstein.diffusion.optim import Optim, Stepper, follow
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, positive
+from ornstein.files import locked
 from ornstein.networks.dropout import Dropout
 from ornstein.run import checkpoint
 from ornstein.run.capture import Captured
@@ -112,7 +113,8 @@ def distill(
         task, algorithm, source: what config.json is to say of where this came from.
 
     Raises:
-        InputError: an agent that gives no lessons, a method that there is not, a count below 1, a folder in use.
+        InputError: an agent that gives no lessons, a method that there is not, a count below 1, a folder that holds
+            another run, that another process or thread writes, or for which there is no room.
         TrainingError: a loss that is no longer finite, or a disk that is full. The last checkpoint is kept.
     """
     lessons = teacher.lessons(data)
@@ -128,10 +130,20 @@ def distill(
     said = {"from": source, "method": method, "steps": steps, "updates": positive("updates", updates), "rate": rate}
     config = checkpoint.describe(student, seed=seed, task=task, algorithm=algorithm) | {"distilled": said}
     run = None if out is None else Path(out)
-    if run is not None and finished(run, config, resume):
-        checkpoint.restore(run, student, checkpoint.read_checkpoint(run)[1])
-        return student.eval()
-    torch.manual_seed(seed)
+    with locked(*[run] if run else []):
+        if run is not None and finished(run, config, resume):
+            checkpoint.restore(run, student, checkpoint.read_checkpoint(run)[1])
+            return student.eval()
+        torch.manual_seed(seed)
+        course = _course(teacher, student, lessons, steps, updates, rate, method, capture)
+        return teach(student, data, run, config, course=course, capture=capture)
+
+
+def _course(
+    teacher: Learner, student: Learner, lessons: dict[str, Lesson], steps: int, updates: int, rate: float, method: str,
+    capture: str,
+) -> Course:  # fmt: skip
+    """A stage for each Diffusion, which begins as the teacher's average."""
     names = [f"{name} to {steps}" for name in lessons]
     for name in lessons:
         getattr(student, name).load_state_dict(getattr(teacher, f"{name}_ema").state_dict())
@@ -141,7 +153,7 @@ def distill(
         for said, (name, lesson) in zip(names, lessons.items(), strict=True):
             yield _stage(said, name, teacher, student, lesson, updates, method, capture)
 
-    return teach(student, data, run, config, course=Course([(said, updates) for said in names], fit), capture=capture)
+    return Course([(said, updates) for said in names], fit)
 
 
 def _stage(

@@ -14,6 +14,7 @@ from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.recorded import recorded
 from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError
+from ornstein.files import locked, sweep, write
 from ornstein.roles import preset
 from ornstein.run import checkpoint, report, video
 from ornstein.run.distill import distill
@@ -76,24 +77,25 @@ def train_job(
 ) -> bool:
     """Train into `out`, from the weights of `origin` if there is one; False if it held this run already, finished."""
     agent, config = _begun(algorithm, cfg, world, seed, device, origin)
-    if finished(out, config, resume):
-        say(f"{out} holds this run, finished")
-        return False
-    if evaluate_every:
-        world.worlds(1).close()  # refused before the training, not after some of it
-    if origin is not None:
-        origin.begin(agent)
-    data = world.episodes(device, data_progress())
-    weights = sum(p.numel() for p in agent.parameters())
-    say(f"{algorithm} on {world.name}: {len(data):,} steps of data, {weights:,} weights")
-    say("updates: " + ", ".join(f"{steps:,} of {name}" for name, steps in agent.stages) + f"; writing {out}")
+    with locked(out):
+        if finished(out, config, resume):
+            say(f"{out} holds this run, finished")
+            return False
+        if evaluate_every:
+            world.worlds(1).close()  # refused before the training, not after some of it
+        if origin is not None:
+            origin.begin(agent)
+        data = world.episodes(device, data_progress())
+        weights = sum(p.numel() for p in agent.parameters())
+        say(f"{algorithm} on {world.name}: {len(data):,} steps of data, {weights:,} weights")
+        say("updates: " + ", ".join(f"{steps:,} of {name}" for name, steps in agent.stages) + f"; writing {out}")
 
-    def look(learner: Any, done: int) -> None:
-        say(f"after {done:,} updates: {evaluate(learner, world, episodes=20, seed=seed, capture=capture)}")
+        def look(learner: Any, done: int) -> None:
+            say(f"after {done:,} updates: {evaluate(learner, world, episodes=20, seed=seed, capture=capture)}")
 
-    teach(agent, data, out, config, look if evaluate_every else None, evaluate_every, capture=capture)
-    say(f"trained: {out}")
-    return True
+        teach(agent, data, out, config, look if evaluate_every else None, evaluate_every, capture=capture)
+        say(f"trained: {out}")
+        return True
 
 
 def _begun(
@@ -118,11 +120,12 @@ def train_jobs(
     **more: Any,
 ) -> None:
     """Train one seed after another, each into its folder, as if it were the only one. All folders are looked at before
-    the first is written."""
-    for seed, out in outs.items() if len(outs) > 1 else ():
-        finished(out, _begun(algorithm, cfg, world, seed, device, origin)[1], resume)
-    for seed, out in outs.items():
-        train_job(algorithm, cfg, world, out, seed=seed, resume=resume, device=device, origin=origin, **more)
+    the first is written, and nobody else writes to them until the last is."""
+    with locked(*outs.values()):
+        for seed, out in outs.items() if len(outs) > 1 else ():
+            finished(out, _begun(algorithm, cfg, world, seed, device, origin)[1], resume)
+        for seed, out in outs.items():
+            train_job(algorithm, cfg, world, out, seed=seed, resume=resume, device=device, origin=origin, **more)
 
 
 def distill_job(
@@ -203,6 +206,7 @@ def synthesize_job(
     """Write what a run's synthesizer invents as a dataset, with a trust report beside it, which is None where the data
     that it was learned from is not here."""
     unseen = None if held_out is None else read(held_out).episodes  # before the work is done
+    sweep([out / TRUST])
     synthesize(run, world, out, seed=seed, **how)
     written, info = beginning(out)
     say("measuring what was invented")
@@ -211,7 +215,7 @@ def synthesize_job(
     except InputError as error:
         say(f"no trust report: {error}")
         return None
-    checkpoint.write(out / TRUST, found.json())
+    write(out / TRUST, found.json())
     return found
 
 

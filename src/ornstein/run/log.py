@@ -11,7 +11,8 @@ from typing import Any
 from rich import progress as bars
 from rich.console import Console
 
-from ornstein.errors import InputError, TrainingError
+from ornstein.errors import InputError
+from ornstein.files import refused
 from ornstein.run.fields import check
 from ornstein.run.reading import read_lines
 
@@ -73,14 +74,6 @@ def append(path: Path, line: dict[str, Any]) -> None:
             file.write(json.dumps(line) + "\n")
     except OSError as error:
         raise refused(path, error) from error
-
-
-def refused(path: Path, error: OSError) -> TrainingError:
-    """What to say when the disk refuses to write `path`."""
-    reason = error.strerror or str(error)
-    return TrainingError(
-        f"could not write {path}: {reason}; what was saved before is still there: make room, then go on"
-    )
 
 
 def read(path: Path, kinds: Mapping[str, Any] = LINE) -> list[dict[str, Any]]:

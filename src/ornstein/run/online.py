@@ -19,17 +19,17 @@ from ornstein.contract import Agent, Explorer, Stage, View
 from ornstein.data.buffer import Buffer
 from ornstein.envs.tasks import Task
 from ornstein.errors import BOUNDS, InputError, positive
+from ornstein.files import locked, room
 from ornstein.roles import ALGORITHMS
 from ornstein.run import checkpoint, log
 from ornstein.run.blocks import Blocks
 from ornstein.run.capture import Captured
-from ornstein.run.checkpoint import Progress
+from ornstein.run.checkpoint import CURVE, Progress
 from ornstein.run.evaluate import evaluate
 from ornstein.run.log import say
 from ornstein.run.sizes import FLOAT, fits_memory, made
 from ornstein.run.train import Course, finished, teach
 
-CURVE = "curve.jsonl"
 LINE: dict[str, Any] = {  # of it
     "step": int, "update": int, "seconds": float, "return_mean": float, "return_ci95": tuple[float, float],
     "normalized_score": float | None, "returns": list[float], "lengths": list[int],
@@ -70,7 +70,8 @@ def online(
 
     Raises:
         InputError: an algorithm that does not learn online, counts that leave no update, a world whose actions have no
-            bounds, a folder that holds a run (without `resume`) or another one (with it).
+            bounds, a folder that holds a run (without `resume`) or another one (with it), that another process or
+            thread writes, or for which there is no room.
     """
     plan, out = _Pace(steps, ratio, getattr(cfg, "warmup", 0)), Path(out)
     cfg = replace(cfg, updates=plan.updates)
@@ -81,23 +82,34 @@ def online(
     how = {"steps": steps, "ratio": float(ratio), "worlds": positive("worlds", worlds), "prior": prior}
     config = checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
     config |= {"online": how | {"capacity": positive("capacity", capacity)}}
+    with locked(out):
+        if _finished(out, agent, config, resume):
+            return agent.eval()
+        buffer = _buffer(world, steps + worlds, prior, capacity, device)
+        blocks = Blocks(out, buffer)
+        blocks.load()
+        crowd = Crowd(agent, world, worlds, buffer, blocks, seed, capture)
+        room(blocks.folder, (steps - crowd.steps) * sum(buffer.sizes) * 4)
+        progress = checkpoint.read_checkpoint(out)[0] if (out / checkpoint.TRAIN).exists() else Progress([])
+        if progress.step and crowd.steps < (due := plan.due(progress.step)):
+            raise InputError(f"{blocks.folder} holds {crowd.steps} steps: expected {due} or more; restore it")
+        curve = Curve(out, world, crowd, progress, episodes, seed, capture) if evaluate_every else None
+        first = f"{plan.warmup:,} of them at random first"
+        say(f"{algorithm} in {world.name}: {steps:,} steps in {worlds} at once, {first}")
+        _learn(agent, crowd, plan, progress.step, out, config, curve, max(1, round(evaluate_every * ratio)), capture)
+        return agent
+
+
+def _finished(out: Path, agent: Explorer, config: dict[str, Any], resume: bool) -> bool:
+    """Whether the run folder holds this very run, done; the agent is then the trained one. Raises InputError if it must
+    not be written to."""
     if finished(out, config, resume):
         checkpoint.restore(out, agent, checkpoint.read_checkpoint(out)[1])
         say(f"{out} holds this run, finished")
-        return agent.eval()
+        return True
     if (out / checkpoint.CONFIG).exists() and (field := checkpoint.differing(out, config)):
         raise InputError(f"cannot resume {out}: {field}; use the same settings, or another --out")
-    buffer = _buffer(world, steps + worlds, prior, capacity, device)
-    blocks = Blocks(out, buffer)
-    blocks.load()
-    crowd = Crowd(agent, world, worlds, buffer, blocks, seed, capture)
-    progress = checkpoint.read_checkpoint(out)[0] if (out / checkpoint.TRAIN).exists() else Progress([])
-    if progress.step and crowd.steps < (due := plan.due(progress.step)):
-        raise InputError(f"{blocks.folder} holds {crowd.steps} steps: expected {due} or more; restore it")
-    curve = Curve(out, world, crowd, progress, episodes, seed, capture) if evaluate_every else None
-    say(f"{algorithm} in {world.name}: {steps:,} steps in {worlds} at once, {plan.warmup:,} of them at random first")
-    _learn(agent, crowd, plan, progress.step, out, config, curve, max(1, round(evaluate_every * ratio)), capture)
-    return agent
+    return False
 
 
 def _learn(
@@ -284,7 +296,8 @@ def evaluate_line(agent: Agent, world: Task, episodes: int, seed: int, capture: 
 
 def online_jobs(algorithm: str, cfg: Any, world: Task, outs: dict[int, Path], **how: Any) -> None:
     """`online` for one seed after another, each into its folder."""
-    for seed, out in outs.items():
-        if len(outs) > 1:
-            say(f"seed {seed}")
-        online(algorithm, cfg, world, out, seed=seed, **how)
+    with locked(*outs.values()):
+        for seed, out in outs.items():
+            if len(outs) > 1:
+                say(f"seed {seed}")
+            online(algorithm, cfg, world, out, seed=seed, **how)

@@ -1,5 +1,6 @@
 """Pictures of a comparison, as PNG and SVG: intervals of each number, performance profiles, and means of each task."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ornstein.errors import InputError, writable
+from ornstein.files import write
 from ornstein.run import statistics
 from ornstein.run.compare import Comparison
 from ornstein.run.resample import Estimate
@@ -31,7 +33,9 @@ def draw(found: Comparison, out: Path) -> list[Path]:
         with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):  # the same file each time
             for kind in KINDS:
                 paths.append(out / f"{name}.{kind}")
-                figure.savefig(paths[-1], metadata={"Date": None} if kind == "svg" else None)
+                picture = io.BytesIO()
+                figure.savefig(picture, format=kind, metadata={"Date": None} if kind == "svg" else None)
+                write(paths[-1], picture.getvalue())
     return paths
 
 

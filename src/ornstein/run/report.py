@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ornstein.errors import InputError
+from ornstein.files import locked
 from ornstein.run import checkpoint, statistics
 from ornstein.run.fields import check, fits, kinds
 from ornstein.run.reading import read_json
@@ -83,8 +84,9 @@ NEEDED = {field.name for field in fields(Report) if field.default is MISSING}
 
 def keep(run: Path, report: Report) -> None:
     """Put a report among those of a run, in place of an earlier one of the same task and protocol."""
-    found = [r for r in kept(run) if (r["task"], r["protocol"]) != (report.task, report.protocol)]
-    checkpoint.write(run / checkpoint.REPORT, json.dumps([*found, asdict(report)], indent=2, allow_nan=False))
+    with locked(run / checkpoint.REPORT, wait=True):  # for what several evaluations add
+        found = [r for r in kept(run) if (r["task"], r["protocol"]) != (report.task, report.protocol)]
+        checkpoint.write(run / checkpoint.REPORT, json.dumps([*found, asdict(report)], indent=2, allow_nan=False))
 
 
 def kept(run: Path) -> list[dict[str, Any]]:

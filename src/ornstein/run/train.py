@@ -21,11 +21,13 @@ from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import forget
 from ornstein.errors import InputError, TrainingError, positive, writable
+from ornstein.files import locked, room, sweep
 from ornstein.run import checkpoint, log
 from ornstein.run.capture import Captured, moved, records
 from ornstein.run.checkpoint import Moment, Progress
 from ornstein.run.keepers import keepers
 
+COPIES = 3  # of the weights in a run folder at least: to act, to go on, and as they were before the stage
 L = TypeVar("L", bound=Learner)
 Look = Callable[[Learner, int], None]  # after so many updates of all stages
 
@@ -67,21 +69,22 @@ def train(
         rescale: learn the scales anew from `data`. What the weights mean changes with them.
 
     Raises:
-        InputError: a folder that holds a run (without `resume`) or another configuration (with it); a count below 1;
-            capture where there is no CUDA.
+        InputError: a folder that holds a run (without `resume`) or another configuration (with it), that another
+            process or thread writes, or for which there is no room; a count below 1; capture where there is no CUDA.
         TrainingError: a loss that is no longer finite, or a disk that is full. The last checkpoint is kept.
     """
     if updates is not None:
         agent.cfg = replace(agent.cfg, updates=positive("updates", updates))
     config = checkpoint.describe(agent, seed=seed)
     run = None if out is None else Path(out)
-    if run is not None and finished(run, config, resume):
-        checkpoint.restore(run, agent, checkpoint.read_checkpoint(run)[1])
-        return agent.eval()
-    if rescale:
-        forget(agent)
-    torch.manual_seed(seed)
-    return teach(agent, data, run, config, capture=capture)
+    with locked(*[run] if run else []):
+        if run is not None and finished(run, config, resume):
+            checkpoint.restore(run, agent, checkpoint.read_checkpoint(run)[1])
+            return agent.eval()
+        if rescale:
+            forget(agent)
+        torch.manual_seed(seed)
+        return teach(agent, data, run, config, capture=capture)
 
 
 def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
@@ -105,9 +108,12 @@ def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
     return checkpoint.read_checkpoint(run)[0].finished
 
 
-def _open(run: Path, config: dict[str, Any], done: int) -> None:
+def _open(run: Path, agent: Learner, config: dict[str, Any], done: int) -> None:
     """Make the run folder, or take up the one that has `done` updates behind it."""
+    if not (run / checkpoint.TRAIN).exists():
+        room(run, COPIES * sum(value.nbytes for value in agent.state_dict().values()))
     writable(run, make=True)
+    sweep(run / name for name in checkpoint.FILES)
     if not (run / checkpoint.TRAIN).exists():
         checkpoint.write(run / checkpoint.CONFIG, json.dumps(config, indent=2))
     lines = [json.dumps(line) + "\n" for line in log.read(run / checkpoint.LOG) if line["update"] <= done]
@@ -175,7 +181,7 @@ def teach(
         loop = _Loop(agent, run, progress, teller, asked, look, every, captured, course.saving)
         for number, stage in enumerate(_stages(agent, course, data, run, progress, tensors)):
             if number == 0 and run is not None:
-                _open(run, config, done)
+                _open(run, agent, config, done)
             if number > progress.stage:
                 progress.stage, progress.step = number, 0
             if number == progress.stage:
