@@ -1,7 +1,9 @@
 """The errors a caller can meet. Every message names the value, what was expected, and how to mend it, in one line."""
 
 import os
+import re
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,33 @@ class InputError(OrnsteinError, ValueError):
 
 class TrainingError(OrnsteinError):
     """Training that cannot go on, such as a loss that is no longer finite. The last checkpoint is kept."""
+
+
+def reason(error: BaseException, most: int = 200) -> str:
+    """What an exception of others' says, in one line: its type, and the beginning of its text."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # its text is theirs, too
+        text = ""
+    return f"{type(error).__name__}: {text[:most]}".removesuffix(": ")
+
+
+def install(extra: str) -> str:
+    """The command that installs the packages of an extra, by their own names: no index has this library under its own,
+    and where it is not installed it runs from a clone."""
+    try:
+        rows = [row.split(";") for row in requires("ornstein") or []]
+    except PackageNotFoundError:
+        rows = []
+    names = [name.strip() for name, *marks in rows if re.search(rf"extra == .{extra}\W", "".join(marks))]
+    return "pip install " + " ".join(f'"{name}"' for name in names) if names else f'pip install -e ".[{extra}]"'
+
+
+def needs(error: ImportError, extra: str) -> InputError:
+    """What to say where a package of an extra cannot be imported."""
+    gone = isinstance(error, ModuleNotFoundError)
+    what = f"package {error.name} is missing" if gone else f"package {error.name or extra} fails ({reason(error)})"
+    return InputError(f"{what}: run `{install(extra)}`")
 
 
 def choose(kind: str, name: str, known: Iterable[str]) -> str:

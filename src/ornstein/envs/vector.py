@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ornstein.contract import Plan
 from ornstein.data.episodes import Obs
-from ornstein.errors import InputError
+from ornstein.errors import InputError, needs
 
 
 class Start(NamedTuple):
@@ -90,7 +90,7 @@ def simulators() -> Any:
             import gymnasium
             import gymnasium_robotics  # noqa: F401  (registers its environments)
     except ImportError as error:
-        raise InputError(f'package {error.name} is missing: run `pip install "ornstein[envs]"`') from error
+        raise needs(error, "envs") from error
     except (RuntimeError, AttributeError) as error:  # what MuJoCo says of a way of drawing that is not here
         way, reason = os.environ.get("MUJOCO_GL"), " ".join(str(error).split())
         raise InputError(

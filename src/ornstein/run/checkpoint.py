@@ -27,12 +27,12 @@ from torch import Tensor, nn
 import ornstein
 from ornstein.contract import Agent, Learner, Spec
 from ornstein.diffusion.model import Recipe
+from ornstein.diffusion.optim import Optim
 from ornstein.errors import InputError, TrainingError, choose
 from ornstein.roles import ALGORITHMS, build, name_of
 from ornstein.run.log import refused
 
 FORMAT = 1
-MEND = "lower the learning rate (--agent.optim.lr) or clip the gradient (--agent.optim.clip)"
 CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
 WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
 # what must agree for a run to be resumed
@@ -85,6 +85,7 @@ def describe(learner: Learner, *, seed: int, task: dict[str, Any] | None = None,
         "task": task,
         "versions": {"ornstein": ornstein.__version__, "torch": torch.__version__},
         "commit": _commit(),
+        "threads": torch.get_num_threads(),
     }
 
 
@@ -239,13 +240,20 @@ class Progress:
     finished: bool = False
 
 
-def save_checkpoint(run: Path, learner: Learner, progress: Progress) -> None:
+def mend(cfg: Any) -> str:
+    """What to do about numbers that are not finite: the options of an algorithm that has these settings."""
+    optims = [field.name for field in fields(cfg) if isinstance(getattr(cfg, field.name), Optim)]
+    rates, clips = (" ".join(f"--agent.{name}.{word}" for name in optims) for word in ("lr", "clip"))
+    return f"lower the learning rate ({rates}) or clip the gradient ({clips})" if optims else "use other settings"
+
+
+def save_checkpoint(run: Path, learner: Learner, progress: Progress, mend: str = "") -> None:
     """Write weights.safetensors and train.safetensors. Raises TrainingError if the weights are not finite (what was
-    saved stays) or the disk refuses."""
+    saved stays; `mend` says what to do) or the disk refuses."""
     now = Moment.now(learner)
     for name, value in now.weights.items():
         if not value.isfinite().all():
-            raise TrainingError(f"'{name}' is no longer finite after step {progress.step}: {MEND}")
+            raise TrainingError(f"'{name}' is no longer finite after step {progress.step}: {mend}")
     tensors = now.flat("now")
     for i, boundary in enumerate(progress.boundaries):
         tensors |= boundary.flat(f"boundary/{i}")

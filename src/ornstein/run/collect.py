@@ -55,7 +55,7 @@ def collect(
 
     Raises:
         InputError: an unknown environment or policy, or one that does not fit; a folder that exists.
-        Interrupted: SIGINT; finished blocks are kept.
+        Interrupted: a signal to stop; finished blocks are kept.
     """
     out = Path(out)
     asked = _check_counts(steps, episodes, noise)

@@ -1,21 +1,15 @@
 """Telling how a job goes: a bar on a terminal, a line every ten seconds elsewhere, and log.jsonl."""
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich import progress as bars
-from rich.console import Console
 
 from ornstein.errors import TrainingError
-
-
-def say(text: str) -> None:
-    """A word for the person at the terminal; what programs read goes to stdout."""
-    print(text, file=sys.stderr, flush=True)
+from ornstein.run.terminal import ERR, console, say
 
 
 class Teller:
@@ -27,14 +21,14 @@ class Teller:
         self.what, self.unit, self.total, self.first = what, unit, total, done
         self.start = self.told = time.monotonic()
         columns = [
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            bars.TextColumn(unit + "{task.fields[more]}"),
+            bars.TextColumn(unit + "{task.fields[more]}", markup=False),
             bars.TimeRemainingColumn(),
         ]
-        console = Console(stderr=True)
-        self.bar = bars.Progress(*columns, console=console) if console.is_terminal else None
+        terminal = console(ERR)
+        self.bar = bars.Progress(*columns, console=terminal) if terminal.is_terminal else None
         if self.bar is not None:
             self.line = self.bar.add_task(what, total=total, completed=done, more="")
 

@@ -25,7 +25,7 @@ from ornstein.run.blocks import Blocks
 from ornstein.run.capture import Captured
 from ornstein.run.checkpoint import Progress
 from ornstein.run.evaluate import evaluate
-from ornstein.run.log import say
+from ornstein.run.terminal import say
 from ornstein.run.train import Course, finished, teach
 
 CURVE = "curve.jsonl"

@@ -8,7 +8,7 @@ import ornstein
 from ornstein.diffusion.distill import METHODS
 from ornstein.errors import InputError
 from ornstein.roles import ALGORITHMS
-from ornstein.run import listing, settings
+from ornstein.run import listing, settings, terminal
 
 Commands = Any  # what argparse adds commands to; its type has no public name
 
@@ -18,6 +18,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see `{self.prog} --help`")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        terminal.page(message)
 
 
 def _count(text: str) -> int:
@@ -40,9 +43,9 @@ class _Help(argparse.Action):
     """The help of `train`, with the settings of the algorithm that was named before it."""
 
     def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, *rest: object) -> None:
-        print(parser.format_help())
+        terminal.page(parser.format_help() + "\n")
         if found.algorithm in ALGORITHMS:
-            print(settings.describe(ALGORITHMS[found.algorithm].config))
+            terminal.page(settings.describe(ALGORITHMS[found.algorithm].config))
         parser.exit()
 
 

@@ -21,7 +21,7 @@ from ornstein.envs.sets import reference_of
 from ornstein.errors import InputError, writable
 from ornstein.run import checkpoint
 from ornstein.run.log import refused
-from ornstein.run.train import Interrupted
+from ornstein.run.signals import Interrupted, number_of
 
 SETTINGS = "settings.json"
 
@@ -87,11 +87,11 @@ class Parts:
     @contextmanager
     def becoming(self, what: Callable[[], str]) -> Iterator[None]:
         """While the output is made of the blocks, which are then removed. Raises `Interrupted` with `what` there is to
-        go on from after SIGINT, TrainingError if the disk refuses."""
+        go on from after a signal, TrainingError if the disk refuses."""
         try:
             yield
         except KeyboardInterrupt as stop:
-            raise Interrupted(what()) from stop
+            raise Interrupted(what(), number_of(stop)) from stop
         except OSError as error:
             raise refused(self.out, error) from error
         shutil.rmtree(self.folder)

@@ -60,7 +60,7 @@ def synthesize(
 
     Raises:
         InputError: a run that invents nothing; a folder that exists.
-        Interrupted: SIGINT; finished blocks are kept.
+        Interrupted: a signal to stop; finished blocks are kept.
     """
     run, out = Path(run), Path(out)
     positive("rows", rows), positive("batch", batch)

@@ -7,9 +7,11 @@ from ornstein.run.checkpoint import write
 from ornstein.run.view.gather import gather
 from ornstein.run.view.page import render
 
+PAGE = "report.html"
+
 
 def show(run: Path, task: Task, out: Path | None = None) -> Path:
     """Write the report of a run folder, by default into it, and say where."""
-    out = out or run / "report.html"
+    out = out or run / PAGE
     write(out, render(gather(run, task)))
     return out
