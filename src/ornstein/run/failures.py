@@ -16,7 +16,7 @@ def failure(error: BaseException) -> tuple[int, str]:
     """The exit code and the line for what ended a command."""
     if isinstance(error, OrnsteinError):
         return error.code, " ".join(str(error).split())
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in reason(error):
         return 1, (
             f"the memory is not enough ({reason(error)}): what was saved before is still there; ask for less at once, "
             "or use a larger machine"

@@ -216,12 +216,13 @@ class _Loop:
             for name, value in metrics.items():
                 self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.progress.step, done = step, base + step
-            due = self.asked.is_set() or self._due()
+            asked = self.asked.is_set()  # once: what comes between here and the end is seen at the next step
+            due = asked or self._due()
             if step % interval == 0 or step == stage.steps or due:
                 self.record(stage.name, done)
             if due:
                 self.save()
-            if self.asked.is_set():
+            if asked:
                 raise Interrupted(str(self.run) if self.run else "", self.asked.number)
             if self.look is not None and done % self.every == 0:
                 self.look(self.agent.eval(), done)
