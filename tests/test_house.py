@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import io
+import re
 import tokenize
 from collections import Counter
 from functools import cache, cached_property
@@ -345,3 +346,18 @@ def test_classes_are_abstract_or_final() -> None:
     parents = bases.keys() & defined
     assert {"Process", "Planner", "World"} <= parents
     assert parents & called <= {"Guide"}
+
+
+def test_text_is_said_in_one_place() -> None:
+    """No other file prints, or takes hold of a stream or a console: there, names from files are made harmless."""
+    streams = {f"sys.{name}" for name in ("stdout", "stderr", "__stdout__", "__stderr__")}
+    for path in FILES:
+        if name_of(path) == "ornstein.run.terminal":
+            continue
+        names = {ast.unparse(node) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
+        assert not names & streams, path
+        assert not {name for name in names if name.startswith(("traceback.print", "logging.", "os.write"))}, path
+        assert not {call.func.id for call in calls(path) if isinstance(call.func, ast.Name)} & {"print", "Console"}, (
+            path
+        )
+        assert not re.search(r"rich\.(console|table|print)|from rich import (?!progress)", path.read_text()), path

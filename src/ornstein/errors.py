@@ -2,8 +2,10 @@
 
 import math
 import os
+import re
 import reprlib
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,33 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "crop": (0, 1), "betas": (0, 1), "lr": (0, 1e38), "decay": (0, 1e9), "action_lr": (0, 1e9),
 }  # fmt: skip
 ANY = (-1e9, 1e9)  # of all others
+
+
+def reason(error: BaseException, most: int = 200) -> str:
+    """What an exception of others' says, in one line: its type, and the beginning of its text."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # its text is theirs, too
+        text = ""
+    return f"{type(error).__name__}: {text[:most]}".removesuffix(": ")
+
+
+def install(extra: str) -> str:
+    """The command that installs the packages of an extra, by their own names: no index has this library under its own,
+    and where it is not installed it runs from a clone."""
+    try:
+        rows = [row.split(";") for row in requires("ornstein") or []]
+    except PackageNotFoundError:
+        rows = []
+    names = [name.strip() for name, *marks in rows if re.search(rf"extra == .{extra}\W", "".join(marks))]
+    return "pip install " + " ".join(f'"{name}"' for name in names) if names else f'pip install -e ".[{extra}]"'
+
+
+def needs(error: ImportError, extra: str) -> InputError:
+    """What to say where a package of an extra cannot be imported."""
+    gone = isinstance(error, ModuleNotFoundError)
+    what = f"package {error.name} is missing" if gone else f"package {error.name or extra} fails ({reason(error)})"
+    return InputError(f"{what}: run `{install(extra)}`")
 
 
 def choose(kind: str, name: str, known: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ from ornstein.data.columns import ROLES, Columns, gather, put_named
 from ornstein.data.flat import Lazy
 from ornstein.data.hdf5 import about
 from ornstein.data.npz import check_size, opened_zip
-from ornstein.errors import InputError
+from ornstein.errors import InputError, needs
 
 META = (".zarray", "zarr.json")
 MARKS = (".zgroup", *META)
@@ -59,7 +59,7 @@ def _store(path: Path) -> Iterator[dict[str, Lazy]]:
         import zarr
         from zarr.storage import LocalStore, ZipStore
     except ImportError as error:
-        raise InputError('package zarr is missing: run pip install "ornstein[data]"') from error
+        raise needs(error, "data") from error
     if path.is_dir():
         store: Any = LocalStore(path, read_only=True)
         names = {name: path / name for name in _metadata_files(path)}

@@ -26,6 +26,7 @@ import ornstein
 from ornstein.contract import Agent, Learner, Spec
 from ornstein.data.checks import check_links
 from ornstein.diffusion.model import Recipe
+from ornstein.diffusion.optim import Optim
 from ornstein.errors import InputError, TrainingError, brief, choose
 from ornstein.files import write
 from ornstein.roles import ALGORITHMS, build, name_of
@@ -36,7 +37,6 @@ from ornstein.run.reading import parsed, read_json
 from ornstein.run.sizes import outline
 
 FORMAT = 1
-MEND = "lower the learning rate (--agent.optim.lr) or clip the gradient (--agent.optim.clip)"
 CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
 WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
 CURVE, PAGE = "curve.jsonl", "report.html"
@@ -79,6 +79,7 @@ def describe(learner: Learner, *, seed: int, task: dict[str, Any] | None = None,
         "task": task,
         "versions": {"ornstein": ornstein.__version__, "torch": torch.__version__},
         "commit": _commit(),
+        "threads": torch.get_num_threads(),
     }
 
 
@@ -219,13 +220,20 @@ class Progress:
             )
 
 
-def save_checkpoint(run: Path, learner: Learner, progress: Progress) -> None:
+def mend(cfg: Any) -> str:
+    """What to do about numbers that are not finite: the options of an algorithm that has these settings."""
+    optims = [field.name for field in fields(cfg) if isinstance(getattr(cfg, field.name), Optim)]
+    rates, clips = (" ".join(f"--agent.{name}.{word}" for name in optims) for word in ("lr", "clip"))
+    return f"lower the learning rate ({rates}) or clip the gradient ({clips})" if optims else "use other settings"
+
+
+def save_checkpoint(run: Path, learner: Learner, progress: Progress, mend: str = "") -> None:
     """Write weights.safetensors and train.safetensors. Raises TrainingError if the weights are not finite (what was
-    saved stays) or the disk refuses."""
+    saved stays; `mend` says what to do) or the disk refuses."""
     now = Moment.now(learner)
     for name, value in now.weights.items():
         if not value.isfinite().all():
-            raise TrainingError(f"'{name}' is no longer finite after step {progress.step}: {MEND}")
+            raise TrainingError(f"'{name}' is no longer finite after step {progress.step}: {mend}")
     saved = now.flat("now")
     for i, boundary in enumerate(progress.boundaries):
         saved |= boundary.flat(f"boundary/{i}")

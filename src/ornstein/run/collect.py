@@ -58,7 +58,7 @@ def collect(
     Raises:
         InputError: an unknown environment or policy, or one that does not fit; a folder that exists, that another
             process or thread writes, or for which there is no room.
-        Interrupted: SIGINT; finished blocks are kept. TrainingError: the disk is full; they are, too.
+        Interrupted: a signal to stop; finished blocks are kept. TrainingError: the disk is full; they are, too.
     """
     out = Path(out)
     asked = _check_counts(steps, episodes, noise)

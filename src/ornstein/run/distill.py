@@ -27,6 +27,7 @@ L = TypeVar("L", bound=Learner)
 CALLS = 16  # of the teacher, from noise to data
 ROWS = 32_768  # trajectories that are kept
 FRESH = 8  # batches drawn for each batch of new trajectories
+MEND = "use another --method or --seed, or in Python a lower rate"
 EMA = 0.005  # rate at which the student's average follows it
 
 
@@ -144,16 +145,16 @@ def _course(
     capture: str,
 ) -> Course:  # fmt: skip
     """A stage for each Diffusion, which begins as the teacher's average."""
-    names = [f"{name} to {steps}" for name in lessons]
+    stages = [(f"{name} to {steps}", updates) for name in lessons]
     for name in lessons:
         getattr(student, name).load_state_dict(getattr(teacher, f"{name}_ema").state_dict())
         setattr(student, f"step_{name}_distilled", Stepper(getattr(student, name), Optim(rate, cosine=True)))
 
     def fit(data: Episodes) -> Iterator[Stage]:
-        for said, (name, lesson) in zip(names, lessons.items(), strict=True):
+        for (said, _), (name, lesson) in zip(stages, lessons.items(), strict=True):
             yield _stage(said, name, teacher, student, lesson, updates, method, capture)
 
-    return Course([(said, updates) for said in names], fit)
+    return Course(stages, fit, mend=MEND)
 
 
 def _stage(

@@ -1,6 +1,7 @@
 """What the commands do: whole jobs from a name to files, with a word on what is going on."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +14,18 @@ from ornstein.data.sources import read
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.recorded import recorded
 from ornstein.envs.tasks import Task, task
-from ornstein.errors import InputError
+from ornstein.errors import InputError, TrainingError
 from ornstein.files import locked, sweep, write
 from ornstein.roles import preset
 from ornstein.run import checkpoint, report, video
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
 from ornstein.run.fields import check
-from ornstein.run.log import say
 from ornstein.run.origin import Origin
 from ornstein.run.report import Report
 from ornstein.run.sizes import made
 from ornstein.run.synthesize import beginning, synthesize
+from ornstein.run.terminal import result, say
 from ornstein.run.train import finished, teach
 from ornstein.run.trust import Trust, trust
 from ornstein.run.view import show
@@ -182,22 +183,28 @@ def evaluate_job(
     seed: int,
     device: str = "cpu",
     capture: str = "auto",
+    scored: Callable[[Report], None] = lambda report: None,
     video_out: Path | None = None,
     video_format: str = "mp4",
 ) -> Report:
-    """Score a run folder's agent, and keep the report there. With `video_out`, film three episodes into that folder."""
+    """Score a run folder's agent, keep the report there, and hand it to `scored`. With `video_out`, film three episodes
+    into that folder."""
+    report.kept(run)  # refuses a damaged file before any work is done
     agent, name = checkpoint.load(run).to(device), checkpoint.read_config(run)["algorithm"]
     acts: list[torch.Tensor] = []
     how: dict[str, Any] = {"protocol": protocol, "episodes": episodes, "seed": seed, "capture": capture}
     how["watch"] = (lambda played: acts.extend(played.acts)) if video_out else None
-    scored = evaluate(agent, world, **how, progress=evaluation_progress())
-    scored = replace(scored, algorithm=name)
-    report.keep(run, scored)
-    for film in video.write(scored, acts, world, video_out, video_format) if video_out else ():
+    found = replace(evaluate(agent, world, **how, progress=evaluation_progress()), algorithm=name)
+    try:
+        report.keep(run, found)
+    except TrainingError as error:
+        warnings.warn(f"the scores are not kept in {run}: {error.__cause__}; --json FILE keeps them", stacklevel=2)
+    scored(found)
+    for film in video.write(found, acts, world, video_out, video_format) if video_out else ():
         say(str(film))
         if not video.agrees(film):
             say(f"played again, episode {film.episode} returned {film.again:.1f}: its film shows what did not count")
-    return scored
+    return found
 
 
 def synthesize_job(
@@ -215,7 +222,10 @@ def synthesize_job(
     except InputError as error:
         say(f"no trust report: {error}")
         return None
-    write(out / TRUST, found.json())
+    try:
+        write(out / TRUST, found.json())
+    except TrainingError as error:
+        warnings.warn(f"the trust report is not kept in {out}: {error.__cause__}", stacklevel=2)
     return found
 
 
@@ -233,5 +243,5 @@ def quickstart(out: Path, seed: int, updates: int | None) -> None:
         cfg = checkpoint.merge(cfg, {"updates": updates})
     train_job("diffuser", cfg, world, out, seed=seed, resume=begun)
     for protocol in world.protocols:
-        print(evaluate_job(out, world, protocol=protocol, episodes=100, seed=seed), flush=True)
-    print(f"report: {show(out, world)}")
+        result(str(evaluate_job(out, world, protocol=protocol, episodes=100, seed=seed)))
+    result(f"report: {show(out, world)}")

@@ -2,26 +2,20 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich import progress as bars
-from rich.console import Console
 
 from ornstein.errors import InputError
 from ornstein.files import refused
 from ornstein.run.fields import check
 from ornstein.run.reading import read_lines
+from ornstein.run.terminal import ERR, console, say
 
 LINE: dict[str, Any] = {"stage": str, "update": int, "seconds": float}  # of log.jsonl; the rest are metrics
-
-
-def say(text: str) -> None:
-    """A word for the person at the terminal; what programs read goes to stdout."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class Teller:
@@ -33,14 +27,14 @@ class Teller:
         self.what, self.unit, self.total, self.first = what, unit, total, done
         self.start = self.told = time.monotonic()
         columns = [
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            bars.TextColumn(unit + "{task.fields[more]}"),
+            bars.TextColumn(unit + "{task.fields[more]}", markup=False),
             bars.TimeRemainingColumn(),
         ]
-        console = Console(stderr=True)
-        self.bar = bars.Progress(*columns, console=console) if console.is_terminal else None
+        terminal = console(ERR)
+        self.bar = bars.Progress(*columns, console=terminal) if terminal.is_terminal else None
         if self.bar is not None:
             self.line = self.bar.add_task(what, total=total, completed=done, more="")
 

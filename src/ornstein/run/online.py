@@ -26,8 +26,8 @@ from ornstein.run.blocks import Blocks
 from ornstein.run.capture import Captured
 from ornstein.run.checkpoint import CURVE, Progress
 from ornstein.run.evaluate import evaluate
-from ornstein.run.log import say
 from ornstein.run.sizes import FLOAT, fits_memory, made
+from ornstein.run.terminal import say
 from ornstein.run.train import Course, finished, teach
 
 LINE: dict[str, Any] = {  # of it

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import ornstein
 from ornstein.errors import BOUNDS, InputError, brief
+from ornstein.run import terminal
 
 UPDATES, STEPS = (int(BOUNDS[name][1]) for name in ("updates", "steps"))  # at most
 Commands = Any  # what argparse adds commands to; its type has no public name
@@ -18,6 +19,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see `{self.prog} --help`")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        terminal.page(message)
 
 
 def _count(text: str, most: int = 10**9) -> int:
@@ -47,13 +51,13 @@ class _Help(argparse.Action):
     """The help of `train`, with the settings of the algorithm that was named before it."""
 
     def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, *rest: object) -> None:
-        print(parser.format_help())
+        terminal.page(parser.format_help() + "\n")
         if found.algorithm is not None:
             from ornstein.roles import ALGORITHMS
             from ornstein.run import settings
 
             if found.algorithm in ALGORITHMS:
-                print(settings.describe(ALGORITHMS[found.algorithm].config))
+                terminal.page(settings.describe(ALGORITHMS[found.algorithm].config))
         parser.exit()
 
 

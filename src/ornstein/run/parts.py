@@ -19,7 +19,7 @@ from ornstein.envs.recorder import Flat, shortened
 from ornstein.envs.sets import reference_of
 from ornstein.errors import InputError, TrainingError, writable
 from ornstein.files import discard, refused, room, write
-from ornstein.run.train import Interrupted
+from ornstein.run.signals import Interrupted, number_of
 
 SETTINGS = "settings.json"
 
@@ -104,11 +104,11 @@ class Parts:
     @contextmanager
     def becoming(self, what: Callable[[], str]) -> Iterator[None]:
         """While the output is made of the blocks, which are then removed. Raises `Interrupted` with `what` there is to
-        go on from after SIGINT, TrainingError if the disk refuses. Without a whole block nothing is left behind."""
+        go on from after a signal, TrainingError if the disk refuses. Without a whole block nothing is left behind."""
         try:
             yield
         except KeyboardInterrupt as stop:
-            raise Interrupted(what()) from stop
+            raise Interrupted(what(), number_of(stop)) from stop
         except TrainingError as error:  # the disk refused
             kept = "" if self._empty() else f"; {what()} is kept, go on with --resume"
             raise TrainingError(f"{error}{kept}") from error

@@ -62,7 +62,7 @@ def synthesize(
     Raises:
         InputError: a run that invents nothing; a folder that exists, that another process or thread writes, or for
             which there is no room.
-        Interrupted: SIGINT; finished blocks are kept. TrainingError: the disk is full; they are, too.
+        Interrupted: a signal to stop; finished blocks are kept. TrainingError: the disk is full; they are, too.
     """
     run, out = Path(run), Path(out)
     positive("rows", rows), positive("batch", batch)

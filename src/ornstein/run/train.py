@@ -3,9 +3,8 @@
 import gc
 import json
 import math
-import signal
-import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +25,7 @@ from ornstein.run import checkpoint, log
 from ornstein.run.capture import Captured, moved, records
 from ornstein.run.checkpoint import Moment, Progress
 from ornstein.run.keepers import keepers
+from ornstein.run.signals import Interrupted, Request, requested
 
 COPIES = 3  # of the weights in a run folder at least: to act, to go on, and as they were before the stage
 L = TypeVar("L", bound=Learner)
@@ -38,10 +38,7 @@ class Course(NamedTuple):
     stages: list[tuple[str, int]]
     fit: Callable[[Any], Iterator[Stage]]
     saving: Callable[[], None] | None = None  # is called before each checkpoint
-
-
-class Interrupted(KeyboardInterrupt):
-    """SIGINT: what was learned is saved."""
+    mend: str = ""  # what to do about numbers that are not finite; by default what the agent's settings allow
 
 
 def train(
@@ -105,7 +102,15 @@ def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
         return False
     if field := checkpoint.differing(run, config):
         raise InputError(f"cannot resume {run}: {field}; use the same settings, or another --out")
-    return checkpoint.read_checkpoint(run)[0].finished
+    done = checkpoint.read_checkpoint(run)[0].finished
+    before, now = checkpoint.read_config(run).get("threads"), config.get("threads")
+    if not done and before is not None and before != now:
+        warnings.warn(
+            f"{run} was begun with {before} threads and goes on with {now}: the weights may differ in their last bits "
+            f"from those of an uninterrupted run; use --threads {before} for the same",
+            stacklevel=3,
+        )
+    return done
 
 
 def _open(run: Path, agent: Learner, config: dict[str, Any], done: int) -> None:
@@ -118,26 +123,6 @@ def _open(run: Path, agent: Learner, config: dict[str, Any], done: int) -> None:
         checkpoint.write(run / checkpoint.CONFIG, json.dumps(config, indent=2))
     lines = [json.dumps(line) + "\n" for line in log.read(run / checkpoint.LOG) if line["update"] <= done]
     checkpoint.write(run / checkpoint.LOG, "".join(lines))  # without what came after the checkpoint we go on from
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event that SIGINT sets, so that a step is never cut in two; a second SIGINT interrupts at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -176,9 +161,9 @@ def teach(
         progress.check(course.stages, run)
     done, base = sum(steps for _, steps in course.stages[: progress.stage]) + progress.step, 0
     total = sum(steps for _, steps in course.stages)
-    with log.Teller("training", "updates", total, done) as teller, _interruptible() as asked, _settled():
+    with log.Teller("training", "updates", total, done) as teller, requested() as asked, _settled():
         captured = partial(Captured, mode=capture, device=device)
-        loop = _Loop(agent, run, progress, teller, asked, look, every, captured, course.saving)
+        loop = _Loop(agent, run, progress, teller, asked, look, every, captured, course)
         for number, stage in enumerate(_stages(agent, course, data, run, progress, tensors)):
             if number == 0 and run is not None:
                 _open(run, agent, config, done)
@@ -225,14 +210,14 @@ class _Loop:
         run: Path | None,
         progress: Progress,
         teller: log.Teller,
-        asked: threading.Event,
+        asked: Request,
         look: Look | None,
         every: int,
         captured: Callable[..., Captured],
-        saving: Callable[[], None] | None,
+        course: Course,
     ):
         self.agent, self.run, self.progress, self.teller = agent, run, progress, teller
-        self.asked, self.look, self.every, self.captured, self.saving = asked, look, every, captured, saving
+        self.asked, self.look, self.every, self.captured, self.course = asked, look, every, captured, course
         self.device = next((p.device for p in agent.parameters()), torch.device("cpu"))
         self.start = self.saved = time.monotonic()
         self.earlier = progress.seconds
@@ -249,13 +234,14 @@ class _Loop:
             for name, value in metrics.items():
                 self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.progress.step, done = step, base + step
-            due = self.asked.is_set() or self._due()
+            asked = self.asked.is_set()  # once: what comes between here and the end is seen at the next step
+            due = asked or self._due()
             if step % interval == 0 or step == stage.steps or due:
                 self.record(stage.name, done)
             if due:
                 self.save()
-            if self.asked.is_set():
-                raise Interrupted(str(self.run) if self.run else "")
+            if asked:
+                raise Interrupted(str(self.run) if self.run else "", self.asked.number)
             if self.look is not None and done % self.every == 0:
                 with self.kept():
                     self.look(self.agent.eval(), done)
@@ -279,11 +265,16 @@ class _Loop:
         for name, value in means.items():
             if not math.isfinite(value):
                 kept = f"; the last checkpoint in {self.run} is kept" if self.run else ""
-                raise TrainingError(f"'{name}' of stage '{stage}' is {value} at update {done}: {checkpoint.MEND}{kept}")
+                raise TrainingError(f"'{name}' of stage '{stage}' is {value} at update {done}: {self.mend}{kept}")
         self.teller.tell(done, stage, list(means.items())[:1])
         if self.run is not None:
             line = {"stage": stage, "update": done, "seconds": round(self.seconds(), 2), **means}
             log.append(self.run / checkpoint.LOG, line)
+
+    @property
+    def mend(self) -> str:
+        """What to do about numbers that are not finite."""
+        return self.course.mend or checkpoint.mend(self.agent.cfg)
 
     def seconds(self) -> float:
         return self.earlier + time.monotonic() - self.start
@@ -295,8 +286,9 @@ class _Loop:
 
     def save(self) -> None:
         if self.run is not None:
-            if self.saving is not None:
-                self.saving()
-            self.progress.seconds = self.seconds()
-            checkpoint.save_checkpoint(self.run, self.agent, self.progress)
+            with self.asked.uncut():
+                if self.course.saving is not None:
+                    self.course.saving()
+                self.progress.seconds = self.seconds()
+                checkpoint.save_checkpoint(self.run, self.agent, self.progress, self.mend)
             self.saved = time.monotonic()

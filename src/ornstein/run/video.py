@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ornstein.envs.tasks import Task
 from ornstein.envs.vector import World
-from ornstein.errors import InputError, choose, writable
+from ornstein.errors import InputError, choose, needs, writable
 from ornstein.files import refused
 from ornstein.files import write as put
 from ornstein.run.report import Report
@@ -62,7 +62,7 @@ def _imageio(kind: str) -> Any:
         if kind == "mp4":
             import_module("imageio_ffmpeg").get_ffmpeg_exe()
     except ImportError as error:
-        raise InputError(f'package {error.name} is missing: run `pip install "ornstein[plots]"`') from error
+        raise needs(error, "plots") from error
     except RuntimeError as error:
         raise InputError(f"no ffmpeg is here ({error}): install it, or say --video-format gif") from error
     return imageio
