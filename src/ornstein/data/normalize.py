@@ -205,11 +205,16 @@ def unstored(module: nn.Module, names: Container[str]) -> dict[str, Tensor]:
 
 
 def completed(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The `weights` of a module, with what an older version did not store of its scales: whether they were learned,
-    which they were unless they are the identity, and those of rewards, which are learned from the next data."""
+    """The `weights` of a module, with what an older version did not store of its scales: whether they were learned, and
+    the range of returns, which is learned from the next data.
+
+    They were, but for z-scores that are the identity: a planner learns those of its returns late. Data from -1 to 1
+    makes that of other scales, and where training goes on from before they were learned, later weights replace these.
+    """
     found = unstored(module, weights) | dict(weights)
-    for name in [name.removesuffix(".ends") for name in found.keys() - weights.keys() if name.endswith(".ends")]:
-        shift, scale = found[f"{name}.shift"], found[f"{name}.scale"]
-        if shift.any() or (scale != 1).any():
-            found[f"{name}.ends"] = torch.stack([shift - scale, shift + scale])
+    for name, part in module.named_modules(remove_duplicate=False):
+        if isinstance(part, Scale) and f"{name}.ends" not in weights and f"{name}.shift" in weights:
+            shift, scale = found[f"{name}.shift"], found[f"{name}.scale"]
+            if shift.any() or (scale != 1).any() or not isinstance(part, ZScore):
+                found[f"{name}.ends"] = torch.stack([shift - scale, shift + scale])
     return found
