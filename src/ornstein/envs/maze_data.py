@@ -175,7 +175,7 @@ def make(
     if out is None and folder.exists():
         return folder
     episodes = stream(maze, steps, seed, progress)
-    info = {"algorithm_name": "waypoint controller", "noise": NOISE, "seed": seed}
+    info = {"algorithm_name": "waypoint controller", "noise": NOISE, "seed": seed, "continues": True}
     try:
         return write_minari(folder, episodes, env_spec=maze_env_spec(maze), dataset_id=f"{name}-v0", info=info)
     except InputError:

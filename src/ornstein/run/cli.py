@@ -159,7 +159,7 @@ def _data(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.what == "make":
         print(make_maze(args.task, args.steps, args.seed, args.out, progress=jobs.data_progress()))
     elif args.what == "convert":
-        print(sources.convert(args.where, args.out, parsed(args.columns or [])))
+        print(sources.convert(args.where, args.out, parsed(args.columns or []), args.agents))
     elif args.what == "info":
         listing.show(listing.describe(sources.read(args.where)), "dataset")
     else:
