@@ -255,7 +255,7 @@ def test_windows_of_dictionaries(pad: bool) -> None:
 
 def test_agents_have_an_axis() -> None:
     obs = np.arange(6.0 * 3 * 2).reshape(6, 3, 2)
-    data = Episodes.from_arrays(obs, np.ones((6, 3, 1)), next_obs=obs + 1)
+    data = Episodes.from_arrays(obs, np.ones((6, 3, 1)), next_obs=obs + 1, agents=3)
     assert Transitions(data).batch(7).next_obs.shape == (7, 3, 2)
     batch = Windows(data, 4).batch(50)
     assert (batch.obs.shape, batch.act.shape) == ((50, 4, 3, 2), (50, 4, 3, 1))

@@ -32,8 +32,9 @@ def write_minari(
     and `truncations` (T rows) to arrays, which are stored in their own types. `env_spec` is a Gymnasium EnvSpec as a
     dict or JSON (None leaves it out), `dataset_id` ends in a version ("maze/umaze-v0"). `info` are further metadata,
     such as `algorithm_name`, `author`, or serialised `observation_space` and `action_space`, which are else boxes
-    without bounds of the arrays' shapes. Raises `InputError`, also while another process writes this folder, and
-    `TrainingError` if the disk is full; then nothing is left behind.
+    without bounds of the arrays' shapes; `continues` says that cut episodes go on in the next ones. Raises
+    `InputError`, also while another process writes this folder, and `TrainingError` if the disk is full; then nothing
+    is left behind.
     """
     metadata = _describe(env_spec, dataset_id, info)
 
@@ -53,7 +54,7 @@ def _describe(env_spec: Mapping[str, Any] | str | None, dataset_id: str, info: M
     if not ID.fullmatch(dataset_id):
         raise InputError(f"dataset id '{dataset_id}': expected letters, digits, - and _, ending in a version (maze-v0)")
     fixed = {"dataset_id": dataset_id, "data_format": "hdf5", "minari_version": LAYOUT, "jpeg_encoding": False}
-    metadata = {**info, **fixed}
+    metadata = {"continues": False, **info, **fixed}
     for key in ("author", "author_email"):  # Minari wants lists
         if isinstance(metadata.get(key), str):
             metadata[key] = [metadata[key]]

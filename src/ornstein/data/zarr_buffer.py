@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ornstein.data.build import Builder
-from ornstein.data.checks import few_words, fits_memory, listed
-from ornstein.data.columns import ROLES, Columns, gather, put_named
+from ornstein.data.checks import few_words, fits_memory
+from ornstein.data.columns import ROLES, Columns
 from ornstein.data.flat import Lazy
 from ornstein.data.hdf5 import about
+from ornstein.data.named import gather, put_named
 from ornstein.data.npz import check_size, opened_zip
 from ornstein.errors import InputError, needs
 
@@ -39,8 +40,6 @@ def is_zarr(path: Path) -> bool:
 def read_zarr(path: Path, build: Builder, columns: Columns | None = None) -> None:
     """Push the episodes of a store. Raises `InputError` for a damaged one."""
     with _store(path) as tree, about(path):
-        if "episode_ends" not in tree:
-            raise InputError(f"it has no array meta/episode_ends (it has {listed(tree)}): expected a replay buffer")
         columns = dict(columns or {})
         if "obs" not in columns and not any(name in tree for name in ROLES["obs"]):
             steps = tree["action"].shape[:1] if "action" in tree else ()

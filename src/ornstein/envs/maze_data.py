@@ -175,7 +175,7 @@ def make(
     label = row.name if row else "pointmaze-" + hashlib.sha256(json.dumps(maze.rows).encode()).hexdigest()[:8]
     name = f"{label}-{steps}-{seed}"
     folder = Path(out) if out is not None else data_folder() / name
-    info = {"algorithm_name": "waypoint controller", "noise": NOISE, "seed": seed}
+    info = {"algorithm_name": "waypoint controller", "noise": NOISE, "seed": seed, "continues": True}
     with locked(folder, wait=out is None):
         if out is None and folder.exists():
             return folder

@@ -204,7 +204,8 @@ def _data(args: argparse.Namespace, rest: Sequence[str]) -> int:
         made = make_maze(args.task, args.steps, args.seed, args.out, progress=jobs.data_progress())
         terminal.result(str(made))
     elif args.what == "convert":
-        terminal.result(str(sources.convert(args.where, args.out, parsed(args.columns or []))))
+        made = sources.convert(args.where, args.out, parsed(args.columns or []), args.agents)
+        terminal.result(str(made))
     elif args.what == "info":
         listing.show(listing.describe(sources.read(args.where)), "dataset")
     else:
