@@ -29,9 +29,9 @@ def test_neighbouring_levels_are_told_apart() -> None:
 
 def test_a_withheld_row_is_the_token() -> None:
     torch.manual_seed(0)
-    block, cond = Condition(2, 8, 0.0), torch.tensor([[1.0, 2.0], [torch.nan, 2.0], [torch.nan, torch.nan]])
+    block, cond = Condition(2, 8, 0.0), torch.tensor([[1.0, 2.0], [3.0, 2.0], [torch.nan, torch.nan]])
     torch.nn.init.normal_(block.null)
-    out = block(cond)
+    out = block((cond, torch.tensor([True, False, False])))
     assert torch.equal(out[1:], block.null.expand(2, 8))
     torch.testing.assert_close(out[0], block.net(cond[0]))
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ornstein.contract import Learner, Stage
+from ornstein.contract import Learner, Stage, check_fit
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
 from ornstein.errors import InputError, TrainingError, positive, writable
@@ -63,7 +63,7 @@ def train(
 
     Raises:
         InputError: a folder that holds a run (without `resume`) or another configuration (with it); a count below 1;
-            capture where there is no CUDA.
+            capture where there is no CUDA; data that is not what the agent's spec says.
         TrainingError: a loss that is no longer finite, or a disk that is full. The last checkpoint is kept.
     """
     if updates is not None:
@@ -153,6 +153,7 @@ def teach(
     `capture` is as for `train`. Nothing is written before the first stage is ready."""
     device = next((p.device for p in agent.parameters()), torch.device("cpu"))
     records(capture, device)  # refuses before anything is done
+    check_fit(agent, data)
     agent.train()
     course = course or Course(agent.stages, agent.fit)
     progress, tensors = Progress([]), None
