@@ -551,6 +551,18 @@ def test_composition_adds_scores() -> None:
     torch.testing.assert_close(composed(Compose([Term(one)]), x, two), d1, msg="what is common may be a condition")
 
 
+def test_a_guide_may_ask_of_conditions_that_are_withheld_in_part() -> None:
+    """As those of another guide are; nothing is lost of what was withheld before."""
+    cond = torch.arange(2.0)[:, None]
+    asked = Together(Free(1.0), Free(2.0)).ask(cond)
+    assert isinstance(asked, Partial)
+    assert asked.cond.flatten().tolist() == [0, 1] * 4
+    assert asked.given.tolist() == [True] * 2 + [False] * 6
+    common = Compose([Term(cond)]).ask(Partial(cond, torch.tensor([True, False])))
+    assert isinstance(common, Partial)
+    assert common.given.tolist() == [True, True, True, False]
+
+
 def test_composition_of_one_is_free() -> None:
     model = Diffusion(Net(cond=1), Recipe(solver="ddim", steps=4, target="x0"))
     noise, cond = torch.randn(4, 3), torch.randn(4, 1)
