@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein import files
-from ornstein.contract import Learner, Stage
+from ornstein.contract import Learner, Stage, Takes
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Window, Windows
 from ornstein.errors import InputError, TrainingError
@@ -144,9 +144,11 @@ class Plain:
 class Restless(Learner):
     """Draws random numbers and uses its weights between its stages, before the first and after the last."""
 
+    takes = Takes(given=("goal",))
+
     def __init__(self) -> None:
-        super().__init__()
-        self.spec, self.cfg, self.weight = GOAL, Plain(), nn.Parameter(torch.zeros(3), requires_grad=False)
+        super().__init__(GOAL, Plain())
+        self.weight = nn.Parameter(torch.zeros(3), requires_grad=False)
 
     @property
     def stages(self) -> list[tuple[str, int]]:

@@ -1,6 +1,6 @@
 """The table of algorithms, by name. One row each: class, settings, the setting it learns in, one sentence."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ class Row(NamedTuple):
     """What the table says of an algorithm."""
 
     role: str
-    make: Callable[[Spec, Any], Learner]  # the class
+    make: type[Learner]  # made of a Spec and its settings
     config: Any
     presets: dict[str, dict[str, Any]]  # task or world -> what differs from `config`
     setting: str
@@ -117,11 +117,7 @@ def preset(name: str, keys: Iterable[str] = ()) -> Any:
 def build(name: str, spec: Spec, cfg: Any) -> Learner:
     """The untrained learner of a row, for `spec` with settings `cfg`. Raises InputError for settings that make none."""
     make = ALGORITHMS[choose("algorithm", name, ALGORITHMS)].make
-    if spec.parts and not getattr(make, "sees_parts", False):
-        raise InputError(
-            f"{name} takes an observation that is one vector, the task shows {', '.join(spec.parts)}: expected a task "
-            "of states, or an algorithm that sees images (diffusion_policy)"
-        )
+    make.takes.check(spec, name)  # before its maker does, which knows its class but not its row
     try:
         return make(spec, cfg)
     except InputError:

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ornstein.contract import Example, Learner, Lesson, Metrics, Stage
+from ornstein.contract import Example, Learner, Lesson, Metrics, Stage, check_fit
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion import distill as few
+from ornstein.diffusion.guide import Partial
 from ornstein.diffusion.model import Diffusion
 from ornstein.diffusion.optim import Optim, Stepper, follow
 from ornstein.diffusion.pin import Pin
@@ -36,7 +37,7 @@ class Walked(NamedTuple):
 
     noise: Tensor
     states: Tensor
-    cond: Tensor | None
+    cond: Any
     pin: Pin | None
 
 
@@ -57,7 +58,8 @@ class Walks:
         rows = torch.randint(self.rows, (n,), device=self.fields["noise"].device)
         found = {name: field[rows] for name, field in self.fields.items()}
         pin = Pin(found["mask"], found["value"]) if "mask" in found else None
-        return Walked(found["noise"], found["states"].transpose(0, 1), found.get("cond"), pin)
+        cond = Partial(found["cond"], found["given"]) if "given" in found else found.get("cond")
+        return Walked(found["noise"], found["states"].transpose(0, 1), cond, pin)
 
     def walk(self, n: int) -> dict[str, Tensor]:
         """`n` new trajectories, for conditions and known entries as the data has them."""
@@ -65,7 +67,9 @@ class Walks:
         noise = torch.randn_like(x0)
         states = self.trajectory(noise, cond, pin)
         found = {"noise": noise, "states": states.transpose(0, 1)}
-        if cond is not None:
+        if isinstance(cond, Partial):
+            found["cond"], found["given"] = cond
+        elif cond is not None:
             found["cond"] = cond
         if pin is not None:
             found["mask"], found["value"] = pin.mask.expand_as(x0), pin.value.expand_as(x0)
@@ -118,12 +122,7 @@ def distill(
             another run, that another process or thread writes, or for which there is no room.
         TrainingError: a loss that is no longer finite, or a disk that is full. The last checkpoint is kept.
     """
-    lessons = teacher.lessons(data)
-    if not lessons:
-        raise InputError(
-            f"{type(teacher).__name__} cannot be distilled: expected an agent that samples, and gives lessons of it; "
-            "choose one that `ornstein list` names as diffusing"
-        )
+    lessons = _lessons(teacher, data)
     recipes = {name: few.student_recipe(getattr(teacher.cfg, name), steps, method) for name in lessons}
     student = type(teacher)(teacher.spec, replace(teacher.cfg, **recipes))
     device = next(teacher.parameters()).device
@@ -155,6 +154,18 @@ def _course(
             yield _stage(said, name, teacher, student, lesson, updates, method, capture)
 
     return Course(stages, fit, mend=MEND)
+
+
+def _lessons(teacher: Learner, data: Episodes) -> dict[str, Lesson]:
+    """The lessons that the teacher gives of its own kind of data."""
+    check_fit(teacher, data)
+    lessons = teacher.lessons(data)
+    if not lessons:
+        raise InputError(
+            f"{type(teacher).__name__} cannot be distilled: expected an agent that samples, and gives lessons of it; "
+            "choose one that `ornstein list` names as diffusing"
+        )
+    return lessons
 
 
 def _stage(

@@ -50,8 +50,8 @@ class Rollout(NamedTuple):
 
 def _join(plans: Sequence[Plan]) -> Plan:
     act = [plan.act for plan in plans if plan.act is not None]
-    obs, value = torch.cat([plan.obs for plan in plans]), torch.cat([plan.value for plan in plans])
-    return Plan(obs, torch.cat(act) if act else None, value, plans[0].stride)
+    obs, value = torch.cat([plan.obs for plan in plans]), [plan.value for plan in plans if plan.value is not None]
+    return Plan(obs, torch.cat(act) if act else None, torch.cat(value) if value else None, plans[0].stride)
 
 
 def asks(agent: Agent) -> Ask:
@@ -64,11 +64,16 @@ def asks(agent: Agent) -> Ask:
     return agent.plan if isinstance(agent, Planner) else agent.act
 
 
+def wanted(agent: Agent, given: Given | None) -> Given | None:
+    """What the agent can be asked for, of what a world asks."""
+    return {name: given[name] for name in agent.spec.given if name in given} if given else None
+
+
 class Driver:
     """An agent at work in many worlds: it holds the plan, or the history and what is left of a chunk of actions."""
 
     def __init__(self, agent: Agent, track: Track, given: Given | None, ask: Ask | None = None):
-        self.agent, self.track, self.given = agent, track, given
+        self.agent, self.track, self.given = agent, track, wanted(agent, given)
         self.ask = ask or asks(agent)
         self.device = next(agent.parameters()).device
         self.plans: list[tuple[int, Plan]] = []
@@ -91,8 +96,8 @@ class Driver:
         """The action of the plan in force, made anew when it is due."""
         if not self.plans or (agent.replan and step - self.plans[-1][0] >= agent.replan):
             plan = _join([self.ask(o, g) for o, g in self.slices(obs)])
-            act = None if plan.act is None else plan.act.cpu()
-            self.plans.append((step, plan._replace(obs=plan.obs.cpu(), act=act, value=plan.value.cpu())))
+            act, value = (None if part is None else part.cpu() for part in (plan.act, plan.value))
+            self.plans.append((step, plan._replace(obs=plan.obs.cpu(), act=act, value=value)))
         made, plan = self.plans[-1]
         if agent.spec.tracked:
             return self.track(obs, plan, step - made)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ornstein.contract import Learner, Stage
+from ornstein.contract import Learner, Stage, check_fit
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import forget
@@ -67,7 +67,8 @@ def train(
 
     Raises:
         InputError: a folder that holds a run (without `resume`) or another configuration (with it), that another
-            process or thread writes, or for which there is no room; a count below 1; capture where there is no CUDA.
+            process or thread writes, or for which there is no room; a count below 1; capture where there is no CUDA;
+            data that is not what the agent's spec says.
         TrainingError: a loss that is no longer finite, or a disk that is full. The last checkpoint is kept.
     """
     if updates is not None:
@@ -153,6 +154,7 @@ def teach(
     records(capture, device)  # refuses before anything is done
     if run is not None:
         keepers(agent)  # refuses a state that no checkpoint could keep
+    check_fit(agent, data)
     agent.train()
     course = course or Course(agent.stages, agent.fit)
     progress, tensors = Progress([]), None

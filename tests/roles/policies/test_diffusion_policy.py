@@ -106,7 +106,7 @@ def test_it_sees() -> None:
 def test_an_algorithm_without_eyes_refuses_pictures() -> None:
     spec = Spec(1, 1, parts={"eye": (64, 64, 3), "number": (1,)})
     for name, row in ALGORITHMS.items():
-        if not row.make.sees_parts:  # type: ignore[attr-defined]
+        if not row.make.takes.images:
             with pytest.raises(InputError, match=r"the task shows eye, number: expected .*diffusion_policy"):
                 build(name, spec, row.config)
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Example, Given, Lesson, Metrics, Plan, Planner, Spec, Stage
+from ornstein.contract import Example, Given, Lesson, Metrics, Plan, Planner, Spec, Stage, Takes
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import MinMax, ZScore
 from ornstein.data.views import Window, Windows
@@ -70,8 +70,6 @@ def resolve(cfg: Config, spec: Spec) -> Config:
     rows = cfg.horizon or max(2, -(-spec.horizon // stride))  # rounded up
     if not spec.tracked and (stride > 1 or not actions):
         raise InputError(f"stride={stride}, actions={actions}: expected 1, True where no world tracks; leave them out")
-    if spec.agents > 1:
-        raise InputError(f"Diffuser for {spec.agents} agents: expected a task with one")
     # ms an update on one core, as measured
     cost = 10 + 0.0021 * cfg.batch * rows * (cfg.width / 32) ** 2 * sum(m * m / 2**i for i, m in enumerate(cfg.mults))
     updates = cfg.updates or max(1, min(20_000, int(1.2e6 / cost / (1 if goal else 1 + cfg.value_share))))
@@ -85,11 +83,12 @@ class Diffuser(Planner):
     A plan is x (B, H, features): rows of a normalised action, where plans hold actions, and a normalised observation.
     """
 
+    takes = Takes(given=("goal",))
     known: Tensor  # (H, features) bool: the first row's observation and, with a goal, the last one's
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
-        self.spec, self.cfg = spec, (cfg := resolve(cfg, spec))
+        cfg = resolve(cfg, spec)
+        super().__init__(spec, cfg)
         self.rows, self.stride, self.replan = cfg.horizon or 0, cfg.stride or 0, cfg.replan or 0
         self.acts, self.goal = spec.act if cfg.actions else 0, "goal" in spec.given
         self.candidates, features = cfg.plans or 1, self.acts + spec.obs
@@ -153,28 +152,27 @@ class Diffuser(Planner):
         follow(ema, net, pace(step.count, self.cfg.ema_rate, self.cfg.ema_every, self.cfg.ema_start))
         return {"loss": loss.detach()}
 
-    @torch.no_grad()
-    def plan(self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None) -> Plan:
+    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
         n, guide = self.candidates, None
         x = torch.zeros(len(obs) * n, *self.known.shape, device=obs.device)
         x[:, 0, self.acts :] = self.scale_obs(obs).repeat_interleave(n, 0)
-        if not self.goal:
+        if given is None:
             guide = Climb(self.worth, self.cfg.guide, self.cfg.guide_inner, self.cfg.guide_stop)
-        elif given is None or "goal" not in given:
-            raise InputError("plan() was given no goal: expected given={'goal': (B, O)}, as task.reset() returns it")
         else:
             x[:, -1, self.acts :] = self.scale_obs(given["goal"]).repeat_interleave(n, 0)
         show = watch and (lambda x: watch(self.scale_obs.inverse(x[::n, :, self.acts :])))
         x = self.model_ema.sample(torch.randn_like(x), guide=guide, pin=Pin(self.known, x), watch=show)
-        value, best = self.judge(x).unflatten(0, (-1, n)).max(-1)
-        x = x[torch.arange(len(obs), device=x.device) * n + best]  # (B, H, features)
+        value = None
+        if n > 1 or not self.goal:
+            value, best = self.judge(x).unflatten(0, (-1, n)).max(-1)
+            x = x[torch.arange(len(obs), device=x.device) * n + best]  # (B, H, features)
         act = self.scale_act.inverse(x[..., : self.acts]) if self.acts else None
         return Plan(self.scale_obs.inverse(x[..., self.acts :]), act, value, self.stride)
 
     def judge(self, x: Tensor) -> Tensor:
         """What plans (B, H, features) are chosen by, (B,): J or, with a goal, how little they surprise the model."""
         if self.goal:
-            return -self.model_ema.surprise(x, 0.4, Pin(self.known, x), draws=2 if self.candidates > 1 else 0)
+            return -self.model_ema.surprise(x, 0.4, Pin(self.known, x), draws=2)
         return self.worth(x, torch.full((), self.model.path[-2].t, device=x.device))
 
     def worth(self, x: Tensor, t: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import RewardScale
@@ -58,9 +58,9 @@ class DiffusionQL(Agent):
     """A diffusion policy between the data and its critic. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
+        super().__init__(spec, cfg)
         at_least(cfg, backups=1)
-        self.spec, self.cfg, self.candidates = takes_nothing(spec, "diffusion_ql"), cfg, cfg.choice.candidates
+        self.candidates = cfg.choice.candidates
         self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         self.model = Diffusion(MLP(spec.act, spec.obs, cfg.hidden), cfg.model)
         self.critics = TDCritics(spec.obs, spec.act, cfg.discount, cfg.hidden, cfg.norm)
@@ -104,17 +104,15 @@ class DiffusionQL(Agent):
         """One normalised action (B, A) for each obs (B, O)."""
         return model.sample(torch.randn(len(obs), self.spec.act, dtype=obs.dtype, device=obs.device), obs)
 
-    @torch.no_grad()
-    def consider(self, obs: Tensor, given: Given | None = None, n: int | None = None) -> Candidates:
+    def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
         n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         act = self.propose(self.model, seen)
         worth = self.critics.worth(seen, act).unflatten(0, (-1, n))
         return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), worth, self.cfg.choice.pick(worth))
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        return self.consider(obs).taken()[:, None]
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+        return self._consider(obs, given, None).taken()[:, None]
 
 
 def _clip(norm: float, **more: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.contract import Explorer, Given, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Explorer, Given, Metrics, Spec, Stage
 from ornstein.data.buffer import Buffer
 from ornstein.data.normalize import MinMax
 from ornstein.data.views import Transition
@@ -59,9 +59,9 @@ class DIPO(Explorer):
     memory: Buffer | None = None  # the buffer, where improved actions stay in it: the checkpoint keeps them
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
+        super().__init__(spec, cfg)
         at_least(cfg, action_steps=0, action_lr=0, warmup=0)
-        self.spec, self.cfg, self.warmup = takes_nothing(spec, "dipo"), cfg, cfg.warmup
+        self.warmup = cfg.warmup
         self.scale = MinMax(spec.act)  # the bounds of actions; observations are as they are
         net = MLP(spec.act, spec.obs, cfg.hidden)
         self.model = Diffusion(net, cfg.model)
@@ -105,12 +105,10 @@ class DIPO(Explorer):
         """One normalised action (B, A) for each obs (B, O)."""
         return model.sample(torch.randn(len(obs), self.spec.act, dtype=obs.dtype, device=obs.device), obs)
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self.scale.inverse(self.propose(self.calm, obs[:, -1]))[:, None]
 
-    @torch.no_grad()
-    def explore(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _explore(self, obs: Tensor, given: Given | None) -> Tensor:
         return self.scale.inverse(self.propose(self.model, obs[:, -1]))[:, None]
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import RewardScale
@@ -59,8 +59,8 @@ class IDQL(Agent):
     """A cloned policy whose offers are chosen among by in-sample critics. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
-        self.spec, self.cfg, self.candidates = takes_nothing(spec, "idql"), cfg, cfg.choice.candidates
+        super().__init__(spec, cfg)
+        self.candidates = cfg.choice.candidates
         self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         net = ResidualMLP(spec.act, spec.obs, cfg.width, cfg.blocks, dim=128, dropout=cfg.dropout, fourier=cfg.fourier)
         self.model = Diffusion(net, cfg.model)
@@ -89,8 +89,7 @@ class IDQL(Agent):
         self.critics.follow(self.cfg.target_rate)
         return {"loss": loss.detach(), "value": value.detach(), "critic": q.detach()}
 
-    @torch.no_grad()
-    def consider(self, obs: Tensor, given: Given | None = None, n: int | None = None) -> Candidates:
+    def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
         n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         noise = torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device)
@@ -101,9 +100,8 @@ class IDQL(Agent):
         worth = worth.unflatten(0, (-1, n))
         return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), worth, self.cfg.choice.pick(worth))
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        return self.consider(obs).taken()[:, None]
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+        return self._consider(obs, given, None).taken()[:, None]
 
 
 PAPER = Config(

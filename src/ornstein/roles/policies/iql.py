@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Given, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Given, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import RewardScale
@@ -47,8 +46,7 @@ class IQL(Agent):
     """A Gaussian policy, extracted from critics that never ask for an unseen action. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
-        self.spec, self.cfg = takes_nothing(spec, "iql"), cfg
+        super().__init__(spec, cfg)
         self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         self.actor = GaussianActor(spec.obs, spec.act, cfg.hidden)
         self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
@@ -72,8 +70,7 @@ class IQL(Agent):
         self.step_actor(actor)
         return {"loss": (value + q).detach(), "value": value.detach(), "actor": actor.detach()}
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Example, Lesson, Metrics, Spec, Stage, Synthesizer, takes_nothing
+from ornstein.contract import Example, Lesson, Metrics, Spec, Stage, Synthesizer
 from ornstein.data import spread
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import ZScore
@@ -102,8 +102,7 @@ class SynthER(Synthesizer):
     """Invents single transitions like the data's. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
-        self.spec, self.cfg = takes_nothing(spec, "synther"), cfg
+        super().__init__(spec, cfg)
         self.pack = Packing(spec.obs, spec.act)
         self.features = sum(self.pack.sizes)
         self.model = Diffusion(SkipMLP(self.features, 0, cfg.width, cfg.blocks, cfg.dim), cfg.model)
@@ -128,7 +127,6 @@ class SynthER(Synthesizer):
         follow(self.model_ema, self.model, pace(self.step_model.count, self.cfg.ema_rate, self.cfg.ema_every))
         return {"loss": loss.detach()}
 
-    @torch.no_grad()
-    def sample(self, n: int) -> Transition:
+    def _sample(self, n: int) -> Transition:
         noise = torch.randn(n, self.features, device=self.pack.low.device)
         return self.pack.inverse(self.model_ema.sample(noise))

@@ -6,7 +6,7 @@ import torch
 
 from ornstein.contract import Planner
 from ornstein.envs.vector import Start
-from ornstein.run.evaluate import Rollout, randomness
+from ornstein.run.evaluate import Rollout, randomness, wanted
 from ornstein.run.view.considered import names, spread
 
 MOMENTS = 4  # of each episode, at which a plan is shown
@@ -26,13 +26,13 @@ def futures(agent: Planner, done: Rollout, start: Start, seed: int) -> dict[str,
                 {
                     "episode": i,
                     "made": step,
-                    "value": plan.value[i],
+                    "value": None if plan.value is None else plan.value[i],
                     "plan": plan.obs[i, :, :SHOWN],
                     "real": done.obs[i, step : last + 1, :SHOWN],
                 }
             )
     values = [
-        [(step, plan.value[i]) for step, plan in done.plans if step < length]
+        [(step, plan.value[i]) for step, plan in done.plans if step < length and plan.value is not None]
         for i, length in enumerate(done.lengths.tolist())
     ]
     found = names(agent.spec)
@@ -42,7 +42,7 @@ def futures(agent: Planner, done: Rollout, start: Start, seed: int) -> dict[str,
         "stride": done.plans[0][1].stride,
         "replan": agent.replan,
         "plans": plans,
-        "values": values if any(value for line in values for _, value in line) else [],
+        "values": values if any(values) else [],
         "film": _film(agent, start, seed),
     }
 
@@ -50,7 +50,7 @@ def futures(agent: Planner, done: Rollout, start: Start, seed: int) -> dict[str,
 def _film(agent: Planner, start: Start, seed: int) -> dict[str, Any]:
     """A plan from the first episode's start as it is denoised, in at most FRAMES of its steps."""
     seen: list[torch.Tensor] = []
-    given = start.given and {name: value[:1] for name, value in start.given.items()}
+    given = wanted(agent, start.given and {name: value[:1] for name, value in start.given.items()})
     with randomness(seed):
         agent.plan(start.obs[:1], given, watch=lambda obs: seen.append(obs[0, :, :SHOWN].clone()))
     shown = spread(len(seen), FRAMES).tolist()

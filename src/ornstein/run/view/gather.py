@@ -14,7 +14,7 @@ from ornstein.envs.vector import Start
 from ornstein.errors import InputError
 from ornstein.run import log
 from ornstein.run.checkpoint import LOG, load, read_config
-from ornstein.run.evaluate import Rollout, check_agent, randomness, rollout
+from ornstein.run.evaluate import Rollout, check_agent, randomness, rollout, wanted
 from ornstein.run.report import kept, whole
 from ornstein.run.view.background import against_paper, curves, timing
 from ornstein.run.view.considered import choices, lived
@@ -124,5 +124,5 @@ def _film(agent: Planner, start: Start, seed: int) -> list[list[list[float]]]:
     """The first episode's plan as it is denoised."""
     seen: list[list[list[float]]] = []
     with randomness(seed):
-        agent.plan(start.obs, start.given, watch=lambda obs: seen.append(_xy(obs[0])))
+        agent.plan(start.obs, wanted(agent, start.given), watch=lambda obs: seen.append(_xy(obs[0])))
     return seen
