@@ -58,7 +58,7 @@ def write(path: Path, content: bytes | str) -> None:
             hold.file.flush()
             os.fsync(hold.file.fileno())
             os.replace(beside, path)
-        except BaseException:
+        except (Exception, KeyboardInterrupt):
             hold.drop()
             raise
         hold.drop(remove=False)

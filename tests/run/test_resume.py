@@ -247,7 +247,7 @@ def power(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
         real_write(path, content)
 
     for name in ("fsync", "replace"):
-        stop_before(checkpoint.os, name)
+        stop_before(files.os, name)
     monkeypatch.setattr(checkpoint, "save", half(checkpoint.save))
     monkeypatch.setattr(checkpoint, "write", write)
     yield lambda n: left.__setitem__(0, n)
