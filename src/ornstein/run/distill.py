@@ -18,6 +18,7 @@ from ornstein.diffusion.optim import Optim, Stepper, follow
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, positive
 from ornstein.networks.dropout import Dropout
+from ornstein.roles import ALGORITHMS
 from ornstein.run import checkpoint
 from ornstein.run.capture import Captured
 from ornstein.run.train import Course, finished, teach
@@ -119,8 +120,8 @@ def distill(
     lessons = teacher.lessons(data)
     if not lessons:
         raise InputError(
-            f"{type(teacher).__name__} cannot be distilled: expected an agent that samples, and gives lessons of it; "
-            "choose one that `ornstein list` names as diffusing"
+            f"{type(teacher).__name__} cannot be distilled: expected an agent that samples, and gives lessons of it: "
+            f"one of {_taught()}"
         )
     recipes = {name: few.student_recipe(getattr(teacher.cfg, name), steps, method) for name in lessons}
     student = type(teacher)(teacher.spec, replace(teacher.cfg, **recipes))
@@ -143,6 +144,12 @@ def distill(
             yield _stage(said, name, teacher, student, lesson, updates, method, capture)
 
     return teach(student, data, run, config, course=Course(stages, fit, mend=MEND), capture=capture)
+
+
+def _taught() -> str:
+    """The algorithms that give lessons, in words."""
+    plain = Learner.lessons
+    return ", ".join(name for name, row in ALGORITHMS.items() if getattr(row.make, "lessons", plain) is not plain)
 
 
 def _stage(
