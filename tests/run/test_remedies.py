@@ -27,7 +27,7 @@ from small import Done
 Command = Callable[..., Done]
 SOURCE = Path(ornstein.__file__).parent
 PROJECT = SOURCE.parents[1] / "pyproject.toml"
-OTHERS = ("minari", "make_locomotion_data.py")  # whose commands are named, too
+OTHERS = ("minari",)  # whose commands are named, too
 
 
 def texts() -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, positive
 from ornstein.files import locked
 from ornstein.networks.dropout import Dropout
+from ornstein.roles import ALGORITHMS
 from ornstein.run import checkpoint
 from ornstein.run.capture import Captured
 from ornstein.run.train import Course, finished, teach
@@ -162,10 +163,16 @@ def _lessons(teacher: Learner, data: Episodes) -> dict[str, Lesson]:
     lessons = teacher.lessons(data)
     if not lessons:
         raise InputError(
-            f"{type(teacher).__name__} cannot be distilled: expected an agent that samples, and gives lessons of it; "
-            "choose one that `ornstein list` names as diffusing"
+            f"{type(teacher).__name__} cannot be distilled: expected an agent that samples, and gives lessons of it: "
+            f"one of {_taught()}"
         )
     return lessons
+
+
+def _taught() -> str:
+    """The algorithms that give lessons, in words."""
+    plain = Learner.lessons
+    return ", ".join(name for name, row in ALGORITHMS.items() if getattr(row.make, "lessons", plain) is not plain)
 
 
 def _stage(
