@@ -36,6 +36,7 @@ PARTS = {"values", "rewards", "dynamics"}  # of roles: what the other roles are 
 WHOLE = {"planners", "policies", "synthesizers"}
 AS_TORCH = {"kernels", "mish", "dropout"}  # of networks: torch's own modules by name and meaning, only quicker
 REFUSING = {
+    "errors",
     "asked",
     "checks",
 }  # of data: they stand before an algorithm, and only convert and refuse
@@ -180,8 +181,8 @@ def reading(module: str) -> Counter[str]:
 
 
 def roles() -> list[str]:
-    """The modules of algorithms and their parts."""
-    return [name for name in MODULES if name.count(".") == 3 and room(name) == "roles"]
+    """The modules of algorithms and their parts, without the settings that differ from task to task."""
+    return [n for n in MODULES if n.count(".") == 3 and room(n) == "roles" and not n.endswith("_presets")]
 
 
 # ---- sizes ----
@@ -237,7 +238,7 @@ def test_an_algorithm_reads_well(module: str) -> None:
     """Its own file and all it leads to stay within what one can read at a sitting."""
     assert len(code_of(MODULES[module])) <= 160
     lines = reading(module)
-    assert lines.total() <= 1200, lines
+    assert lines.total() <= 1250, lines
 
 
 # ---- layers ----

@@ -14,7 +14,8 @@ from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.optim import Optim
 from ornstein.envs import toy
 from ornstein.errors import InputError
-from ornstein.roles.planners.decision_diffuser import PAPER, Config, DecisionDiffuser
+from ornstein.roles.planners.decision_diffuser import Config, DecisionDiffuser
+from ornstein.roles.planners.decision_diffuser_presets import PAPER
 from ornstein.run.train import train
 from small import GOAL, VALUE
 

@@ -20,7 +20,8 @@ from ornstein.envs import toy
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError
 from ornstein.roles import preset
-from ornstein.roles.planners.diffuser import PAPER, Config, Diffuser, resolve
+from ornstein.roles.planners.diffuser import Config, Diffuser, resolve
+from ornstein.roles.planners.diffuser_presets import PAPER
 from ornstein.run.evaluate import evaluate
 from ornstein.run.train import train
 from small import FEW, GOAL, VALUE, small

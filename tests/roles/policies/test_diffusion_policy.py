@@ -13,7 +13,8 @@ from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim
 from ornstein.errors import InputError
 from ornstein.roles import ALGORITHMS, build
-from ornstein.roles.policies.diffusion_policy import PAPER, TRANSFORMER, Config, DiffusionPolicy
+from ornstein.roles.policies.diffusion_policy import Config, DiffusionPolicy
+from ornstein.roles.policies.diffusion_policy_presets import PAPER, TRANSFORMER
 from ornstein.run.evaluate import randomness
 from ornstein.run.train import train
 

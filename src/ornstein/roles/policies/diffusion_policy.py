@@ -105,16 +105,3 @@ class DiffusionPolicy(Agent):
         noise = torch.randn(len(flat), cfg.horizon, self.spec.act, dtype=flat.dtype, device=flat.device)
         act = self.scale_act.inverse(self.model_ema.sample(noise, self.seen(obs)))  # (B, H, A)
         return act[:, cfg.history - 1 : cfg.history - 1 + cfg.execute]
-
-
-_DDPM = Recipe("cosine", "eps", 100, solver="ddpm", steps=100, clip=1.0)
-PAPER = Config(
-    width=256, batch=256, updates=500_000, model=_DDPM,
-    optim=Optim(1e-4, decay=1e-6, cosine=True, warmup=500, betas=(0.95, 0.999)),
-)  # fmt: skip
-TRANSFORMER = Config(
-    net="transformer", width=128, optim=Optim(5e-4, decay=1e-3, cosine=True, warmup=1000, betas=(0.9, 0.95))
-)
-PRESETS: dict[str, dict[str, Any]] = {  # task -> what differs from Config
-    "pusht-image": {"updates": 5_000},
-}

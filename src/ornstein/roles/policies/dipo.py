@@ -12,7 +12,6 @@ is 1e-8 for the networks. The row `dipo` samples in 10 steps of the 100 levels, 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,18 +124,3 @@ def ascend(worth: Callable[[Tensor], Tensor], act: Tensor, cfg: Config) -> Tenso
         step = (mean / (1 - 0.9**k)) / ((square / (1 - 0.999**k)).sqrt() + 1e-5)
         act = (act + cfg.action_lr * step).clamp(-1, 1)
     return act.detach()
-
-
-def _bounds(norm: float, ratio: float, **more: Any) -> dict[str, Any]:
-    """Bounds on the gradients of the networks and of the actions."""
-    return {"actor": Optim(3e-4, clip=norm), "critic": Optim(3e-4, clip=norm), "action_clip": ratio, **more}
-
-
-PRESETS: dict[str, dict[str, Any]] = {  # world -> what differs from Config
-    "hopper": _bounds(1.0, 0.3),
-    "walker2d": _bounds(2.0, 0.08),
-    "ant": _bounds(0.8, 0.1),
-    "halfcheetah": _bounds(2.0, 0.08, action_steps=40, ema_every=2),
-    "humanoid": _bounds(2.0, 0.1),
-}
-PAPER = Config(model=Recipe("cosine", "eps", 100, solver="ddpm", steps=100, clip=1.0))

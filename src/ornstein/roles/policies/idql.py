@@ -13,7 +13,7 @@ of 256; V's input has no layer norm of its own; 100,000 updates instead of three
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -102,18 +102,3 @@ class IDQL(Agent):
 
     def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self._consider(obs, given, None).taken()[:, None]
-
-
-PAPER = Config(
-    norm=False,
-    ema_rate=0.001,
-    dropout=0.1,
-    fourier=True,
-    choice=Choice(64, "argmax"),
-    model=Recipe("vp", "eps", levels=5, solver="ddpm_large", steps=5, clip=1.0),
-)
-
-PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config
-    "antmaze": {"tau": 0.9, "reward": "minus_one"},
-    "adroithanddoor": {"reward": "raw"},
-}

@@ -10,7 +10,6 @@ million.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
@@ -72,9 +71,3 @@ class IQL(Agent):
 
     def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]
-
-
-PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config (appendix B of the paper)
-    "antmaze": {"tau": 0.9, "beta": 10.0, "reward": "minus_one"},
-    "adroithanddoor": {"beta": 0.5, "reward": "raw"},
-}
