@@ -59,7 +59,8 @@ def label(kind: float, place: Tensor) -> Tensor:
 
 
 def labelled(data: Episodes, seed: int) -> Episodes:
-    """The data with one label for the window that begins at each step."""
+    """The data with one label for the window that begins at each step; none where it passes every cell and is to keep
+    away from one."""
     rng = torch.Generator().manual_seed(seed)
     steps = torch.arange(len(data))
     rows = torch.minimum(steps[:, None] + STRIDE * torch.arange(ROWS), data.last[:, None])
@@ -69,8 +70,7 @@ def labelled(data: Episodes, seed: int) -> Episodes:
     cell = (kept * torch.rand(kept.shape, generator=rng)).argmax(1)
     avoid = torch.rand(len(data), generator=rng) < 0.5
     place = torch.where(avoid[:, None], label(-1.0, CELLS[cell]), label(1.0, passed))
-    place[avoid & ~kept.any(1)] = torch.nan
-    return replace(data, more={"place": place})
+    return replace(data, more={"place": place, "labelled": ~avoid | kept.any(1)})
 
 
 def closest(plans: Tensor, places: Tensor) -> Tensor:

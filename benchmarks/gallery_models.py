@@ -71,7 +71,7 @@ class Mlp(Denoiser):
     def times(self, noise: Tensor) -> Tensor:
         return self.time(noise)
 
-    def encode(self, cond: Tensor | None) -> Tensor | None:
+    def encode(self, cond: Any) -> Tensor | None:
         return None if cond is None or self.cond is None else self.cond(cond)
 
     def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:

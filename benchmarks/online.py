@@ -44,11 +44,11 @@ class Peer(Foreign):
     """The policy of a Stable-Baselines3 model: the mean of its actions."""
 
     def __init__(self, spec: Spec, model: Any):
-        super().__init__()
-        self.spec, self.model = spec, [model]  # not as a module of ours
+        super().__init__(spec, None)
+        self.model = [model]  # not as a module of ours
         self.here = nn.Parameter(torch.zeros(()), requires_grad=False)  # says on which device it is
 
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         found = self.model[0].predict(obs[:, -1].numpy(), deterministic=True)[0]
         return torch.as_tensor(found)[:, None]
 

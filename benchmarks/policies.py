@@ -58,12 +58,11 @@ class Exported(Foreign):
     """A policy that another library saved as TorchScript: obs (B, O) -> act (B, A)."""
 
     def __init__(self, spec: Spec, path: Path):
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec, None)
         self.policy = torch.jit.load(str(path))
         self.here = nn.Parameter(torch.zeros(()), requires_grad=False)  # says on which device it is
 
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self.policy(obs[:, -1])[:, None]
 
 

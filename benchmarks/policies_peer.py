@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ornstein.contract import Given, Spec
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import ZScore
-from ornstein.data.rewards import scaled_rewards
+from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Transition, Transitions
 
 STEPS, CANDIDATES, SHARP, HEAT, ETA = 5, 50, 8.0, 0.5, 1.0  # as its configuration has them for hopper-medium-expert
@@ -31,12 +31,12 @@ class PeerQL(Foreign):
     candidates = CANDIDATES
 
     def __init__(self, spec: Spec, path: str):
-        super().__init__()
+        super().__init__(spec, None)
         import_peer(path)
         from cleandiffuser.nn_diffusion import DQLMlp
         from cleandiffuser.utils import DQLCritic
 
-        self.spec, self.scale = spec, ZScore(spec.obs)
+        self.scale = ZScore(spec.obs)
         net = DQLMlp(spec.obs, spec.act, emb_dim=64, timestep_emb_type="positional")
         self.actor: Any = actor_of(net, {"act": spec.act}, STEPS, 0.995, "cpu")
         self.critic: nn.Module = DQLCritic(spec.obs, spec.act, hidden_dim=256)
@@ -47,7 +47,7 @@ class PeerQL(Foreign):
         """Train as its pipeline does; the seconds that it took."""
         torch.manual_seed(seed)
         self.scale.learn(data.obs)
-        view, start = Transitions(scaled_rewards(data, "returns")), time.monotonic()
+        view, start = Transitions(RewardScale("returns").learn(data)), time.monotonic()
         schedules = [
             torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=updates) for o in (self.actor.optimizer, self.optim)
         ]
@@ -88,8 +88,7 @@ class PeerQL(Foreign):
             trail(self.target, self.critic)
         return imitation.item(), climb.item(), error.item(), goal.mean().item()
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         seen = self.scale(obs[:, -1]).repeat_interleave(CANDIDATES, 0)
         prior = torch.zeros(len(seen), self.spec.act)
         act = draw(self.actor, prior, seen, STEPS, temperature=HEAT).unflatten(0, (-1, CANDIDATES))

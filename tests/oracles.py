@@ -145,6 +145,14 @@ def ideal(oracle: Oracle, recipe: Recipe, path: Path | None = None) -> Diffusion
     return model
 
 
+def known(cond: Any, null: Tensor | float = 0.0) -> Tensor:
+    """A condition (B, C), or a pair of it and which rows are given: its rows, and `null` for those that are not."""
+    rows, given = (
+        cond if isinstance(cond, tuple) else (cond, torch.ones(len(cond), dtype=torch.bool, device=cond.device))
+    )
+    return torch.where(given[:, None], rows, null)
+
+
 class Mlp(nn.Module):
     """A small denoiser of one number, with a few waves of the noise level."""
 
@@ -152,10 +160,10 @@ class Mlp(nn.Module):
         super().__init__()
         self.net = nn.Sequential(nn.Linear(10 + cond, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
 
-    def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor, cond: Any = None) -> Tensor:
         waves = noise[:, None] / 1000 * torch.tensor([0.5, 1.0, 2.0, 4.0], device=x.device) * torch.pi
         parts = [x, noise[:, None] / 1000, waves.sin(), waves.cos()]
-        return self.net(torch.cat(parts if cond is None else [*parts, cond.nan_to_num()], -1))
+        return self.net(torch.cat(parts if cond is None else [*parts, known(cond)], -1))
 
 
 def guides() -> dict[str, Guide | None]:

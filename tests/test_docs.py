@@ -21,7 +21,7 @@ from ornstein.envs.tasks import TASKS
 from ornstein.roles import ALGORITHMS, preset
 from ornstein.roles.planners.diffuser import resolve
 from ornstein.run import options, settings
-from ornstein.run.checkpoint import flat
+from ornstein.run.fields import flat
 from ornstein.run.listing import KINDS
 from ornstein.run.report import Report
 

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import io
+import re
 import tokenize
 from collections import Counter
 from functools import cache, cached_property
@@ -17,8 +18,11 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "ornstein"
 FILES = sorted(SOURCE.rglob("*.py"))
 GROUND = {"diffusion", "networks", "data"}
-MAY_IMPORT = {  # room -> rooms it may import, beside itself and errors
+BELOW = {"errors", "locks", "files"}  # all rooms may import these
+MAY_IMPORT = {  # room -> rooms it may import, beside itself and those below all rooms
     "errors": set(),
+    "locks": {"errors"},
+    "files": {"errors", "locks"},
     "diffusion": set(),
     "networks": set(),
     "data": set(),
@@ -31,6 +35,11 @@ MAY_IMPORT = {  # room -> rooms it may import, beside itself and errors
 PARTS = {"values", "rewards", "dynamics"}  # of roles: what the other roles are made of
 WHOLE = {"planners", "policies", "synthesizers"}
 AS_TORCH = {"kernels", "mish", "dropout"}  # of networks: torch's own modules by name and meaning, only quicker
+REFUSING = {
+    "errors",
+    "asked",
+    "checks",
+}  # of data: they stand before an algorithm, and only convert and refuse
 SILENT = {"item", "cpu", "numpy"}  # methods that read from the device
 UNSAFE = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 
@@ -157,7 +166,8 @@ def length(module: str, name: str) -> int:
 
 def reading(module: str) -> Counter[str]:
     """What a reader of an algorithm has to follow, in lines of code by module: its whole file, and every definition
-    that it names, and that those name, but for those that mean what torch's of the same name do."""
+    that it names, and that those name, but for those that mean what torch's of the same name do, and those that only
+    refuse."""
     seen: set[tuple[str, str]] = set()
     ahead = {(module, name) for name in definitions(module)}
     while ahead:
@@ -167,12 +177,12 @@ def reading(module: str) -> Counter[str]:
     for where, name in {(where, definitions(where)[name].lineno): (where, name) for where, name in seen}.values():
         lines[where] += length(where, name)
     lines[module] = len(code_of(MODULES[module]))
-    return Counter({where: n for where, n in lines.items() if where.split(".")[-1] not in AS_TORCH})
+    return Counter({where: n for where, n in lines.items() if where.split(".")[-1] not in AS_TORCH | REFUSING})
 
 
 def roles() -> list[str]:
-    """The modules of algorithms and their parts."""
-    return [name for name in MODULES if name.count(".") == 3 and room(name) == "roles"]
+    """The modules of algorithms and their parts, without the settings that differ from task to task."""
+    return [n for n in MODULES if n.count(".") == 3 and room(n) == "roles" and not n.endswith("_presets")]
 
 
 # ---- sizes ----
@@ -228,7 +238,7 @@ def test_an_algorithm_reads_well(module: str) -> None:
     """Its own file and all it leads to stay within what one can read at a sitting."""
     assert len(code_of(MODULES[module])) <= 160
     lines = reading(module)
-    assert lines.total() <= 1200, lines
+    assert lines.total() <= 1250, lines
 
 
 # ---- layers ----
@@ -237,7 +247,7 @@ def test_an_algorithm_reads_well(module: str) -> None:
 @each_file
 def test_imports_run_downwards(path: Path) -> None:
     here = room(name_of(path))
-    allowed = {here, "errors"} | MAY_IMPORT[here]
+    allowed = {here} | MAY_IMPORT[here] | (BELOW if here not in BELOW else set())
     assert not {name for name in imports_of(path) if room(name) not in allowed}
 
 
@@ -342,3 +352,18 @@ def test_classes_are_abstract_or_final() -> None:
     parents = bases.keys() & defined
     assert {"Process", "Planner", "World"} <= parents
     assert parents & called <= {"Guide"}
+
+
+def test_text_is_said_in_one_place() -> None:
+    """No other file prints, or takes hold of a stream or a console: there, names from files are made harmless."""
+    streams = {f"sys.{name}" for name in ("stdout", "stderr", "__stdout__", "__stderr__")}
+    for path in FILES:
+        if name_of(path) == "ornstein.run.terminal":
+            continue
+        names = {ast.unparse(node) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
+        assert not names & streams, path
+        assert not {name for name in names if name.startswith(("traceback.print", "logging.", "os.write"))}, path
+        assert not {call.func.id for call in calls(path) if isinstance(call.func, ast.Name)} & {"print", "Console"}, (
+            path
+        )
+        assert not re.search(r"rich\.(console|table|print)|from rich import (?!progress)", path.read_text()), path

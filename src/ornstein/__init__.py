@@ -1,18 +1,22 @@
 """Ornstein: diffusion models for decision making."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 
-from ornstein.data.episodes import Episodes
-from ornstein.diffusion.model import Recipe
-from ornstein.envs.tasks import Task, task
-from ornstein.errors import InputError, OrnsteinError, TrainingError
-from ornstein.roles import planners, policies
-from ornstein.run.checkpoint import load
-from ornstein.run.compare import compare
-from ornstein.run.distill import distill
-from ornstein.run.evaluate import evaluate
-from ornstein.run.report import Report
-from ornstein.run.train import train
+if TYPE_CHECKING:
+    from ornstein.data.episodes import Episodes
+    from ornstein.diffusion.model import Recipe
+    from ornstein.envs.tasks import Task, task
+    from ornstein.errors import InputError, OrnsteinError, TrainingError
+    from ornstein.roles import planners, policies
+    from ornstein.run.checkpoint import load
+    from ornstein.run.compare import compare
+    from ornstein.run.distill import distill
+    from ornstein.run.evaluate import evaluate
+    from ornstein.run.report import Report
+    from ornstein.run.train import train
 
 __all__ = [
     "Episodes",
@@ -31,3 +35,34 @@ __all__ = [
     "task",
     "train",
 ]
+
+_HOMES = {  # name -> module that defines it: imported when it is first asked for, because torch takes seconds
+    "Episodes": "ornstein.data.episodes",
+    "InputError": "ornstein.errors",
+    "OrnsteinError": "ornstein.errors",
+    "Recipe": "ornstein.diffusion.model",
+    "Report": "ornstein.run.report",
+    "Task": "ornstein.envs.tasks",
+    "TrainingError": "ornstein.errors",
+    "compare": "ornstein.run.compare",
+    "distill": "ornstein.run.distill",
+    "evaluate": "ornstein.run.evaluate",
+    "load": "ornstein.run.checkpoint",
+    "planners": "ornstein.roles",
+    "policies": "ornstein.roles",
+    "task": "ornstein.envs.tasks",
+    "train": "ornstein.run.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ornstein' has no attribute '{name}'")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """All public names, whether they were asked for or not."""
+    return sorted({*globals(), *__all__})

@@ -1,22 +1,28 @@
-"""The promises an algorithm makes, without code. Read this first.
+"""The promises an algorithm makes, and the door through which callers reach it. Read this first.
 
 Every class here is abstract; an algorithm is one final class in `roles/` that keeps these promises. Letters in shapes:
 `B` batch, `H` rows of a plan or window, `K` observations an agent looks at, `E` actions it returns, `O` and `A` sizes
 of observation and action.
+
+What users call (`act`, `plan`, `consider`, `explore`, `sample`) is written here, once: it checks what it is given and
+then calls what an algorithm writes, which has the same name after an underscore (`_act`, `_plan`, ...).
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ornstein.data.asked import Asked, Shape, Shapes, Takes, asked
+from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes, Obs, each
+from ornstein.data.fit import check_finite, check_sizes, described, said
 from ornstein.data.views import Transition
 from ornstein.diffusion.pin import Pin
-from ornstein.errors import InputError
+from ornstein.errors import InputError, positive
 
 Metrics = dict[str, Tensor]  # scalars, left on the device
 Given = Mapping[str, Tensor]  # what an agent is asked for: name -> (B, size)
@@ -38,17 +44,18 @@ class Spec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", {name: tuple(shape) for name, shape in self.parts.items()})  # JSON has lists
 
+    @property
+    def seen(self) -> Shapes:
+        """The shape of an observation, or of each part of one that is a dict."""
+        return self.parts or self._each(self.obs)
 
-def takes_nothing(spec: Spec, name: str) -> Spec:
-    """`spec` if nothing is given to the agent there, else an `InputError` by the algorithm `name`, which would ignore
-    it."""
-    if spec.given:
-        given = ", ".join(spec.given)
-        raise InputError(
-            f"{name} takes only observations, the task gives a {given} too: expected a task without (such as "
-            "pointmaze-umaze-dense), or an algorithm that takes one (diffuser)"
-        )
-    return spec
+    @property
+    def done(self) -> Shape:
+        """The shape of an action."""
+        return self._each(self.act)
+
+    def _each(self, size: int) -> Shape:
+        return (size,) if self.agents == 1 else (self.agents, size)
 
 
 class View(Protocol):
@@ -69,10 +76,10 @@ class Stage(NamedTuple):
 
 
 class Example(NamedTuple):
-    """What a Diffusion is trained on: clean samples (B, *event), their conditions (B, C), and the entries known."""
+    """What a Diffusion is trained on: clean samples (B, *event), their conditions, and the entries known."""
 
     x0: Tensor
-    cond: Tensor | None = None
+    cond: Any = None  # (B, C), or a guide.Partial of it, or whatever else the network takes
     pin: Pin | None = None
 
 
@@ -89,7 +96,7 @@ class Plan(NamedTuple):
 
     obs: Tensor  # (B, H, O)
     act: Tensor | None  # (B, H, A), or None where the world tracks observations
-    value: Tensor  # (B,) what the planner thinks it is worth; zeros if it has no opinion
+    value: Tensor | None  # (B,) what the planner thinks it is worth; None if it has no opinion
     stride: int = 1
     hidden: Tensor | None = None  # (B, ...) what only its planner understands, such as a latent
 
@@ -129,9 +136,12 @@ class Candidates(NamedTuple):
 class Learner(nn.Module, ABC):
     """Anything that learns from episodes. Its weights, averages and normalisers are in `state_dict()`."""
 
-    spec: Spec
-    cfg: Any
-    sees_parts: bool = False  # whether an observation may be a dict, with images in it
+    takes: ClassVar[Takes] = Takes()
+
+    def __init__(self, spec: Spec, cfg: Any) -> None:
+        """Raises InputError for a spec that the algorithm does not take."""
+        super().__init__()
+        self.spec, self.cfg = self.takes.check(spec, type(self).__name__), cfg
 
     @property
     def stages(self) -> list[tuple[str, int]]:
@@ -150,6 +160,35 @@ class Learner(nn.Module, ABC):
         return {}
 
 
+def check_fit(learner: Learner, data: Any) -> None:
+    """Raises InputError unless `learner` can learn from `data`: `Episodes`, or for an Explorer a `Buffer`, whose parts,
+    sizes and types are those of its spec, of finite numbers."""
+    spec, kind = learner.spec, Buffer if isinstance(learner, Explorer) else Episodes
+    if not isinstance(data, kind):
+        how = "Buffer.of(episodes) makes one" if kind is Buffer else "task.episodes(), or Episodes.from_arrays(...)"
+        raise InputError(
+            f"{type(learner).__name__} was given data of type {type(data).__name__}: expected {kind.__name__}; {how}"
+        )
+    dtype = next((p.dtype for p in learner.parameters()), torch.float32)
+    if isinstance(data, Buffer):  # an empty one knows no more than the actions that it will hold
+        has = described(data.obs, dtype) if data.rows else said(spec.seen), said(tuple(data.low.shape))
+    else:
+        has = described(data.obs, dtype), described(data.act, dtype)
+    mend = "expected the same; make the agent with the spec of this data, or the data with Episodes.from_arrays"
+    check_sizes(has, (said(spec.seen), said(spec.done)), "the data", "the agent's spec", mend)
+    if isinstance(data, Buffer):
+        return
+    told = {name: data.more[name] for name in spec.given if name in data.more and name != "goal"}  # of observations
+    for name, rows in told.items():
+        if tuple(rows.shape[1:]) != (spec.given[name],) or not rows.is_floating_point():
+            raise InputError(
+                f"the data has a {name} of shape {tuple(rows.shape)} and type {rows.dtype}: expected floats "
+                f"(steps, {spec.given[name]}), as the agent's spec says"
+            )
+    if data.pages is None:  # files were looked through when they were written
+        check_finite({"obs": data.obs, "final_obs": data.final_obs, "act": data.act, "rew": data.rew, **told})
+
+
 class Agent(Learner, ABC):
     """Acts. It has no memory: history and what is left of a chunk or plan belong to the rollout."""
 
@@ -157,19 +196,44 @@ class Agent(Learner, ABC):
     execute: int = 1  # E
     candidates: int = 1  # samples drawn for one observation
 
-    @abstractmethod
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        """Actions (B, E, A) for observations (B, K, O)."""
+    @torch.no_grad()
+    def act(self, obs: Any, given: Mapping[str, Any] | None = None) -> Tensor:
+        """Actions (B, E, A) for observations (B, K, O), or a dict of such parts, from torch or NumPy, and for what is
+        given: name -> (B, size). They are NaN where what was seen or given is not finite. Raises InputError for other
+        shapes, names and kinds."""
+        it = self._received(obs, given, self.history)
+        return it.mark(self._act(it.obs, it.given))
 
     @torch.no_grad()
-    def consider(self, obs: Tensor, given: Given | None = None, n: int | None = None) -> Candidates:
-        """The actions among which `act` would choose for observations (B, K, O): `n` of them, or as many as it draws
-        itself. Unless an algorithm says otherwise, those are what `act` does when it is asked `n` times, each a chunk's
-        first action, and the first of them is taken."""
+    def consider(self, obs: Any, given: Mapping[str, Any] | None = None, n: int | None = None) -> Candidates:
+        """The actions among which `act`, which is called alike, would choose: `n` of them, or as many as it draws
+        itself."""
+        it = self._received(obs, given, self.history)
+        found = self._consider(it.obs, it.given, None if n is None else positive("n", n))
+        worth = None if found.worth is None else it.mark(found.worth)
+        return Candidates(it.mark(found.act), worth, found.chosen)
+
+    @abstractmethod
+    def _act(self, obs: Obs, given: Given | None) -> Tensor:
+        """Actions (B, E, A) for finite observations (B, K, O)."""
+
+    def _consider(self, obs: Obs, given: Given | None, n: int | None) -> Candidates:
+        """Unless an algorithm says otherwise: what `_act` does when it is asked `n` times, each a chunk's first action,
+        and the first of them is taken."""
         n = n or 1
         more = given and {name: value.repeat_interleave(n, 0) for name, value in given.items()}
-        act = self.act(each(lambda x: x.repeat_interleave(n, 0), obs), more)[:, 0].unflatten(0, (-1, n))
+        act = self._act(each(lambda x: x.repeat_interleave(n, 0), obs), more)[:, 0].unflatten(0, (-1, n))
         return Candidates(act, None, torch.zeros(len(act), dtype=torch.int64, device=act.device))
+
+    def _expects(self, given: Given) -> Mapping[str, Shape]:
+        """What must be given, by name, and its shape without B; `given` is what was."""
+        return {name: (size,) for name, size in self.spec.given.items()}
+
+    def _received(self, obs: Any, given: Any, *axes: int) -> Asked:
+        """What a caller passed: checked, as tensors like the weights, and finite."""
+        given = {} if given is None else given
+        expects = self._expects(given if isinstance(given, Mapping) else {})
+        return asked(obs, given, self.spec.seen, expects, axes, next(self.parameters()))
 
 
 class Explorer(Agent, ABC):
@@ -177,16 +241,27 @@ class Explorer(Agent, ABC):
 
     warmup: int = 0  # random steps before the first update
 
-    @abstractmethod
-    def explore(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    @torch.no_grad()
+    def explore(self, obs: Any, given: Mapping[str, Any] | None = None) -> Tensor:
         """As `act`, but curious: actions (B, E, A) worth trying at observations (B, K, O)."""
+        it = self._received(obs, given, self.history)
+        return it.mark(self._explore(it.obs, it.given))
+
+    @abstractmethod
+    def _explore(self, obs: Obs, given: Given | None) -> Tensor:
+        """Actions (B, E, A) worth trying at finite observations (B, K, O)."""
 
 
 class Synthesizer(Learner, ABC):
     """Invents data."""
 
-    @abstractmethod
+    @torch.no_grad()
     def sample(self, n: int) -> Transition:
+        """`n` invented transitions, in the world's units."""
+        return self._sample(positive("n", n))
+
+    @abstractmethod
+    def _sample(self, n: int) -> Transition:
         """`n` invented transitions, in the world's units."""
 
 
@@ -194,11 +269,6 @@ class Planner(Agent, ABC):
     """Acts by planning."""
 
     replan: int = 1  # environment steps between two plans; 0 plans once
-
-    @abstractmethod
-    def plan(self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None) -> Plan:
-        """A plan for each observation (B, O). `watch` is shown the planned observations (B, H, O), in the world's
-        units, before every denoising step and once at the end."""
 
     def follow(self, plan: Plan, step: Tensor, obs: Obs, given: Given | None = None) -> Tensor:
         """Actions (B, A) that carry out a plan, `step` (B,) environment steps after it was made, at the observations
@@ -209,8 +279,21 @@ class Planner(Agent, ABC):
         return plan.act[torch.arange(len(step), device=step.device), step.clamp(max=plan.act.shape[1] - 1)]
 
     @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        plan = self.plan(obs[:, -1], given)
+    def plan(
+        self, obs: Any, given: Mapping[str, Any] | None = None, watch: Callable[[Tensor], None] | None = None
+    ) -> Plan:
+        """A plan for each observation (B, O), else as `act`. `watch` is shown the planned observations (B, H, O), in
+        the world's units, before every denoising step and once at the end."""
+        it = self._received(obs, given)
+        plan = self._plan(it.obs, it.given, watch)
+        return plan.each(it.mark)
+
+    @abstractmethod
+    def _plan(self, obs: Obs, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
+        """A plan for each finite observation (B, O)."""
+
+    def _act(self, obs: Obs, given: Given | None) -> Tensor:
+        plan = self._plan(obs[:, -1], given, None)
         if plan.act is None:
-            raise NotImplementedError("this planner plans observations only: let the world track them, or plan actions")
+            raise InputError("this planner plans observations only: expected a world that tracks them; use plan()")
         return plan.act[:, : self.execute]

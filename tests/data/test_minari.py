@@ -145,7 +145,7 @@ def stream(rng: np.random.Generator, *, gap: float = 0.0, ended: bool = False, r
 )
 def test_joining(write: Write, change: dict[str, Any], lengths: list[int]) -> None:
     pieces = stream(np.random.default_rng(2), **change)
-    data, _ = read_minari(write(pieces) / "data")
+    data, _ = read_minari(write(pieces, continues=True) / "data")
     assert data.lengths.tolist() == lengths
     assert data.more["desired_goal"][:, 0].tolist() == [0.0] * 3 + [3.0] * 5  # each row keeps its own
     assert data.final_valid.tolist() == [change.get("rows", 1) == 1] * len(lengths)
@@ -158,7 +158,30 @@ def test_no_joining_by_a_guess(write: Write) -> None:
     pieces = stream(np.random.default_rng(2), rows=0)
     before, after = (piece["observations"]["observation"] for piece in pieces)
     after[0] = before[-1]
-    assert read_minari(write(pieces) / "data")[0].lengths.tolist() == [3, 5]
+    assert read_minari(write(pieces, continues=True) / "data")[0].lengths.tolist() == [3, 5]
+
+
+def without_our_word(folder: Path, **changes: Any) -> Path:
+    """The same set as others write it: without `continues`."""
+    path = folder / "data" / "metadata.json"
+    info = json.loads(path.read_text()) | changes
+    del info["continues"]
+    path.write_text(json.dumps(info))
+    return folder
+
+
+def test_only_sets_that_continue_are_joined(write: Write, recwarn: pytest.WarningsRecorder) -> None:
+    """Demonstrations that begin where they end stay apart; Minari's PointMaze sets go on, and that is said."""
+    pieces = stream(np.random.default_rng(2))
+    assert read(write(pieces, "a")).episodes.lengths.tolist() == [3, 5]
+    other = {"env_spec": json.dumps({"id": "FrankaKitchen-v1"})}
+    for spec in (other, {"env_spec": None}):
+        folder = without_our_word(write(pieces, str(len(spec["env_spec"] or ""))), **spec)
+        assert read(folder).episodes.lengths.tolist() == [3, 5]
+    assert not recwarn
+    with pytest.warns(UserWarning, match=r'1 cut episodes are joined.*"continues": false') as told:
+        assert read(without_our_word(write(pieces, "c"))).episodes.lengths.tolist() == [8]
+    assert len(told) == 1
 
 
 def test_an_end_inside_a_stored_episode_is_kept(write: Write, episodes: list[Episode]) -> None:
@@ -250,7 +273,7 @@ def test_metadata_that_are_not_written(
 
 def test_a_parent_that_is_a_file_is_refused(tmp_path: Path, write: Write, episodes: list[Episode]) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(InputError, match="cannot write to"):
+    with pytest.raises(InputError, match=r"cannot be made: .*taken is no folder"):
         write(episodes, "taken/set")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ornstein.data.episodes import Episodes
-from ornstein.data.views import Chunks, Transitions, Window, Windows, discounted_returns
+from ornstein.data.views import Chunks, Steps, Transitions, Window, Windows, discounted_returns
 from ornstein.errors import InputError
 
 
@@ -171,18 +171,24 @@ VIEWS = [
     lambda data: Windows(data, 3, stride=2, discount=0.9),
     lambda data: Windows(data, 2, pad=False),
     Transitions,
+    Steps,
 ]
+
+
+def tensors(batch: Any) -> list[torch.Tensor]:
+    """The parts of a batch, without further fields."""
+    return [part for part in batch if isinstance(part, torch.Tensor)]
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_batch_reads_nothing_on_the_host(view: Any) -> None:
     """Tensors on the meta device have no values: reading one, or a shape that depends on one, is an error there."""
     drawer = view(episodes(7, 5, ended=(1,)))
-    real = drawer.batch(8)[:-1]
+    real = tensors(drawer.batch(8))
     for name, value in vars(drawer).items():
         if isinstance(value, torch.Tensor | Episodes):
             setattr(drawer, name, value.to("meta"))
-    ghost = drawer.batch(8)[:-1]
+    ghost = tensors(drawer.batch(8))
     assert {part.device.type for part in ghost} == {"meta"}
     assert [(part.shape, part.dtype) for part in ghost] == [(part.shape, part.dtype) for part in real]
 
@@ -193,7 +199,7 @@ def test_a_batch_does_not_wait_for_the_gpu(view: Any) -> None:
     drawer = view(episodes(7, 5, ended=(1,)).to("cuda"))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        batch = drawer.batch(8)[:-1]
+        batch = tensors(drawer.batch(8))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert {part.device.type for part in batch} == {"cuda"}
@@ -249,7 +255,7 @@ def test_windows_of_dictionaries(pad: bool) -> None:
 
 def test_agents_have_an_axis() -> None:
     obs = np.arange(6.0 * 3 * 2).reshape(6, 3, 2)
-    data = Episodes.from_arrays(obs, np.ones((6, 3, 1)), next_obs=obs + 1)
+    data = Episodes.from_arrays(obs, np.ones((6, 3, 1)), next_obs=obs + 1, agents=3)
     assert Transitions(data).batch(7).next_obs.shape == (7, 3, 2)
     batch = Windows(data, 4).batch(50)
     assert (batch.obs.shape, batch.act.shape) == ((50, 4, 3, 2), (50, 4, 3, 1))
@@ -297,3 +303,34 @@ def test_chunks_of_images_hold_what_was_seen_alone() -> None:
 def test_chunks_that_cannot_be_are_refused(history: int, horizon: int, execute: int) -> None:
     with pytest.raises(InputError, match="expected"):
         Chunks(episodes(5), history, horizon, execute)
+
+
+# ---- steps alone ----
+
+
+@pytest.mark.parametrize("lengths", [(3, 2, 2), (1, 1, 1), (1,)])
+def test_steps_are_all_drawn(lengths: tuple[int, ...]) -> None:
+    data = episodes(*lengths)
+    view = Steps(data)
+    torch.manual_seed(0)
+    batch = view.batch(100 * len(view))
+    assert len(view) == len(data)
+    assert torch.equal(batch.obs[:, 0].unique(), torch.arange(len(data)).float())
+    assert torch.equal(batch.act[:, 0], batch.obs[:, 0] + 1)
+
+
+def test_steps_and_transitions_draw_alike_where_all_is_known() -> None:
+    """So that results of imitation on such data stay what they were."""
+    data = episodes(4, 3, final_obs=[[0, 0], [0, 0]])
+    views: list[Any] = [Steps(data), Transitions(data)]
+    drawn = []
+    for view in views:
+        torch.manual_seed(0)
+        drawn.append(view.batch(50))
+    assert torch.equal(drawn[0].obs, drawn[1].obs)
+    assert torch.equal(drawn[0].act, drawn[1].act)
+
+
+def test_steps_of_dictionaries() -> None:
+    batch = Steps(rich()).batch(50)
+    assert torch.equal(batch.obs["state"][:, 0], batch.obs["camera"][:, 0, 0, 0].float())

@@ -1,13 +1,27 @@
 """Guidance against distributions that are known: tilted and conditioned Gaussians."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from oracles import MIXTURE, affine, gaussian, golden_path, ideal
-from ornstein.diffusion.guide import Clamp, Climb, Compose, Free, Guide, Lean, PlugIn, Term, Together, Within, flat
+from oracles import MIXTURE, affine, gaussian, golden_path, ideal, known
+from ornstein.diffusion.guide import (
+    Clamp,
+    Climb,
+    Compose,
+    Free,
+    Guide,
+    Lean,
+    Partial,
+    PlugIn,
+    Term,
+    Together,
+    Within,
+    flat,
+)
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.path import Level, Path, make_path
 from ornstein.diffusion.pin import Pin, identity
@@ -39,19 +53,24 @@ class Net(nn.Module):
         self.null = nn.Parameter(torch.tensor(0.7))
         self.seen: list[Tensor] = []
 
-    def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor, cond: Any = None) -> Tensor:
         self.seen.append(x.detach())
         parts = [x, noise[:, None] / 1000]
         if cond is not None:
-            parts.append(torch.where(cond.isnan(), self.null, cond))
+            parts.append(known(cond, self.null))
         return self.net(torch.cat(parts, -1)).tanh()
 
 
-def two_gaussians(x: Tensor, level: Level, cond: Tensor | None) -> Tensor:
+def withheld(cond: Tensor) -> Partial:
+    """None of it is given."""
+    return Partial(cond, torch.zeros(len(cond), dtype=torch.bool))
+
+
+def two_gaussians(x: Tensor, level: Level, cond: Any) -> Tensor:
     """The ideal denoiser of N(1, 0.5^2) under a condition and of N(0, 1) without."""
     alpha, sigma = numbers(level, x)
-    assert cond is not None
-    return torch.where(cond.isnan(), gaussian(0.0, 1.0)(x, alpha, sigma), gaussian(1.0, 0.5)(x, alpha, sigma))
+    given = cond[1][:, None] if isinstance(cond, tuple) else torch.ones_like(cond, dtype=torch.bool)
+    return torch.where(given, gaussian(1.0, 0.5)(x, alpha, sigma), gaussian(0.0, 1.0)(x, alpha, sigma))
 
 
 def free_run(weight: float, solver: Callable, steps: int) -> tuple[float, float]:
@@ -86,7 +105,7 @@ def test_free_is_convention_a_in_one_call(target: str) -> None:
     """D_null + w (D_cond - D_null), and the network is called once for both halves."""
     model = Diffusion(Net(cond=1), Recipe("linear", target, solver="ddim", steps=1))
     noise, cond = torch.randn(4, 3), torch.randn(4, 1)
-    given, null = model.sample(noise, cond), model.sample(noise, torch.full_like(cond, torch.nan))
+    given, null = model.sample(noise, cond), model.sample(noise, withheld(cond))  # type: ignore[arg-type]
     model.net.seen.clear()
     got = model.sample(noise, cond, guide=Free(3.0))
     assert [len(x) for x in model.net.seen] == [8]
@@ -98,7 +117,7 @@ def test_convention_b_is_one_more_than_a_and_both_hold_for_the_noise() -> None:
     """D = (1 + w') D_cond - w' D_null is Free(1 + w'), and eps = eps_null + w (eps_cond - eps_null) says the same."""
     x = torch.linspace(-2, 2, 7, dtype=torch.float64)[:, None]
     cond = torch.zeros_like(x)
-    given, null = two_gaussians(x, CARD, cond), two_gaussians(x, CARD, cond * torch.nan)
+    given, null = two_gaussians(x, CARD, cond), two_gaussians(x, CARD, withheld(cond))
     asked = Free(1.3).ask(cond)
     got = Free(1.3).denoise(lambda x, level: two_gaussians(x, level, asked), cond)(x, CARD)
     torch.testing.assert_close(got, (1 + 0.3) * given - 0.3 * null)
@@ -416,7 +435,7 @@ def test_guides_compose_in_turn() -> None:
         if k < 3:
             x = pin(x - 0.05 * path.posterior_variance(k) * 2 * (x - 2) * (1 + here.t))
         told = torch.full((4,), 1000 * here.t)
-        given, null = (pin(model.net(x, told, c)) for c in (cond, cond * torch.nan))
+        given, null = (pin(model.net(x, told, c)) for c in (cond, withheld(cond)))
         clean = null + 2 * (given - null)
         clean = clean - 0.1 * here.sigma**2 / here.alpha * 2 * (x - 2) * (1 + here.t)
         clean = clean - 0.2 * here.sigma**2 / (here.alpha**2 + here.sigma**2) * 2 * (clean + 1)
@@ -503,13 +522,13 @@ def test_replacement_is_right_only_if_trained_with(oracle: Callable, mean: float
 # ---- several at once ----
 
 
-def conditions(x: Tensor, level: Level, cond: Tensor | None) -> Tensor:
+def conditions(x: Tensor, level: Level, cond: Any) -> Tensor:
     """The ideal denoiser of N(0, 1) without a condition, else of N(c, 0.5^2)."""
     alpha, sigma = numbers(level, x)
-    assert cond is not None
+    there, given = cond if isinstance(cond, tuple) else (cond, torch.ones(len(cond), dtype=torch.bool))
     pull = alpha * 0.25 / (alpha**2 * 0.25 + sigma**2)
-    given = cond + pull * (x - alpha * cond)
-    return torch.where(cond.isnan(), gaussian(0.0, 1.0)(x, alpha, sigma), given)
+    under = there + pull * (x - alpha * there)
+    return torch.where(given[:, None], under, gaussian(0.0, 1.0)(x, alpha, sigma))
 
 
 def composed(guide: Compose, x: Tensor, cond: Tensor | None = None) -> Tensor:
@@ -520,15 +539,28 @@ def composed(guide: Compose, x: Tensor, cond: Tensor | None = None) -> Tensor:
 def test_composition_adds_scores() -> None:
     """D_null + sum_i w_i (D_i - D_null), a weight for each sample, all in one call."""
     x = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
-    one, two, null = (torch.full_like(x, v) for v in (1.0, -0.5, torch.nan))
+    one, two = torch.full_like(x, 1.0), torch.full_like(x, -0.5)
     weight = torch.arange(5, dtype=torch.float64)[:, None]
     guide = Compose([Term(one, 1.5), Term(two, -weight)])
     asked = guide.ask(None)
-    assert asked is not None
-    assert asked.shape == (15, 1)
-    d1, d2, d0 = (conditions(x, CARD, c) for c in (one, two, null))
+    assert isinstance(asked, Partial)
+    assert asked.cond.shape == (15, 1)
+    assert asked.given.tolist() == [True] * 10 + [False] * 5
+    d1, d2, d0 = (conditions(x, CARD, c) for c in (one, two, withheld(one)))
     torch.testing.assert_close(composed(guide, x), d0 + 1.5 * (d1 - d0) - weight * (d2 - d0))
     torch.testing.assert_close(composed(Compose([Term(one)]), x, two), d1, msg="what is common may be a condition")
+
+
+def test_a_guide_may_ask_of_conditions_that_are_withheld_in_part() -> None:
+    """As those of another guide are; nothing is lost of what was withheld before."""
+    cond = torch.arange(2.0)[:, None]
+    asked = Together(Free(1.0), Free(2.0)).ask(cond)
+    assert isinstance(asked, Partial)
+    assert asked.cond.flatten().tolist() == [0, 1] * 4
+    assert asked.given.tolist() == [True] * 2 + [False] * 6
+    common = Compose([Term(cond)]).ask(Partial(cond, torch.tensor([True, False])))
+    assert isinstance(common, Partial)
+    assert common.given.tolist() == [True, True, True, False]
 
 
 def test_composition_of_one_is_free() -> None:

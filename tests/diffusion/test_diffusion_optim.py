@@ -226,3 +226,33 @@ def test_an_average_that_warms_up_is_diffusion_policys() -> None:
     """Its decay is 1 - (1 + k)^-0.75 after k updates more than one, at most 0.9999."""
     rates = [float(warming(torch.tensor(n))) for n in (1, 2, 3, 10**7)]
     assert rates == pytest.approx([1, 1 - 0.405396, 3**-0.75, 1e-4], rel=1e-5)
+
+
+def test_an_optimiser_is_made_at_the_first_step() -> None:
+    """Loading an agent makes none: neither a Stepper nor the state of one that has done no step."""
+    module = net()
+    step = Stepper(module, Optim(0.1, cosine=True))
+    step.over(4)
+    fresh = step.state_dict()
+    assert list(fresh) == ["count"]
+    step.load_state_dict(fresh)
+    assert "adam" not in vars(step)
+    step(loss(module, 0))
+    assert "adam" in vars(step)
+    step.load_state_dict(fresh)
+    assert list(step.state_dict()) == ["count"], "an earlier state has no moments"
+
+
+@pytest.mark.parametrize("rate", [Optim(0.1), Optim(0.1, cosine=True, warmup=2)])
+def test_moments_follow_the_module_to_another_type_of_device(rate: Optim) -> None:
+    """As `_move` does it, from the processor to itself."""
+    module = net()
+    step = Stepper(module, rate)
+    step.over(6)
+    step(loss(module, 0))
+    other, again = copy.deepcopy((module, step))
+    again._move(torch.device("cpu"))
+    for i in range(1, 4):
+        step(loss(module, i))
+        again(loss(other, i))
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), other.parameters(), strict=True))

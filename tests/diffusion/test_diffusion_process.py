@@ -245,3 +245,14 @@ def test_a_table_has_no_slopes() -> None:
     for ask in (table.slopes, table.sde):
         with pytest.raises(InputError, match=r"a table of 20 noise levels: expected .* leave levels out"):
             ask(torch.tensor([0.5]))
+
+
+@pytest.mark.parametrize("p", [*(process(name) for name in CONTINUOUS), Linear(0.5, 3.0), SubVP(0.2, 9.0), Cosine(0.1)])
+def test_slopes_in_closed_form_are_those_of_autograd(p: Process) -> None:
+    """All over the usable range, in float64; and of t's shape and type."""
+    t = torch.linspace(p.low, p.high, 1001, dtype=torch.float64)
+    want = torch.func.jvp(p.alpha_sigma, (t,), (torch.ones_like(t),))[1]
+    for found, right in zip(p.slopes(t), want, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-11, atol=1e-13)
+    for t in (torch.full((), 0.5), torch.full((1, 3), 0.5).expand(2, 3)):
+        assert [(v.shape, v.dtype) for v in p.slopes(t)] == [(t.shape, torch.float32)] * 2

@@ -10,7 +10,7 @@ from torch import Tensor
 from oracles import NAMES, PROCESSES, gaussian, ideal
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.process import process
-from ornstein.diffusion.target import TARGETS, WEIGHTS, edm
+from ornstein.diffusion.target import TARGETS, WEIGHTS, Preconditioned
 
 STD = 0.6  # of the data, for target edm
 
@@ -77,7 +77,7 @@ def test_an_error_weighs_differently_in_each_target() -> None:
 
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
 def test_edm_preconditioning(name: str, levels: int | None) -> None:
-    (alpha, sigma), form = level(name, levels), edm(STD)
+    (alpha, sigma), form = level(name, levels), Preconditioned(STD)
     zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
     skip, out = form.x0(zero, one, alpha, sigma), form.x0(one, zero, alpha, sigma)
     torch.testing.assert_close(alpha * skip, 1 - out**2 / STD**2)
@@ -90,7 +90,7 @@ def test_edm_preconditioning(name: str, levels: int | None) -> None:
 
 
 def test_edm_trusts_its_input_where_there_is_no_noise() -> None:
-    form, x = edm(1.0), torch.tensor([3.0])
+    form, x = Preconditioned(1.0), torch.tensor([3.0])
     torch.testing.assert_close(form.x0(x, x, torch.tensor(1.0), torch.tensor(1e-6)), x, atol=1e-5, rtol=0)
 
 

@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
+from ornstein.errors import InputError
 from ornstein.networks.blocks import Condition, ResidualBlock, Sinusoidal
+from ornstein.networks.dit1d import DiT1D
+from ornstein.networks.film_unet import FilmUNet
+from ornstein.networks.mlp import MLP, ResidualMLP, SkipMLP
+from ornstein.networks.transformer import CausalTransformer
+from ornstein.networks.unet1d import TemporalUNet
 
 
 def test_sinusoids_are_diffusers() -> None:
@@ -29,9 +35,9 @@ def test_neighbouring_levels_are_told_apart() -> None:
 
 def test_a_withheld_row_is_the_token() -> None:
     torch.manual_seed(0)
-    block, cond = Condition(2, 8, 0.0), torch.tensor([[1.0, 2.0], [torch.nan, 2.0], [torch.nan, torch.nan]])
+    block, cond = Condition(2, 8, 0.0), torch.tensor([[1.0, 2.0], [3.0, 2.0], [torch.nan, torch.nan]])
     torch.nn.init.normal_(block.null)
-    out = block(cond)
+    out = block((cond, torch.tensor([True, False, False])))
     assert torch.equal(out[1:], block.null.expand(2, 8))
     torch.testing.assert_close(out[0], block.net(cond[0]))
 
@@ -66,3 +72,42 @@ def test_a_residual_block_adds_to_its_input() -> None:
         torch.nn.init.zeros_(block.second[1].weight)
         torch.nn.init.zeros_(block.second[1].bias)
         torch.testing.assert_close(block(x, noise), want)
+
+
+CONDITIONED = {
+    "mlp": lambda drop: MLP(3, cond=4, hidden=(16, 16), drop=drop),
+    "residual": lambda drop: ResidualMLP(3, cond=4, width=16, blocks=1, dropout=0.0, drop=drop),
+    "skip": lambda drop: SkipMLP(3, cond=4, width=16, blocks=1, dim=8, drop=drop),
+    "unet": lambda drop: TemporalUNet(3, 8, (1,), cond=4, drop=drop),
+    "film": lambda drop: FilmUNet(3, 8, (1,), cond=4, emb=8, drop=drop),
+    "transformer": lambda drop: CausalTransformer(3, 8, cond=4, width=16, depth=1, dropout=0.0, drop=drop),
+    "dit": lambda drop: DiT1D(3, width=16, heads=2, depth=1, emb=16, cond=4, drop=drop),
+}
+
+
+@pytest.mark.parametrize("kind", CONDITIONED)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_only_the_mask_withholds_a_condition(kind: str, value: float) -> None:
+    """What a row holds never does: NaN in a condition that is given is NaN in the answer, and infinity no better. A row
+    that is withheld may hold anything, forwards and backwards."""
+    torch.manual_seed(0)
+    net = CONDITIONED[kind](0.1).eval()
+    for weight in net.parameters():
+        torch.nn.init.normal_(weight, std=0.1)  # some are 0 at first
+    x = torch.randn(3, 3) if kind in ("mlp", "residual", "skip") else torch.randn(3, 8, 3)
+    noise, cond, given = torch.ones(3), torch.randn(3, 4), torch.tensor([True, False, True])
+    expected = net(x, noise, (cond, given))
+    assert torch.equal(net(x, noise, (cond, given | True)), net(x, noise, cond))
+    cond[1, 2] = value
+    assert torch.equal(net(x, noise, (cond, given)), expected)
+    assert net(x, noise, cond)[1].isnan().any()
+    assert net(x, noise, cond)[[0, 2]].isfinite().all()
+    net(x, noise, (cond, given)).square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "residual"])
+def test_a_network_that_always_knew_its_condition_is_not_asked_without(kind: str) -> None:
+    net, given = CONDITIONED[kind](0.0), torch.tensor([True, False])
+    with pytest.raises(InputError, match="expected drop above 0"):
+        net(torch.randn(2, 3), torch.ones(2), (torch.randn(2, 4), given))

@@ -191,9 +191,8 @@ def test_a_condition_that_is_not_given_is_a_learned_row_or_zeros(drop: float) ->
     assert (net.null is None) == (drop == 0)
     if net.null is not None:
         nn.init.normal_(net.null)
-    out, withheld = net(x, noise, cond), cond.clone()
-    withheld[0], withheld[1, 1] = torch.nan, torch.nan
-    got, nothing, zero = net(x, noise, withheld), net(x, noise), net(x, noise, torch.zeros(3, 2))
+    out, given = net(x, noise, cond), torch.tensor([False, False, True])
+    got, nothing, zero = net(x, noise, (cond, given)), net(x, noise), net(x, noise, torch.zeros(3, 2))
     torch.testing.assert_close(got[:2], nothing[:2])
     torch.testing.assert_close(got[2], out[2])
     assert not torch.allclose(got[0], out[0], atol=1e-3)
@@ -210,8 +209,8 @@ def test_conditions_are_dropped_in_training_only() -> None:
 
 def test_a_withheld_condition_trains_its_row_without_nan() -> None:
     net, cond = unet(drop=0.1).train(), draw(4, 2)
-    cond[:2] = torch.nan
-    net(draw(4, 8, 3), torch.zeros(4), cond).square().sum().backward()
+    cond[:2] = torch.nan  # whatever a withheld row holds
+    net(draw(4, 8, 3), torch.zeros(4), (cond, torch.tensor([False, False, True, True]))).square().sum().backward()
     assert all(p.grad.isfinite().all() for p in net.parameters())
     assert net.null.grad.abs().sum() > 0
 

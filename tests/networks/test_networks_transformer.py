@@ -137,9 +137,8 @@ def test_the_condition_is_learned() -> None:
 
 def test_a_condition_that_is_not_given_leaves_its_positions() -> None:
     net, x, noise, cond = transformer(), draw(3, 6, 3)[:1].expand(3, 6, 3), torch.ones(3), draw(3, 6)
-    out, withheld = net(x, noise, cond), cond.clone()
-    withheld[0], withheld[1, 5] = torch.nan, torch.nan
-    got, nothing = net(x, noise, withheld), net(x, noise)
+    out, given = net(x, noise, cond), torch.tensor([False, False, True])
+    got, nothing = net(x, noise, (cond, given)), net(x, noise)
     torch.testing.assert_close(got[:2], nothing[:2])
     torch.testing.assert_close(got[2], out[2])
     for other in (out, net(x, noise, torch.zeros(3, 6))):  # zero is a legal condition
@@ -157,8 +156,8 @@ def test_conditions_are_dropped_in_training_only() -> None:
 
 def test_a_withheld_condition_trains_without_nan() -> None:
     net, cond = transformer().train(), draw(4, 6)
-    cond[:2] = torch.nan
-    net(draw(4, 6, 3), torch.ones(4), cond).square().sum().backward()
+    cond[:2] = torch.nan  # whatever a withheld row holds
+    net(draw(4, 6, 3), torch.ones(4), (cond, torch.tensor([False, False, True, True]))).square().sum().backward()
     assert all(p.grad.isfinite().all() for p in net.parameters())
 
 

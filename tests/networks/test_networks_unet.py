@@ -104,14 +104,12 @@ def test_noise_level_and_condition_reach_every_row() -> None:
 
 
 def test_a_condition_that_is_not_given_is_a_token() -> None:
-    """NaN in a row, all or in part, withholds that row's condition and no other's."""
+    """Of the rows that the mask names, and of no other's."""
     net, x, noise, cond = unet(cond=2), draw(3, 8, 3)[:1].expand(3, 8, 3), torch.zeros(3), draw(3, 2)
     assert net.cond is not None
     nn.init.normal_(net.cond.null)
     out = net(x, noise, cond)
-    withheld = cond.clone()
-    withheld[0], withheld[1, 1] = torch.nan, torch.nan
-    got = net(x, noise, withheld)
+    got = net(x, noise, (cond, torch.tensor([False, False, True])))
     torch.testing.assert_close(got[0], got[1])
     torch.testing.assert_close(got[2], out[2])
     assert not torch.allclose(got[0], out[0], atol=1e-3)
@@ -122,7 +120,7 @@ def test_a_condition_that_is_not_given_is_a_token() -> None:
 def test_conditions_are_dropped_in_training_only() -> None:
     torch.manual_seed(0)
     net, x, noise, cond = unet(cond=2, drop=0.5), draw(1, 4, 3).expand(64, 4, 3), torch.zeros(64), draw(64, 2)
-    nothing = net(x[:1], noise[:1], torch.full((1, 2), torch.nan))
+    nothing = net(x[:1], noise[:1], (cond[:1], torch.tensor([False])))
     withheld = torch.isclose(net.train()(x, noise, cond), nothing, atol=1e-5).all(-1).all(-1)
     assert 16 < withheld.sum() < 48
     assert not torch.isclose(net.eval()(x, noise, cond), nothing, atol=1e-5).all(-1).all(-1).any()
@@ -130,8 +128,8 @@ def test_conditions_are_dropped_in_training_only() -> None:
 
 def test_a_withheld_condition_trains_its_token_without_nan() -> None:
     net, cond = unet(cond=2).train(), draw(4, 2)
-    cond[:2] = torch.nan
-    net(draw(4, 8, 3), torch.zeros(4), cond).square().sum().backward()
+    cond[:2] = torch.nan  # whatever a withheld row holds
+    net(draw(4, 8, 3), torch.zeros(4), (cond, torch.tensor([False, False, True, True]))).square().sum().backward()
     assert all(p.grad.isfinite().all() for p in net.parameters())
     assert net.cond.null.grad.abs().sum() > 0
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from oracles import known
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion.guide import Climb, Free, Guide, Lean
 from ornstein.diffusion.model import Diffusion, Recipe
@@ -134,8 +135,8 @@ class Net(nn.Module):
         super().__init__()
         self.net = nn.Sequential(nn.Linear(6, 16), nn.SiLU(), nn.Linear(16, 3))
 
-    def forward(self, x: Tensor, noise: Tensor, cond: Tensor) -> Tensor:
-        return self.net(torch.cat([x, noise[:, None] / 1000, cond.nan_to_num()], -1))
+    def forward(self, x: Tensor, noise: Tensor, cond: Any) -> Tensor:
+        return self.net(torch.cat([x, noise[:, None] / 1000, known(cond)], -1))
 
 
 class Batch(NamedTuple):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ornstein import files
 from ornstein.errors import InputError, TrainingError
 from ornstein.roles.planners.diffuser import Config
 from ornstein.run import checkpoint
@@ -99,14 +100,14 @@ DAMAGED_CONFIG = {
     "no seed": (drop("seed"), "lacks seed"),
     "no versions": (drop("versions"), "lacks versions"),
     "unknown algorithm": (put("alchemy", "algorithm"), "unknown algorithm 'alchemy'"),
-    "algorithm of numbers": (put([3], "algorithm"), "unknown algorithm"),
-    "spec is null": (put(None, "spec"), "describes no diffuser"),
+    "algorithm of numbers": (put([3], "algorithm"), r"algorithm in .* is \[3\]: expected text"),
+    "spec is null": (put(None, "spec"), "spec in .* is None: expected a dict"),
     "unknown in spec": (put(1, "spec", "colour"), "describes no diffuser"),
-    "text in spec": (put("two", "spec", "obs"), "make no diffuser"),
-    "config is null": (put(None, "config"), "describes no diffuser"),
+    "text in spec": (put("two", "spec", "obs"), "spec.obs is 'two': expected a whole number"),
+    "config is null": (put(None, "config"), "config in .* is None: expected a dict"),
     "unknown setting": (put(1, "config", "colour"), "unknown setting 'colour'"),
-    "text for a count": (put("many", "config", "batch"), "make no diffuser"),
-    "text for steps": (put("many", "config", "model", "steps"), "describes no diffuser"),
+    "text for a count": (put("many", "config", "batch"), "batch is 'many': expected a whole number"),
+    "text for steps": (put("many", "config", "model", "steps"), "model.steps is 'many': expected a whole number"),
     "model is a number": (put(3, "config", "model"), "setting 'model' is 3"),
     "other network": (put(64, "config", "width"), "does not fit"),
 }
@@ -198,7 +199,7 @@ def test_files_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "replace", refuse)
+    monkeypatch.setattr(files.os, "replace", refuse)
     with pytest.raises(TrainingError, match="No space left on device"):
         checkpoint.write(path, "three")
     assert path.read_text() == "two"

@@ -151,7 +151,7 @@ REFUSED = {
     "train diffuser --task toy-point --agent.colour 3": "--agent.colour",
     "train diffuser --task toy-point --agent.batch": "Missing value for argument '--agent.batch'",
     "train diffuser --task toy-point --agent.batch x": "invalid literal",
-    "train diffuser --task toy-point --agent.batch 0": "batch is 0: expected a number of at least 1",
+    "train diffuser --task toy-point --agent.batch 0": "batch is 0: expected a number from 1 to",
     "train diffuser --task toy-point --agent.batch -7": "batch is -7",
     "train diffuser --task toy-point --agent.updates 0": "updates is 0",
     "train diffuser --task toy-point --agent.model.steps 0": "steps is 0",
@@ -160,7 +160,7 @@ REFUSED = {
     "train diffuser --task toy-point --agent.model.levels 0": "levels is 0",
     "train diffuser --task toy-point --agent.model.process flow --agent.model.levels 9": "levels=9 with process 'flow'",
     "train diffuser --task toy-point --agent.model.levels 9 --agent.model.steps 10": "steps=10 with levels=9",
-    "train diffuser --task toy-point --agent.optim.lr -1": "Invalid learning rate: -1.0",
+    "train diffuser --task toy-point --agent.optim.lr -1": "optim.lr is -1.0",
     "train diffuser --task toy-point --agent.width 9": "width 9",
     "train diffuser --task toy-point --agent.stride 2": "stride=2",
     "train diffuser --task toy-point --agent.discount 2": "discount is 2.0",
@@ -254,7 +254,7 @@ def test_refusals(line: str, command: Command, paths: dict[str, Path], tmp_path:
     assert done.err[-1].startswith("ornstein: error: ")
     assert REFUSED[line] in done.err[-1]
     assert len(done.err[-1]) < 500
-    assert "fault of ours" not in done.err[-1]
+    assert "internal error" not in done.err[-1]
     assert not any("Traceback" in text for text in done.err)
     assert list(tmp_path.iterdir()) == []
     assert sorted(paths["value"].iterdir()) == before
@@ -293,11 +293,11 @@ def test_a_record_that_makes_no_task(command: Command, value_run: Path, tmp_path
     assert command("evaluate", run, "--task", "toy-point", "--episodes", "1").code == 0
 
 
-def test_our_own_faults_say_so(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_errors_say_so(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "train_job", lambda *args, **more: 1 / 0)
     done = command(*TOY)
     assert done.code == 1
-    assert done.err[-1].startswith("ornstein: error: a fault of ours: ZeroDivisionError: division by zero")
+    assert done.err[-1].startswith("ornstein: error: internal error: ZeroDivisionError: division by zero")
     assert not any("Traceback" in line for line in done.err)
     monkeypatch.setenv("ORNSTEIN_TRACEBACK", "1")
     assert any("Traceback" in line for line in command(*TOY).err)

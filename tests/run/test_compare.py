@@ -308,7 +308,7 @@ def test_without_matplotlib(command: Command, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = command("compare", "runs", "--out", "plots")
     assert done.code == 2
-    assert 'package matplotlib is missing: run `pip install "ornstein[plots]"`' in done.err[-1]
+    assert 'package matplotlib is missing: run `pip install "matplotlib>=' in done.err[-1]
     assert command("compare", "runs").code == 0
 
 

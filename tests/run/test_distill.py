@@ -22,7 +22,7 @@ from ornstein.run import distill as module
 from ornstein.run.checkpoint import CONFIG, TRAIN, WEIGHTS, load
 from ornstein.run.distill import Walks, distill
 from ornstein.run.train import train
-from small import Done
+from small import VALUE, Done
 
 Command = Callable[..., Done]
 
@@ -176,7 +176,7 @@ def test_refused(command: Command, maze_run: Path, tmp_path: Path, walks: Episod
     assert missing.code == 2
     assert "no run folder at nowhere" in missing.err[0]
     with pytest.raises(InputError, match="Speechless cannot be distilled"):
-        distill(Speechless(), walks, steps=1)
+        distill(Speechless(VALUE, None), walks, steps=1)
 
 
 def test_a_teacher_of_noise_has_a_student_of_v(maze_run: Path, tmp_path: Path) -> None:

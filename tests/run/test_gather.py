@@ -250,7 +250,7 @@ def test_where_there_is_no_film_the_page_says_why(
         monkeypatch.setattr(toy.ToyPoint, "frame", World.frame)
     shown = gather(value_run, task("toy-point"))
     assert "gif" not in shown["movie"]
-    assert {"package": "ornstein[plots]", "pictures": "no pictures"}[missing] in shown["movie"]["missing"]
+    assert {"package": "pip install", "pictures": "no pictures"}[missing] in shown["movie"]["missing"]
     assert shown["futures"]["plans"]
 
 

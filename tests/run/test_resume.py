@@ -19,7 +19,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Learner, Stage
+from ornstein import files
+from ornstein.contract import Learner, Stage, Takes
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Window, Windows
 from ornstein.errors import InputError, TrainingError
@@ -73,7 +74,7 @@ def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files need not reach the disk here, which would take most of the time."""
-    monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: None)
+    monkeypatch.setattr(files.os, "fsync", lambda handle: None)
 
 
 def losses(run: Path) -> list[tuple[str, int, float]]:
@@ -143,9 +144,11 @@ class Plain:
 class Restless(Learner):
     """Draws random numbers and uses its weights between its stages, before the first and after the last."""
 
+    takes = Takes(given=("goal",))
+
     def __init__(self) -> None:
-        super().__init__()
-        self.spec, self.cfg, self.weight = GOAL, Plain(), nn.Parameter(torch.zeros(3), requires_grad=False)
+        super().__init__(GOAL, Plain())
+        self.weight = nn.Parameter(torch.zeros(3), requires_grad=False)
 
     @property
     def stages(self) -> list[tuple[str, int]]:
@@ -244,7 +247,7 @@ def power(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
         real_write(path, content)
 
     for name in ("fsync", "replace"):
-        stop_before(checkpoint.os, name)
+        stop_before(files.os, name)
     monkeypatch.setattr(checkpoint, "save", half(checkpoint.save))
     monkeypatch.setattr(checkpoint, "write", write)
     yield lambda n: left.__setitem__(0, n)
@@ -316,10 +319,10 @@ def test_a_full_disk_keeps_the_last_checkpoint(
 
         return call
 
-    if what in ("open", "log"):
-        monkeypatch.setattr(checkpoint if what == "open" else log, "open", refuse(open), raising=False)
+    if what == "log":
+        monkeypatch.setattr(log, "open", refuse(open), raising=False)
     else:
-        monkeypatch.setattr(checkpoint.os, what, refuse(getattr(checkpoint.os, what)))
+        monkeypatch.setattr(files.os, what, refuse(getattr(files.os, what)))
 
     def look(learner: Learner, done: int) -> None:
         nonlocal full

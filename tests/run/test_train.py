@@ -191,7 +191,7 @@ def test_tells_of_progress_off_a_terminal(
 def test_a_cut_line_ends_the_log(tmp_path: Path) -> None:
     assert log.read(tmp_path / "none") == []
     for update in (1, 2):
-        log.append(tmp_path / LOG, {"update": update})
+        log.append(tmp_path / LOG, {"stage": "fit", "update": update, "seconds": 0.5})
     with open(tmp_path / LOG, "a") as file:
         file.write('{"update": 3')
     assert [line["update"] for line in log.read(tmp_path / LOG)] == [1, 2]

@@ -37,13 +37,13 @@ class Restless(Agent):
     stages: list[tuple[str, int]] = []  # noqa: RUF012
 
     def __init__(self, spec: Spec) -> None:
-        super().__init__()
-        self.spec, self.weight = Spec(obs=spec.obs, act=spec.act), torch.nn.Parameter(torch.zeros(1))
+        super().__init__(Spec(obs=spec.obs, act=spec.act), None)
+        self.weight = torch.nn.Parameter(torch.zeros(1))
 
     def fit(self, data: object) -> object:
         yield from ()
 
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return 2 * torch.rand(len(obs), 1, self.spec.act) - 1
 
 

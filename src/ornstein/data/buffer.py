@@ -56,6 +56,11 @@ class Buffer:
         return min(self.total, self.capacity)
 
     @property
+    def obs(self) -> Obs:
+        """The column (C, ...) of observations, or a dict of them."""
+        return field_of("obs", self.rows)
+
+    @property
     def device(self) -> torch.device:
         """Where the rows live."""
         return self.filled.device

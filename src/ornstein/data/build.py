@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.data.checks import conform, fits_memory
+from ornstein.data.checks import fits_memory
 from ornstein.data.episodes import Episodes, Pages
+from ornstein.data.rules import conform
 from ornstein.errors import InputError
 
 LOOK = 1 << 28  # bytes between two looks at the free memory
@@ -86,9 +87,9 @@ class Builder:
     """What a reader pushes pieces into. The rows of a piece and the flags of its steps go in separately; at the end the
     numbers of rows must fit."""
 
-    def __init__(self, store: Store) -> None:
-        """`store` keeps the columns."""
-        self.store = store
+    def __init__(self, store: Store, agents: int | None = None) -> None:
+        """`store` keeps the columns. `agents` is the size of the axis of agents; None says that there is none."""
+        self.store, self.agents = store, agents
         self.columns: dict[str, Column] = {}
         self.steps = self.ends = 0
         self.flags: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -102,7 +103,7 @@ class Builder:
     def put(self, name: str, rows: np.ndarray) -> None:
         """Append rows to a column. Raises `InputError` for what are no finite numbers, or other rows than before."""
         old = self.columns.get(name)
-        made = conform(name, rows, old.rows if old else 0)
+        made = conform(name, rows, old.rows if old else 0, self.agents)
         if old is None:
             hint = 0 if name.startswith("final_obs") else self.expected
             old = self.columns[name] = self.store.column(name, made.shape[1:], made.dtype, hint)

@@ -1,7 +1,4 @@
-"""What a column of numbers must be, wherever it comes from: of numbers, finite, of the right shape and type.
-
-Observations and actions are single precision, but for images (rows of two axes or more, `uint8`), which stay so.
-"""
+"""What a column of numbers must be, wherever it comes from: of numbers, finite, and no more than fits the memory."""
 
 import math
 import os
@@ -13,6 +10,7 @@ import numpy as np
 
 from ornstein.errors import InputError
 
+LARGEST = 1e37  # number of which single precision holds sums and differences
 SHARE = 0.7  # of the memory that is free, data may fill
 GIGA = 1e9
 
@@ -20,6 +18,9 @@ GIGA = 1e9
 def numbers(name: str, value: Any, start: int = 0) -> np.ndarray:
     """`value` as an array of finite numbers in this machine's byte order, floats in single precision; not copied where
     it is one already. `start` is the index of its first row, for the message of an `InputError`."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        hidden = int(np.ma.count_masked(value))
+        raise InputError(f"{name} masks {hidden} values: expected all to count; leave those rows out or fill them")
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged lists
@@ -29,13 +30,13 @@ def numbers(name: str, value: Any, start: int = 0) -> np.ndarray:
         return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit single precision is infinite, and refused
         array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
-    if not np.isfinite(array).all():
-        bad = ~np.isfinite(array)
+    if not (fine := (array >= -LARGEST) & (array <= LARGEST)).all():  # NaN is neither
+        bad = ~fine
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         where = [first[0] + start, *first[1:]] if first else []
         raise InputError(
             f"{name} holds {array[first]} at index {where}, and {int(bad.sum())} such values in all: "
-            "expected finite numbers in single precision; leave those rows out or repair them"
+            f"expected finite numbers in single precision, up to {LARGEST:g}; leave those rows out or repair them"
         )
     return array
 
@@ -51,18 +52,13 @@ def is_image(shape: Sequence[int], dtype: np.dtype) -> bool:
     return dtype == np.uint8 and len(shape) >= 3
 
 
-def seen(name: str, array: np.ndarray) -> np.ndarray:
-    """Observations: images as they are, other rows (of one axis, or agents by one) in single precision."""
-    if array.ndim < 2 or 0 in array.shape[1:]:
-        raise InputError(f"{name} has shape {array.shape}: expected (steps, size), one row for each step")
-    return array if is_image(array.shape, array.dtype) else np.asarray(array, np.float32)
-
-
-def done_by(name: str, array: np.ndarray) -> np.ndarray:
-    """Actions: rows of one axis, or agents by one, in single precision."""
-    if array.ndim not in (2, 3) or 0 in array.shape[1:]:
-        raise InputError(f"{name} has shape {array.shape}: expected (steps, size), one row for each step")
-    return np.asarray(array, np.float32)
+def truth(name: str, array: np.ndarray) -> np.ndarray:
+    """Truth values. Raises `InputError` for numbers other than 0 and 1, which may mean something else."""
+    if array.dtype.kind != "b":
+        odd = (array != 0) & (array != 1)
+        if odd.any():
+            raise InputError(f"{name} holds {array[odd][0]}: expected truth values, or the numbers 0 and 1 for them")
+    return array != 0
 
 
 def single(name: str, array: np.ndarray) -> np.ndarray:
@@ -70,31 +66,6 @@ def single(name: str, array: np.ndarray) -> np.ndarray:
     if not array.ndim or math.prod(array.shape[1:]) != 1:
         raise InputError(f"{name} has shape {array.shape}: expected one number for each step, of shape (steps,)")
     return array.reshape(len(array))
-
-
-def further(name: str, array: np.ndarray) -> np.ndarray:
-    """A further field of each step: `cost` is a number (S,), `task` a whole one (S,), others are as they are."""
-    if not array.ndim:
-        raise InputError(f"{name} has shape (): expected one row for each step")
-    if name == "cost":
-        return np.asarray(single(name, array), np.float32)
-    if name == "task":
-        whole = single(name, array).astype(np.int64)
-        if (whole != array.reshape(len(array))).any():
-            raise InputError("task holds fractions: expected whole numbers, one for each step")
-        return whole
-    return array.astype(np.int64) if array.dtype.kind == "u" and array.dtype.itemsize > 1 else array
-
-
-RULES = {"obs": seen, "next_obs": seen, "final_obs": seen, "act": done_by, "rew": single, "more": further}
-
-
-def conform(name: str, value: Any, start: int = 0) -> np.ndarray:
-    """Rows of the column `name` ("obs", "obs/front", "act", "more/goal") in the type in which episodes hold them."""
-    kind, _, rest = name.partition("/")
-    shown = rest if kind == "more" else name
-    made = RULES[kind](shown, numbers(shown, value, start))
-    return np.asarray(made, np.float32) if kind == "rew" else made
 
 
 def decoded(shape: Sequence[int], dtype: np.dtype) -> int:
@@ -131,6 +102,22 @@ def fits_memory(nbytes: int) -> None:
             f"the data would take {nbytes / GIGA:.3g} GB of memory, {free / GIGA:.3g} GB are free: expected less than "
             f"{SHARE:.0%} of that; write it to files with `ornstein data convert` and read those"
         )
+
+
+def check_links(folder: Path) -> None:
+    """Raises `InputError` for a link in a folder, however deep, that leads out of it: a stranger's folder is read and
+    written, and nothing beside it."""
+    home, ahead = folder.resolve(), [folder]
+    while ahead:
+        with os.scandir(ahead.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    if not Path(entry.path).resolve().is_relative_to(home):
+                        raise InputError(
+                            f"{entry.path} is a link that leads out of {folder}: expected a file in it; copy it there"
+                        )
+                elif entry.is_dir(follow_symlinks=False):
+                    ahead.append(Path(entry.path))
 
 
 def few_words(error: BaseException) -> str:

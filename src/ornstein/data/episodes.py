@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.data.checks import conform, numbers, single
+from ornstein.data.checks import numbers, single, truth
+from ornstein.data.rules import conform
 from ornstein.errors import InputError
 
 Array = np.ndarray | Tensor
@@ -76,19 +77,21 @@ class Episodes:
         *,
         next_obs: Array | Mapping[str, Array] | None = None,
         final_obs: Array | Mapping[str, Array] | None = None,
+        agents: int | None = None,
         **more: Array,
     ) -> "Episodes":
         """Episodes from a user's own arrays, which are copied.
 
-        `obs` (S, O), or with an agent axis (S, N, O), or images (S, H, W, C) of `uint8`, or a dict of such arrays;
-        `act` (S, A) or (S, N, A); `rew` (S,) (zeros if None); `terminations` and `truncations` (S,) (nowhere if None;
-        the last step of the arrays always ends an episode). What follows an episode's last step is taken from
+        `obs` (S, O), or images (S, H, W, C) of `uint8`, or a dict of such arrays; `act` (S, A). With `agents`, the
+        number N of them, `obs` is (S, N, O) and `act` (S, N, A); arrays of three axes are refused without it, because
+        they may be (episodes, steps, size). `rew` (S,) (zeros if None); `terminations` and `truncations` (S,) (nowhere
+        if None; the last step of the arrays always ends an episode). What follows an episode's last step is taken from
         `final_obs` (M, ...) or from the rows of `next_obs` (S, ...), else it is unknown. `more` are further fields
         (S, ...), such as `cost` and `task`. Raises `InputError` for arrays that are empty, not numbers, not finite, or
         of unequal lengths.
         """
-        obs_ = _observed("obs", obs)
-        act_, first = _column("act", act), next(iter(obs_.values())) if isinstance(obs_, dict) else obs_
+        obs_ = _observed("obs", obs, agents)
+        act_, first = _column("act", act, agents), next(iter(obs_.values())) if isinstance(obs_, dict) else obs_
         steps, device = len(first), first.device
         if not steps:
             raise InputError("obs holds no step: expected at least one")
@@ -104,9 +107,9 @@ class Episodes:
         final = each(lambda x: x[ends], obs_)
         known = torch.zeros(len(ends), dtype=torch.bool, device=device)
         if final_obs is not None:
-            final, known = _like("final_obs", final_obs, final, "episodes"), ~known
+            final, known = _like("final_obs", final_obs, final, "episodes", agents), ~known
         elif next_obs is not None:
-            final, known = each(lambda x: x[ends], _like("next_obs", next_obs, obs_, "steps")), ~known
+            final, known = each(lambda x: x[ends], _like("next_obs", next_obs, obs_, "steps", agents)), ~known
         return cls(obs_, act_, rew_, done, last, final, known, per_step(more, steps))
 
     def __len__(self) -> int:
@@ -146,24 +149,24 @@ def per_step(arrays: Mapping[str, Array], steps: int) -> dict[str, Tensor]:
     return {name: _of_length(name, _column(f"more/{name}", value), steps) for name, value in arrays.items()}
 
 
-def _column(name: str, value: Array) -> Tensor:
+def _column(name: str, value: Array, agents: int | None = None) -> Tensor:
     """A copy of `value` as the column `name`."""
     if not isinstance(value, Tensor):
-        made = conform(name, value)
+        made = conform(name, value, agents=agents)
         return torch.from_numpy(made.copy() if np.may_share_memory(made, value) else made)
     if value.is_complex():
         raise InputError(f"{name} has dtype {value.dtype}: expected an array of real numbers")
     host = value.detach().cpu()
     host = host.float() if host.is_floating_point() else host  # numpy has no bfloat16
-    return torch.from_numpy(conform(name, host.numpy()).copy()).to(value.device)
+    return torch.from_numpy(conform(name, host.numpy(), agents=agents).copy()).to(value.device)
 
 
-def _observed(name: str, value: Array | Mapping[str, Array]) -> Obs:
+def _observed(name: str, value: Array | Mapping[str, Array], agents: int | None) -> Obs:
     if not isinstance(value, Mapping):
-        return _column(name, value)
+        return _column(name, value, agents)
     if not value:
         raise InputError(f"{name} is an empty dict: expected at least one array")
-    return {key: _column(f"{name}/{key}", part) for key, part in value.items()}
+    return {key: _column(f"{name}/{key}", part, agents) for key, part in value.items()}
 
 
 def _of_length(name: str, value: Tensor, steps: int) -> Tensor:
@@ -178,12 +181,12 @@ def _flags(name: str, value: Array | None, steps: int, device: torch.device) -> 
     if value is None:
         return torch.zeros(steps, dtype=torch.bool, device=device)
     flags = single(name, numbers(name, value.cpu() if isinstance(value, Tensor) else value))
-    return _of_length(name, torch.from_numpy(flags != 0), steps).to(device)
+    return _of_length(name, torch.from_numpy(truth(name, flags)), steps).to(device)
 
 
-def _like(name: str, value: Array | Mapping[str, Array], example: Obs, unit: str) -> Obs:
+def _like(name: str, value: Array | Mapping[str, Array], example: Obs, unit: str, agents: int | None) -> Obs:
     """`value` as a column of observations of the same rows as `example`."""
-    made = _observed(name, value)
+    made = _observed(name, value, agents)
     got, wanted = ({"": x} if isinstance(x, Tensor) else x for x in (made, example))
     shapes = [{key: tuple(part.shape) for key, part in parts.items()} for parts in (got, wanted)]
     if shapes[0] != shapes[1]:

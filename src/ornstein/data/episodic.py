@@ -31,11 +31,14 @@ class Stream:
         """`build` takes what is pushed."""
         self.build, self.join = build, join
         self.held: Piece | None = None
+        self.joined = 0  # pieces that the next one continues
 
     def push(self, piece: Piece) -> None:
         """Add the next episode."""
         if self.held is not None:
-            self._put(self.held, self.join and _goes_on(self.held, piece))
+            goes_on = self.join and _goes_on(self.held, piece)
+            self.joined += goes_on
+            self._put(self.held, goes_on)
         self.held = piece
 
     def close(self) -> None:
@@ -64,7 +67,7 @@ class Stream:
 
 def _goes_on(piece: Piece, after: Piece) -> bool:
     known = len(next(iter(piece.obs.values()))) > len(piece.act)
-    if not known or piece.after is not None:
+    if not known or piece.after is not None or piece.done[-1]:
         return False
     return all(np.array_equal(array[-1], after.obs[key][0]) for key, array in piece.obs.items())
 

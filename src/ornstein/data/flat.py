@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ornstein.data.build import Builder
-from ornstein.data.checks import GIGA, check_type, decoded, fits_memory, is_image, numbers, single
+from ornstein.data.checks import GIGA, check_type, decoded, fits_memory, is_image, numbers, single, truth
 from ornstein.errors import InputError
 
 BLOCK = 1 << 22  # bytes that are read at once, where the layout leaves a choice
@@ -77,7 +77,7 @@ def flags(column: Lazy | None, steps: int) -> np.ndarray:
     if column is None:
         return np.zeros(steps, bool)
     of_length(column, steps)
-    return single(column.name, whole(column)) != 0
+    return truth(column.name, single(column.name, whole(column)))
 
 
 def of_length(column: Lazy, steps: int) -> Lazy:

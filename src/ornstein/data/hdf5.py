@@ -10,6 +10,8 @@ import numpy as np
 
 from ornstein.data.checks import GIGA, few_words, fits_memory
 from ornstein.data.flat import Lazy, check
+from ornstein.data.hdf5_walk import datasets
+from ornstein.data.kinds import unlike
 from ornstein.errors import InputError
 
 DEFLATE = 1032  # times: the most that gzip packs
@@ -24,8 +26,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
     also when that shows only later, while its arrays are read."""
     if not path.is_file():
         raise InputError(f"no file {path}: expected a dataset in HDF5")
-    if not path.stat().st_size:
-        raise InputError(f"{path} is empty: expected a dataset in HDF5; download or make it again")
+    if not h5py.is_hdf5(path):
+        raise InputError(unlike(path))
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -33,8 +35,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise
     except DAMAGE as error:  # h5py's ways to report damage
         raise InputError(
-            f"{path} cannot be read as HDF5 ({few_words(error)}): it is cut off, damaged or of another kind; "
-            "download or make it again"
+            f"{path} cannot be read as HDF5 ({few_words(error)}): it is cut off or damaged; download or make it again"
         ) from error
 
 
@@ -53,8 +54,7 @@ def lazy(item: h5py.Group | h5py.Dataset, name: str = "") -> Lazy:
     name = name or item.name.strip("/")
     if not isinstance(item, h5py.Dataset):
         raise InputError(f"{name} cannot be read as HDF5 array: expected numbers, it is a group")
-    if item.is_virtual or item.external:
-        raise InputError(f"{name} refers to another file: expected arrays in the file itself; copy them into it")
+    check_own(item, name)
     shape = item.shape
     if shape is None:
         raise InputError(f"{name} is empty: expected an array of numbers")
@@ -69,6 +69,12 @@ def lazy(item: h5py.Group | h5py.Dataset, name: str = "") -> Lazy:
     return check(column._replace(chunk=_chunk_rows(item, chunk)))._replace(chunk=chunk)
 
 
+def check_own(item: h5py.Dataset, name: str) -> None:
+    """Raises `InputError` for an array whose numbers lie in another file."""
+    if item.is_virtual or item.external:
+        raise InputError(f"{name} refers to another file: expected arrays in the file itself; copy them into it")
+
+
 def _chunk_rows(item: h5py.Dataset, chunk: int) -> int:
     """How many rows one chunk takes up in memory, which may be wider than the array."""
     if not item.chunks:
@@ -77,42 +83,37 @@ def _chunk_rows(item: h5py.Dataset, chunk: int) -> int:
     return max(1, -(-int(np.prod([float(n) for n in item.chunks])) // row))
 
 
-def array(item: h5py.Group | h5py.Dataset, name: str = "") -> np.ndarray:
+def array(item: h5py.h5d.DatasetID, name: str) -> np.ndarray:
     """A whole array of numbers, in its own type, which may hold NaN."""
-    column = lazy(item, name)
+    if (quick := plain(item)) is not None:
+        return quick
+    column = lazy(h5py.Dataset(item), name)
     if (size := column.dtype.itemsize * math.prod(column.shape)) > LARGE:
         fits_memory(size)
-    return np.asarray(item[()])
+    return np.asarray(h5py.Dataset(item)[()])
 
 
-def tree(item: h5py.Group, name: str = "") -> dict[str, Lazy]:
-    """All arrays of numbers below `item` by their path from there."""
-    found: dict[str, Lazy] = {}
-    for path, part in datasets(item, name):
-        if part.dtype.kind in "biuf" and part.shape:
-            found[path] = lazy(part, path)
+def plain(item: h5py.h5d.DatasetID) -> np.ndarray | None:
+    """A small array of numbers that lies in the file itself in one piece, read with few calls; None for what must be
+    looked at more closely. Sets of many short episodes are mostly such arrays."""
+    if item.get_offset() is None:  # in chunks, in another file, or not stored
+        return None
+    shape, kind = item.shape, item.get_type()
+    dtype = kind.dtype
+    if not shape or dtype.kind not in "biuf" or math.prod(shape) * dtype.itemsize > LARGE:
+        return None
+    found = np.empty(shape, dtype)
+    item.read(h5py.h5s.ALL, h5py.h5s.ALL, found, kind)
     return found
 
 
-def datasets(
-    item: h5py.Group | h5py.Dataset, name: str = "", seen: set[int] | None = None
-) -> Iterator[tuple[str, h5py.Dataset]]:
-    """All arrays at and below `item` by their path from there, such as ("observations/desired_goal", array). Links
-    that lead to other files are not followed, and groups are entered once."""
-    seen = set() if seen is None else seen
-    if isinstance(item, h5py.Dataset):
-        yield name, item
-    elif isinstance(item, h5py.Group) and (place := h5py.h5o.get_info(item.id).addr) not in seen:
-        seen.add(place)
-        for key in item:
-            if (part := member(item, key)) is not None:
-                yield from datasets(part, f"{name}/{key}" if name else key, seen)
-
-
-def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
-    """What a group holds under a path; None if nothing, or a link that leads elsewhere."""
-    for key in name.split("/"):
-        if not isinstance(group, h5py.Group) or not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            return None
-        group = group[key]
-    return group
+def tree(item: h5py.Group, name: str = "") -> dict[str, Lazy]:
+    """All arrays below `item` by their path from there. Those of text or objects are refused once they are asked
+    for."""
+    found: dict[str, Lazy] = {}
+    for path, place in datasets(item.id, name):
+        part = h5py.Dataset(place)
+        if part.shape is not None:
+            numeric = part.dtype.kind in "biuf" and part.shape
+            found[path] = lazy(part, path) if numeric else Lazy(path, part.shape, part.dtype, part.__getitem__)
+    return found

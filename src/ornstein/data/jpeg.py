@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ornstein.data.checks import few_words, fits_memory
-from ornstein.errors import InputError
+from ornstein.errors import InputError, needs
 
 
 def unpacked(name: str, packed: Any) -> np.ndarray:
@@ -15,7 +15,7 @@ def unpacked(name: str, packed: Any) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError as error:
-        raise InputError('package pillow is missing: run pip install "ornstein[data]"') from error
+        raise needs(error, "data") from error
     made: np.ndarray | None = None
     for i in range(len(packed)):
         try:

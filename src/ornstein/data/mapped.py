@@ -12,8 +12,8 @@ import mmap
 import os
 import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
-from shutil import disk_usage
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,10 +22,11 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from ornstein.data.build import Builder, Column, Store, assemble
-from ornstein.data.checks import GIGA, few_words, fits_memory
+from ornstein.data.checks import few_words, fits_memory
 from ornstein.data.episodes import Episodes
 from ornstein.data.hdf5 import about
 from ornstein.errors import InputError
+from ornstein.files import room, writing
 
 INDEX, FORMAT = "columns.json", 1
 PLAIN = ("rew", "done", "ends", "known")  # read into memory
@@ -39,12 +40,13 @@ DTYPES = {"float32", "uint8", "int8", "int16", "int32", "int64", "bool"}
 class FileColumn(Column):
     """Rows appended to a `.npy` file, whose header is written again at the end."""
 
-    def __init__(self, path: Path, row: tuple[int, ...], dtype: np.dtype) -> None:
-        """Makes the file."""
+    def __init__(self, path: Path, row: tuple[int, ...], dtype: np.dtype, place: Path) -> None:
+        """Makes the file, which will lie in `place` once all of them are whole."""
         super().__init__(row, dtype)
-        self.path, self.digest = path, hashlib.sha256()
-        self.file: BinaryIO = path.open("wb")
-        self._header()
+        self.path, self.place, self.digest = path, place, hashlib.sha256()
+        with writing(place):
+            self.file: BinaryIO = path.open("wb")
+            self._header()
 
     def _header(self) -> None:
         form = {"descr": npy.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.rows, *self.row)}
@@ -53,11 +55,8 @@ class FileColumn(Column):
     def add(self, block: np.ndarray) -> None:
         """Append rows."""
         data = np.ascontiguousarray(block).reshape(-1).view(np.uint8).data if block.size else b""
-        try:
+        with writing(self.place):
             self.file.write(data)
-        except OSError as error:  # the disk is full
-            where = self.path.parent.parent.parent
-            raise InputError(f"cannot write to {where} ({error.strerror}): expected room; name another disk") from error
         self.digest.update(data)
         self.rows += len(block)
 
@@ -75,26 +74,21 @@ class FileColumn(Column):
 class Files(Store):
     """Columns in the files of a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` is there and empty."""
-        self.folder = folder
+    def __init__(self, folder: Path, place: Path) -> None:
+        """`folder` is there and empty; it will be `place` once it is whole."""
+        self.folder, self.place = folder, place
         self.columns: dict[str, FileColumn] = {}
 
     def room(self, nbytes: int) -> None:
         """Raises `InputError` if so many bytes do not fit on the disk."""
-        free = disk_usage(self.folder).free
-        if nbytes > free:
-            raise InputError(
-                f"the data would take {nbytes / GIGA:.3g} GB, the disk of {self.folder.parent.parent} has "
-                f"{free / GIGA:.3g} GB: expected room for it; name another disk"
-            )
+        room(self.place, nbytes)
 
     def column(self, name: str, row: tuple[int, ...], dtype: np.dtype, rows: int) -> FileColumn:
         """A new column."""
         file = re.sub(r"[^\w-]+", ".", name)
         taken = {column.path.name for column in self.columns.values()}
         file += f".{len(taken)}" if f"{file}.npy" in taken else ""
-        made = self.columns[name] = FileColumn(self.folder / f"{file}.npy", row, dtype)
+        made = self.columns[name] = FileColumn(self.folder / f"{file}.npy", row, dtype, self.place)
         return made
 
     def close(self, build: Builder, about: dict[str, Any]) -> None:
@@ -112,7 +106,8 @@ class Files(Store):
     def stop(self) -> None:
         """Close what is open."""
         for column in self.columns.values():
-            column.file.close()
+            with suppress(OSError):  # on a full disk
+                column.file.close()
 
 
 class Mappings:

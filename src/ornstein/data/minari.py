@@ -5,13 +5,15 @@ One group for each episode (`episode_0`, ...): `actions`, `rewards`, `terminatio
 `observations` of T + 1 rows, an array or a group of arrays. If there is an "observation" among these, it is what an
 agent sees, and the others become further fields of each step; else all are seen, joined, or apart where there are
 images. `infos` are ignored, but for `cost`, and for `next_observation`: what each step led to, where many that end lie
-in one group. Our own metadata key "sha256" is a hash over the names, types, shapes and bytes of the arrays.
+in one group. Our own metadata key "sha256" is a hash over the names, types, shapes and bytes of the arrays; "continues"
+says whether an episode that was cut goes on in the next one.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ import numpy as np
 from ornstein.data.build import Builder
 from ornstein.data.checks import listed
 from ornstein.data.episodic import Piece, Stream, arranged
-from ornstein.data.hdf5 import about, array, datasets, member, opened
+from ornstein.data.hdf5 import about, array, check_own, opened, plain
+from ornstein.data.hdf5_walk import datasets, inside, members
 from ornstein.data.jpeg import unpacked
 from ornstein.data.minari_arrow import arrow_episodes
 from ornstein.errors import InputError
@@ -32,6 +35,8 @@ NEXT = "infos/next_observation"  # what each step led to, where the next row doe
 PLAIN = ("actions", "rewards", "terminations", "truncations")
 COLUMNS = ("observations", *PLAIN)
 FIELDS = {"costs": "cost", "cost": "cost", "infos/cost": "cost", "task": "task"}  # as some write them
+TOP = {name.split("/")[0] for name in (*COLUMNS, *FIELDS, NEXT)}
+INFOS = {name.removeprefix("infos/") for name in (*FIELDS, NEXT) if name.startswith("infos/")}
 
 Flat = dict[str, np.ndarray]  # the arrays of one episode by their path, such as "observations/desired_goal"
 
@@ -39,15 +44,16 @@ Flat = dict[str, np.ndarray]  # the arrays of one episode by their path, such as
 def read_minari(folder: Path, build: Builder, most: int | None = None) -> dict[str, Any]:
     """Push the episodes of the dataset in `folder`; its metadata (as `read_metadata` has them).
 
-    An episode that was cut (not ended) where the next one starts, to the last bit of the observation, is joined to it.
-    With `most` the reading stops once so many steps were pushed, and the hash is not compared. Raises `InputError` for
-    files that are missing, damaged, inconsistent, or do not fit their hash.
+    Of a set whose episodes continue one another, an episode that was cut (not ended) where the next one starts, to the
+    last bit of the observation, is joined to it. With `most` the reading stops once so many steps were pushed, and the
+    hash is not compared. Raises `InputError` for files that are missing, damaged, inconsistent, or do not fit their
+    hash.
     """
     info = read_metadata(folder)
     arrow = info.get("data_format", "hdf5") != "hdf5"
     path = folder if arrow else folder / MAIN
     digest, first = hashlib.sha256(), None
-    stream = Stream(build, join=True)
+    stream = Stream(build, join=_continues(info))
     episodes = arrow_episodes(folder, info) if arrow else _hdf5_episodes(path, info)
     while True:
         try:
@@ -65,9 +71,22 @@ def read_minari(folder: Path, build: Builder, most: int | None = None) -> dict[s
             stream.push(_piece(flat, first))
     with about(path):
         stream.close()
+    if stream.joined and "continues" not in info:
+        warnings.warn(
+            f"{path}: {stream.joined} cut episodes are joined to the next, which starts where they stopped, as in "
+            f'Minari\'s PointMaze sets; to keep them apart write "continues": false into {METADATA}',
+            stacklevel=2,
+        )
     if found is None and "sha256" in info and digest.hexdigest() != info["sha256"]:
         raise InputError(_changed(path))
     return info
+
+
+def _continues(info: Mapping[str, Any]) -> bool:
+    """Whether cut episodes may go on in the next ones. Minari's PointMaze sets are cut at each goal, but the point goes
+    on; demonstrations elsewhere may well end where they begin, such as at the rest position of an arm."""
+    spec = info["env_spec"] or {}
+    return bool(info.get("continues", str(spec.get("id", "")).split("/")[-1].startswith("PointMaze")))
 
 
 def _changed(path: Path, how: str = "") -> str:
@@ -155,36 +174,42 @@ def _check_numbers(where: str, array: np.ndarray) -> None:
 
 def _groups(file: h5py.File, info: dict[str, Any], path: Path) -> list[str]:
     """The names of the episodes, in order."""
-    found = sum(bool(re.fullmatch(r"episode_\d+", name)) for name in file)
+    here = set(file)
+    found = sum(bool(re.fullmatch(r"episode_\d+", name)) for name in here)
     if not found:
         raise InputError(f"{path} holds no episode (it has {listed(file)}): expected groups episode_0, episode_1, ...")
     stated = info.get("total_episodes", found)
-    names = [f"episode_{i}" for i in range(found)]
-    if stated != found or any(name not in file for name in names):
+    episodes = [f"episode_{i}" for i in range(found)]
+    if stated != found or not here.issuperset(episodes):
         raise InputError(
             f"{path} holds {found} episodes, {METADATA} says {stated}: expected all from episode_0 on; "
             "download or make it again"
         )
-    return names
+    return episodes
 
 
 def _hdf5_episodes(path: Path, info: dict[str, Any]) -> Iterator[tuple[str, Flat]]:
+    packed = bool(info.get("jpeg_encoding"))
     with opened(path) as file:
         for name in _groups(file, info, path):
-            group = member(file, name)
-            packed = bool(info.get("jpeg_encoding"))
-            yield name, dict(_arrays(group, f"{path}: {name}", packed)) if isinstance(group, h5py.Group) else {}
+            group = inside(file.id, name)
+            known = isinstance(group, h5py.h5g.GroupID)
+            yield name, dict(_arrays(group, f"{path}: {name}", packed)) if known else {}
 
 
-def _arrays(group: h5py.Group, where: str, packed: bool) -> Iterator[tuple[str, np.ndarray]]:
+def _arrays(group: h5py.h5g.GroupID, where: str, packed: bool) -> Iterator[tuple[str, np.ndarray]]:
+    here = dict(members(group, TOP))
+    if isinstance(infos := here.pop("infos", None), h5py.h5g.GroupID):
+        here |= {f"infos/{name}": item for name, item in members(infos, INFOS)}
     for key in (*COLUMNS, *FIELDS, NEXT):
-        item = member(group, key)
-        for name, part in [] if item is None else datasets(item, key):
-            if h5py.check_vlen_dtype(part.dtype) == np.dtype("uint8"):
-                yield name, unpacked(f"{where}/{name}", part)
-                continue
-            _check_kind(f"{where}/{name}", part.dtype, part.shape)
-            found = array(part, f"{where}/{name}")
+        for name, part in datasets(here.get(key), key):
+            if (found := plain(part)) is None:
+                if h5py.check_vlen_dtype(part.dtype) == np.dtype("uint8"):
+                    check_own(h5py.Dataset(part), f"{where}/{name}")
+                    yield name, unpacked(f"{where}/{name}", h5py.Dataset(part))
+                    continue
+                _check_kind(f"{where}/{name}", part.dtype, part.shape)
+                found = array(part, f"{where}/{name}")
             if packed and found.dtype == np.uint8 and found.ndim == 2 and found[:1, :2].tobytes() == b"\xff\xd8":
                 found = unpacked(f"{where}/{name}", found)  # JPEGs that happen to be of one length
             yield name, found

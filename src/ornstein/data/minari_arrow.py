@@ -13,7 +13,7 @@ import numpy as np
 
 from ornstein.data.checks import few_words, fits_memory
 from ornstein.data.jpeg import unpacked
-from ornstein.errors import InputError
+from ornstein.errors import InputError, needs
 
 COLUMNS = ("observations", "actions", "rewards", "terminations", "truncations")
 
@@ -58,7 +58,7 @@ def _episode(path: Path, kind: str, shapes: Mapping[str, tuple[int, ...]]) -> di
     try:
         import pyarrow as pa
     except ImportError as error:
-        raise InputError('package pyarrow is missing: run pip install "ornstein[data]"') from error
+        raise needs(error, "data") from error
     files = sorted(path.glob(f"part-*.{kind}"), key=lambda file: (len(file.name), file.name))
     if not files:
         raise InputError(f"{path} holds no file part-0.{kind}: download or make it again")

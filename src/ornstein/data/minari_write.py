@@ -2,18 +2,17 @@
 
 import hashlib
 import json
-import os
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
+from ornstein.data.hdf5_write import written
 from ornstein.data.minari import COLUMNS, MAIN, METADATA, Flat, absorb, check_episode, parse_json
 from ornstein.errors import InputError
+from ornstein.files import publish, sync
 
 LAYOUT = "0.5.0"  # the Minari version whose layout this is; later ones read it
 ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+")
@@ -33,7 +32,9 @@ def write_minari(
     and `truncations` (T rows) to arrays, which are stored in their own types. `env_spec` is a Gymnasium EnvSpec as a
     dict or JSON (None leaves it out), `dataset_id` ends in a version ("maze/umaze-v0"). `info` are further metadata,
     such as `algorithm_name`, `author`, or serialised `observation_space` and `action_space`, which are else boxes
-    without bounds of the arrays' shapes. Raises `InputError`; then, or if the disk is full, nothing is left behind.
+    without bounds of the arrays' shapes; `continues` says that cut episodes go on in the next ones. Raises
+    `InputError`, also while another process writes this folder, and `TrainingError` if the disk is full; then nothing
+    is left behind.
     """
     metadata = _describe(env_spec, dataset_id, info)
 
@@ -43,34 +44,9 @@ def write_minari(
         measured = _write_arrays(data / MAIN, episodes)
         (data / METADATA).write_text(json.dumps({**measured.pop("spaces"), **metadata, **measured}, indent=1))
         for path in (data / MAIN, data / METADATA, data):
-            _sync(path)
+            sync(path)
 
     return publish(folder, fill)
-
-
-def publish(folder: str | Path, fill: Callable[[Path], None]) -> Path:
-    """A new folder, which `fill` writes to, complete or not there at all; its path. Raises `InputError` if there is one
-    already, and where none can be made."""
-    folder = Path(folder)
-    taken = f"{folder} exists already: choose another folder, or remove it"
-    if folder.exists():
-        raise InputError(taken)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        room = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent)
-    except OSError as error:
-        raise InputError(f"cannot write to {folder.parent} ({error.strerror}): choose another folder") from error
-    with room:
-        made = Path(room.name) / "made"
-        made.mkdir()
-        fill(made)
-        _sync(made)
-        try:
-            os.rename(made, folder)
-        except OSError as error:  # someone else was faster
-            raise InputError(taken) from error
-    _sync(folder.parent)
-    return folder
 
 
 def _describe(env_spec: Mapping[str, Any] | str | None, dataset_id: str, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,7 +54,7 @@ def _describe(env_spec: Mapping[str, Any] | str | None, dataset_id: str, info: M
     if not ID.fullmatch(dataset_id):
         raise InputError(f"dataset id '{dataset_id}': expected letters, digits, - and _, ending in a version (maze-v0)")
     fixed = {"dataset_id": dataset_id, "data_format": "hdf5", "minari_version": LAYOUT, "jpeg_encoding": False}
-    metadata = {**info, **fixed}
+    metadata = {"continues": False, **info, **fixed}
     for key in ("author", "author_email"):  # Minari wants lists
         if isinstance(metadata.get(key), str):
             metadata[key] = [metadata[key]]
@@ -97,7 +73,7 @@ def _describe(env_spec: Mapping[str, Any] | str | None, dataset_id: str, info: M
 def _write_arrays(path: Path, episodes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Write the episodes; what is known of them only then: counts, size, hash and spaces."""
     digest, first, count, steps = hashlib.sha256(), None, 0, 0
-    with h5py.File(path, "w") as file:
+    with written(path) as (file, sink):
         for episode in episodes:
             name = f"episode_{count}"
             flat = dict(_flatten(episode))
@@ -108,6 +84,7 @@ def _write_arrays(path: Path, episodes: Iterable[Mapping[str, Any]]) -> dict[str
                 group.create_dataset(key, data=array)
             group.require_group("infos")
             group.attrs.update({"id": count, "total_steps": len(flat["actions"])})
+            sink.check()
             absorb(digest, flat)
             count, steps = count + 1, steps + len(flat["actions"])
     if first is None:
@@ -153,12 +130,3 @@ def _space(flat: Flat, name: str) -> dict[str, Any]:
 def _whole(dtype: np.dtype) -> tuple[int, int]:
     """The bounds of a type of whole numbers, or of truth values."""
     return (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

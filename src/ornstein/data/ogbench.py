@@ -11,15 +11,20 @@ import numpy as np
 
 from ornstein.data.build import Builder
 from ornstein.data.checks import is_image
+from ornstein.data.columns import ROLES
 from ornstein.data.flat import Flat, Lazy, flags, put, rows_of
 from ornstein.errors import InputError
 
-NOT_HERE = {"rewards", "timeouts", "truncations", "episode_ends", "next_observations", "step_type"}
+STATE = {"qpos", "valids"}  # what the files of OGBench hold, or its loader adds
+OTHERS = [names for role, names in ROLES.items() if role not in ("obs", "act", "done", "alive")]
+NOT_HERE = {"step_type", *(name for names in OTHERS for name in names)}
 
 
 def is_ogbench(tree: Mapping[str, Lazy]) -> bool:
-    """Whether these are OGBench's columns: ends but nothing that tells a true one, and no rewards."""
-    return {"observations", "actions", "terminals"} <= tree.keys() and not NOT_HERE & tree.keys()
+    """Whether these are OGBench's columns: ends but nothing that tells a true one, no rewards, and the simulator's
+    state."""
+    here = {"observations", "actions", "terminals"} <= tree.keys() and bool(STATE & tree.keys())
+    return here and not NOT_HERE & tree.keys()
 
 
 def put_ogbench(build: Builder, tree: Mapping[str, Lazy]) -> None:

@@ -9,7 +9,7 @@ from urllib.request import getproxies
 
 from ornstein.data.checks import few_words
 from ornstein.data.minari_write import ID
-from ornstein.errors import InputError
+from ornstein.errors import InputError, needs
 
 PATIENCE = 3.0  # seconds for a first answer; the library itself would try for half a minute
 
@@ -34,9 +34,7 @@ def minari_folder(name: str, expected: str) -> Path:
     try:
         import minari
     except ImportError as error:
-        raise InputError(
-            f'{hint}; package minari is missing: run pip install "ornstein[data]", or pass a path'
-        ) from error
+        raise InputError(f"{hint}; {needs(error, 'data')}, or pass a path") from error
     try:
         minari.download_dataset(name)
     except Exception as error:  # whatever the library and those below it raise

@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from ornstein.data import spread
 from ornstein.data.episodes import Episodes
+from ornstein.data.normalize import MinMax
 from ornstein.errors import InputError, choose
 
 RAW, RETURNS, MINUS_ONE = "raw", "returns", "minus_one"
 HOW = (RAW, RETURNS, MINUS_ONE)
+LARGEST = 1e15  # reward whose square, times a horizon, fits single precision
 
 
 def episode_returns(data: Episodes) -> Tensor:
@@ -17,21 +20,34 @@ def episode_returns(data: Episodes) -> Tensor:
     return total.diff(prepend=total.new_zeros(1))
 
 
-def scaled_rewards(data: Episodes, how: str) -> Episodes:
-    """The same episodes with other rewards: `raw` as they are, `returns` stretched so that the best and the worst
-    episode are 1000 apart (IQL's for locomotion), `minus_one` less one at each step (IQL's for AntMaze).
+class RewardScale(nn.Module):
+    """Rewards as critics see them: `raw` as they are, `returns` stretched so that the best and the worst episode are
+    1000 apart (IQL's for locomotion), `minus_one` less one at each step (IQL's for AntMaze).
 
-    Raises `InputError` for another name, or `returns` where all episodes have the same return.
+    The range of returns is learned once, like other scales: critics go on in the units that they were trained in.
     """
-    if choose("way to scale rewards", how, HOW) == RAW:
-        return data
-    if how == MINUS_ONE:
-        return replace(data, rew=data.rew - 1)
-    returns = episode_returns(data)
-    apart = float(returns.max() - returns.min())
-    if not apart > 0:
-        raise InputError(
-            f"rewards cannot be scaled by 'returns': all {len(returns)} episodes return {float(returns[0]):.6g}; "
-            "expected some that differ; choose 'raw'"
-        )
-    return replace(data, rew=data.rew * (1000 / apart))
+
+    def __init__(self, how: str) -> None:
+        """Raises `InputError` for another name."""
+        super().__init__()
+        self.how, self.range = choose("way to scale rewards", how, HOW), MinMax(1)
+
+    def learn(self, data: Episodes) -> Episodes:
+        """The same episodes with other rewards. Raises `InputError` for `returns` where the range was learned from
+        episodes that all have the same return, and for rewards whose squares overflow."""
+        rew = data.rew - 1 if self.how == MINUS_ONE else data.rew
+        if self.how == RETURNS:
+            returns = episode_returns(data)
+            self.range.learn(returns[:, None], "returns")
+            if spread.constant(*self.range.ends).any():
+                raise InputError(
+                    f"rewards cannot be scaled by 'returns': all {len(returns)} episodes return "
+                    f"{float(returns[0]):.6g}; expected some that differ; choose 'raw'"
+                )
+            rew = rew * (500 / float(self.range.scale))  # half the range is 500
+        if not (largest := float(rew.abs().max())) < LARGEST:
+            raise InputError(
+                f"a reward, scaled by '{self.how}', is {largest:g}: expected less than {LARGEST:g}, or its square "
+                "overflows; repair the rewards, or give them in larger units"
+            )
+        return replace(data, rew=rew)

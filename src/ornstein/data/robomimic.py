@@ -18,7 +18,8 @@ import numpy as np
 from ornstein.data.build import Builder
 from ornstein.data.checks import check_type, is_image, listed
 from ornstein.data.episodic import Piece, Stream, arranged
-from ornstein.data.hdf5 import about, array, datasets, member, opened
+from ornstein.data.hdf5 import about, array, opened
+from ornstein.data.hdf5_walk import datasets, member
 from ornstein.errors import InputError
 
 USUAL = ("eef_pos", "eef_quat", "gripper_qpos")
@@ -53,7 +54,8 @@ def _parts(demo: Any, part: str, name: str) -> dict[str, h5py.Dataset]:
         raise InputError(
             f"{name} has no group obs: expected observations; extract them with robomimic's dataset_states_to_obs"
         )
-    return {} if group is None else dict(datasets(group))
+    found = {} if group is None else dict(datasets(group.id))
+    return {key: h5py.Dataset(item) for key, item in found.items()}
 
 
 def _chosen(obs: Mapping[str, h5py.Dataset], names: Any, where: str) -> tuple[list[str], dict[str, str] | None]:
@@ -90,15 +92,15 @@ def _piece(
     lacking += [f"obs/{key}" for key in keys if key not in obs]
     if lacking:
         raise InputError(f"{name} has no {', '.join(lacking)}: expected {', '.join(PLAIN)} and the same obs in all")
-    plain = {key: array(item, f"{name}/{key}") for key, item in items.items() if item is not None}
+    plain = {key: array(item.id, f"{name}/{key}") for key, item in items.items() if item is not None}
     steps = len(plain["actions"]) if plain["actions"].ndim else 0
     if not steps:
         raise InputError(f"{name} has no step: expected at least one; leave the demonstration out")
     parts = {}
     for key in keys:
-        parts[key] = array(obs[key], f"{name}/obs/{key}")
+        parts[key] = array(obs[key].id, f"{name}/obs/{key}")
         if key in after and parts[key].ndim:
-            parts[key] = np.concatenate([parts[key], array(after[key], f"{name}/next_obs/{key}")[-1:]])
+            parts[key] = np.concatenate([parts[key], array(after[key].id, f"{name}/next_obs/{key}")[-1:]])
     rows = {len(part) if part.ndim else 0 for part in parts.values()}
     if rows not in ({steps}, {steps + 1}) or any(value.shape[:1] != (steps,) for value in plain.values()):
         raise InputError(f"{name} has {steps} actions but other columns of other lengths: expected as many rows in all")

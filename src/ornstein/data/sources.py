@@ -7,28 +7,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
+from torch import Tensor
 
 from ornstein.data.build import Builder, Memory
-from ornstein.data.columns import Columns, put_named
-from ornstein.data.d4rl import read_d4rl
+from ornstein.data.checks import check_links
+from ornstein.data.columns import Columns
 from ornstein.data.episodes import Episodes
-from ornstein.data.hdf5 import about, member, opened
+from ornstein.data.flat import Lazy
+from ornstein.data.hdf5 import about, opened, tree
+from ornstein.data.hdf5_walk import member
+from ornstein.data.kinds import EXPECTED, folder_of_others, unlike
 from ornstein.data.mapped import INDEX, Files, open_mapped
 from ornstein.data.minari import MAIN, METADATA, read_minari
-from ornstein.data.minari_write import publish, write_minari
+from ornstein.data.minari_write import write_minari
+from ornstein.data.named import put_named
 from ornstein.data.npz import opened_npz, opened_zip
 from ornstein.data.ogbench import is_ogbench, put_ogbench
 from ornstein.data.remote import minari_folder
 from ornstein.data.robomimic import read_robomimic
 from ornstein.data.zarr_buffer import META, is_zarr, read_zarr
 from ornstein.errors import InputError
+from ornstein.files import publish
 
 __all__ = ["Dataset", "convert", "data_folder", "read", "write_minari"]
-
-EXPECTED = (
-    "a folder in Minari's layout, a converted one, a zarr replay buffer, an HDF5 file (D4RL's, robomimic's), an .npz "
-    "file with named columns, or the id of a Minari dataset"
-)
 
 
 class Dataset(NamedTuple):
@@ -57,36 +58,42 @@ def data_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "ornstein"
 
 
-def read(where: str | Path, columns: Columns | None = None) -> Dataset:
+def read(where: str | Path, columns: Columns | None = None, agents: int | None = None) -> Dataset:
     """The dataset at a path, or with a Minari id under `MINARI_DATASETS_PATH`, else downloaded by the minari package.
     `columns` names what is the observation, the action, ..., where the names that others use do not fit (see
-    `ornstein.data.columns`). Raises `InputError` if there is none, or a damaged one, or one larger than memory."""
+    `ornstein.data.columns`). `agents` is the size of the second axis of observations and actions, where it is one of
+    agents. Raises `InputError` if there is none, or a damaged one, or one larger than memory."""
     found = _find(where)
     if found.kind == "mapped":
         _no_columns(found, columns)
+        check_links(found.place)
         episodes, index = open_mapped(found.place)
+        with about(found.place):
+            _same_agents(episodes, index.get("agents") if agents is None else agents)
         env, info = (index.get(name) if isinstance(index.get(name), dict) else None for name in ("env_spec", "info"))
         return Dataset(episodes, env, str(index.get("name", found.path.name)), found.path, info or {})
-    build = Builder(Memory())
+    build = Builder(Memory(), agents)
     info = _push(found, build, columns)
     with about(found.place):
         episodes = build.episodes()
     return Dataset(episodes, info.pop("env_spec", None), _name(found, info), found.path, info)
 
 
-def convert(where: str | Path, out: str | Path, columns: Columns | None = None) -> Path:
+def convert(where: str | Path, out: str | Path, columns: Columns | None = None, agents: int | None = None) -> Path:
     """Write the dataset at `where` to a new folder `out` of plain files, a piece at a time; its path. It may be larger
-    than memory: `read` maps such a folder. Raises `InputError`; then nothing is left behind."""
+    than memory: `read` maps such a folder. Raises `InputError`, also while another process writes `out`, and
+    `TrainingError` if the disk is full; then nothing is left behind."""
     found, out = _find(where), Path(out)
     if found.kind == "mapped":
         raise InputError(f"{found.path} is converted already: expected another dataset; copy the folder instead")
 
     def fill(folder: Path) -> None:
-        store = Files(folder)
+        store = Files(folder, out)
         try:
-            build = Builder(store)
+            build = Builder(store, agents)
             info = _push(found, build, columns)
             described = {"name": _name(found, info), "env_spec": info.pop("env_spec", None), "info": info}
+            described |= {} if agents is None else {"agents": agents}
             with about(found.place):
                 store.close(build, described)
         finally:
@@ -107,6 +114,8 @@ def _no_columns(found: Found, columns: Columns | None) -> None:
 def _push(found: Found, build: Builder, columns: Columns | None) -> dict[str, Any]:
     """Push a source into a builder; what it says of itself."""
     kind, place = found.kind, found.place
+    if place.is_dir():
+        check_links(place)
     try:
         if kind == "minari":
             _no_columns(found, columns)
@@ -114,20 +123,36 @@ def _push(found: Found, build: Builder, columns: Columns | None) -> dict[str, An
         if kind == "zarr":
             read_zarr(place, build, columns)
         elif kind == "npz":
-            with opened_npz(place) as tree, about(place):
-                if is_ogbench(tree) and not columns:
-                    put_ogbench(build, tree)
-                else:
-                    put_named(build, tree, columns)
+            with opened_npz(place) as found_columns, about(place):
+                _put_columns(build, found_columns, columns)
         elif kind == "robomimic":
             return read_robomimic(place, build, columns)
         else:
-            read_d4rl(place, build, columns)
+            with opened(place) as file, about(place):
+                _put_columns(build, tree(file), columns)
     except OSError as error:  # not to be looked at, such as for lack of permission
         raise InputError(f"cannot read '{place}' ({error.strerror}): expected {EXPECTED}") from error
     except MemoryError as error:
         raise InputError(f"{place} does not fit into memory: use `ornstein data convert`") from error
     return {}
+
+
+def _put_columns(build: Builder, found: Mapping[str, Lazy], columns: Columns | None) -> None:
+    """Push the columns of a flat file."""
+    if is_ogbench(found) and not columns:
+        put_ogbench(build, found)
+    else:
+        put_named(build, found, columns)
+
+
+def _same_agents(episodes: Episodes, agents: int | None) -> None:
+    """Raises `InputError` for an axis of agents that nobody spoke of when the data was converted."""
+    for name, array in (("obs", episodes.obs), ("act", episodes.act)):
+        if isinstance(array, Tensor) and array.dim() == 3 and array.shape[1] != agents:
+            raise InputError(
+                f"{name} has shape {tuple(array.shape)}: expected (steps, size), or that the data was converted with "
+                f"agents={array.shape[1]}; convert the data anew, put end to end, or with that"
+            )
 
 
 def _find(where: str | Path) -> Found:
@@ -154,16 +179,15 @@ def _file(path: Path) -> Found:
     if head in (b"PK\x03\x04", b"PK\x05\x06"):
         with opened_zip(path) as archive:
             names = archive.namelist()
-        packed = any(name.split("/")[-1] in META for name in names)
-        if not packed and not any(name.endswith(".npy") for name in names):
-            raise InputError(f"{path} is an archive without arrays: expected {EXPECTED}")
-        return Found(path, "zarr" if packed else "npz", path)
-    if head == b"\x93NUM":
-        raise InputError(f"{path} is one array: expected named ones; save them with numpy.savez")
+        if any(name.split("/")[-1] in META for name in names):
+            return Found(path, "zarr", path)
+        if not any(name.endswith(".npy") for name in names):
+            raise InputError(unlike(path, names))
+        return Found(path, "npz", path)
     with opened(path) as hdf5:
         data = member(hdf5, "data")
         demos = isinstance(data, h5py.Group) and any(name.startswith("demo_") for name in data)
-    return Found(path, "robomimic" if demos else "d4rl", path)
+    return Found(path, "robomimic" if demos else "hdf5", path)
 
 
 def _folder(path: Path) -> Found:
@@ -175,6 +199,4 @@ def _folder(path: Path) -> Found:
             return Found(folder.parent if folder.name == "data" else folder, "minari", folder)
     if is_zarr(path):
         return Found(path, "zarr", path)
-    raise InputError(
-        f"{path} holds no dataset: expected {EXPECTED}; in Minari's layout data/{MAIN} and data/{METADATA}"
-    )
+    raise InputError(folder_of_others(path))

@@ -16,6 +16,13 @@ from ornstein.data.episodes import Episodes, Obs, each
 from ornstein.errors import InputError, choose, positive
 
 
+class Step(NamedTuple):
+    """What was seen, and what was done then."""
+
+    obs: Obs  # (B, O)
+    act: Tensor  # (B, A)
+
+
 class Transition(NamedTuple):
     """One step and what it led to."""
 
@@ -44,8 +51,29 @@ class Chunk(NamedTuple):
     act: Tensor  # (B, H, A) from the action at the oldest of them on
 
 
+class Steps:
+    """Single steps, drawn uniformly from all: for learners to whom it does not matter what a step led to."""
+
+    def __init__(self, data: Episodes) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        """The number of steps."""
+        return len(self.data)
+
+    def batch(self, n: int) -> Step:
+        """`n` steps, drawn with replacement by the global generator of the data's device."""
+        data = self.data
+        i = torch.randint(len(data), (n,), device=data.device)
+        batch = Step(each(lambda x: x.index_select(0, i), data.obs), data.act.index_select(0, i))
+        if data.pages is not None:
+            data.pages.used(n)
+        return batch
+
+
 class Transitions:
-    """Single steps, drawn uniformly. The last step of a cut episode whose final observation is unknown is left out."""
+    """Single steps with what they led to, drawn uniformly: for learners that bootstrap. The last step of a cut episode
+    whose final observation is unknown is left out."""
 
     def __init__(self, data: Episodes, fields: Sequence[str] = ()) -> None:
         """`fields` are names in `data.more` that a batch is to hold too. Raises `InputError` for one that is not there,
@@ -59,7 +87,8 @@ class Transitions:
         self.steps = kept.nonzero().squeeze(1)
         if not len(self.steps):
             raise InputError(
-                "no step has a known successor: give next_obs or final_obs, or episodes of two steps or more"
+                "no step has a known successor: give next_obs or final_obs, or episodes of two steps or more; or "
+                "choose an algorithm that only imitates, which needs none"
             )
 
     def __len__(self) -> int:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from ornstein.data.build import Builder
-from ornstein.data.checks import few_words, fits_memory, listed
-from ornstein.data.columns import ROLES, Columns, gather, put_named
+from ornstein.data.checks import few_words, fits_memory
+from ornstein.data.columns import ROLES, Columns
 from ornstein.data.flat import Lazy
 from ornstein.data.hdf5 import about
+from ornstein.data.named import gather, put_named
 from ornstein.data.npz import check_size, opened_zip
-from ornstein.errors import InputError
+from ornstein.errors import InputError, needs
 
 META = (".zarray", "zarr.json")
 MARKS = (".zgroup", *META)
@@ -39,8 +40,6 @@ def is_zarr(path: Path) -> bool:
 def read_zarr(path: Path, build: Builder, columns: Columns | None = None) -> None:
     """Push the episodes of a store. Raises `InputError` for a damaged one."""
     with _store(path) as tree, about(path):
-        if "episode_ends" not in tree:
-            raise InputError(f"it has no array meta/episode_ends (it has {listed(tree)}): expected a replay buffer")
         columns = dict(columns or {})
         if "obs" not in columns and not any(name in tree for name in ROLES["obs"]):
             steps = tree["action"].shape[:1] if "action" in tree else ()
@@ -59,7 +58,7 @@ def _store(path: Path) -> Iterator[dict[str, Lazy]]:
         import zarr
         from zarr.storage import LocalStore, ZipStore
     except ImportError as error:
-        raise InputError('package zarr is missing: run pip install "ornstein[data]"') from error
+        raise needs(error, "data") from error
     if path.is_dir():
         store: Any = LocalStore(path, read_only=True)
         names = {name: path / name for name in _metadata_files(path)}
@@ -76,7 +75,7 @@ def _store(path: Path) -> Iterator[dict[str, Lazy]]:
         store = ZipStore(path, mode="r", read_only=True)
     arrays = [parent for name, text in texts.items() if (parent := _checked(path, name, text)) is not None]
     try:
-        root = zarr.open_group(store, mode="r")
+        root = zarr.open_group(store, mode="r", use_consolidated=False)  # which would hide what was checked
         tree = {}
         for parent in arrays:
             column = _column(root[parent], PurePosixPath(parent).name)

@@ -7,6 +7,7 @@ mass that would have come to lie outside, much comes to lie on the edge.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,12 +22,12 @@ def box(low: float | Tensor, high: float | Tensor) -> Projection:
     """Onto entries from `low` to `high`, numbers or tensors that broadcast to x; infinite ones bound nothing."""
     if isinstance(low, float | int) and isinstance(high, float | int) and not low <= high:
         raise InputError(f"a box from {low} to {high}: expected low <= high; swap them")
+    return partial(_into_box, low, high)
 
-    def project(x: Tensor) -> Tensor:
-        below, above = (v.to(x.dtype) if isinstance(v, Tensor) else v for v in (low, high))
-        return x.clamp(min=below).clamp(max=above)
 
-    return project
+def _into_box(low: float | Tensor, high: float | Tensor, x: Tensor) -> Tensor:
+    below, above = (v.to(x.dtype) if isinstance(v, Tensor) else v for v in (low, high))
+    return x.clamp(min=below).clamp(max=above)
 
 
 def ball(center: Tensor, radius: float) -> Projection:
@@ -34,40 +35,38 @@ def ball(center: Tensor, radius: float) -> Projection:
     holds every row of a plan (B, H, D) within the ball, a center (H, D) the plan as a whole."""
     if not radius > 0:
         raise InputError(f"the radius of a ball is {radius}: expected a number above 0")
-    axes = _axes("center", center)
+    return partial(_into_ball, center, radius, _axes("center", center))
 
-    def project(x: Tensor) -> Tensor:
-        middle = center.to(x.dtype)
-        offset = x - middle
-        far = torch.linalg.vector_norm(offset, dim=axes, keepdim=True)
-        return torch.where(far > radius, middle + offset * (radius / far.clamp(min=radius)), x)
 
-    return project
+def _into_ball(center: Tensor, radius: float, axes: tuple[int, ...], x: Tensor) -> Tensor:
+    middle = center.to(x.dtype)
+    offset = x - middle
+    far = torch.linalg.vector_norm(offset, dim=axes, keepdim=True)
+    return torch.where(far > radius, middle + offset * (radius / far.clamp(min=radius)), x)
 
 
 def half_space(normal: Tensor, offset: float | Tensor) -> Projection:
     """Onto points with normal . point <= offset; `normal` must not be all zero. A point is as many trailing axes of x
     as `normal` has, as for `ball`; a tensor `offset` is one number per point, (B, 1, ...)."""
-    axes = _axes("normal", normal)
+    return partial(_into_half_space, normal, offset, _axes("normal", normal))
 
-    def project(x: Tensor) -> Tensor:
-        out = normal.to(x.dtype)
-        excess = ((out * x).sum(axes, keepdim=True) - offset) / out.square().sum()
-        return torch.where(excess > 0, x - excess.to(x.dtype) * out, x)
 
-    return project
+def _into_half_space(normal: Tensor, offset: float | Tensor, axes: tuple[int, ...], x: Tensor) -> Tensor:
+    out = normal.to(x.dtype)
+    excess = ((out * x).sum(axes, keepdim=True) - offset) / out.square().sum()
+    return torch.where(excess > 0, x - excess.to(x.dtype) * out, x)
 
 
 def only(index: Any, project: Projection) -> Projection:
     """`project` for x[index] alone, such as the positions of a plan: `np.s_[..., :2]`. Slices, numbers and index
     tensors are quick; a mask would be read by the host."""
+    return partial(_in_part, index, project)
 
-    def part(x: Tensor) -> Tensor:
-        out = x.clone()
-        out[index] = project(x[index])
-        return out
 
-    return part
+def _in_part(index: Any, project: Projection, x: Tensor) -> Tensor:
+    out = x.clone()
+    out[index] = project(x[index])
+    return out
 
 
 def every(*projections: Projection, rounds: int = 16) -> Projection:
@@ -79,20 +78,19 @@ def every(*projections: Projection, rounds: int = 16) -> Projection:
     the miss: 16 are exact to rounding at 60 degrees, and leave 1 % at 30. Along curved edges the nearest point is found
     slowly, a feasible one is not.
     """
-    positive("rounds", rounds)
+    return partial(_into_all, projections, positive("rounds", rounds))
 
-    def project(x: Tensor) -> Tensor:
-        removed = [torch.zeros_like(x) for _ in projections]
-        for _ in range(rounds):
-            for i, onto in enumerate(projections):
-                before = x + removed[i]
-                x = onto(before)
-                removed[i] = before - x
-        for onto in projections * rounds:
-            x = onto(x)
-        return x
 
-    return project
+def _into_all(projections: tuple[Projection, ...], rounds: int, x: Tensor) -> Tensor:
+    removed = [torch.zeros_like(x) for _ in projections]
+    for _ in range(rounds):
+        for i, onto in enumerate(projections):
+            before = x + removed[i]
+            x = onto(before)
+            removed[i] = before - x
+    for onto in projections * rounds:
+        x = onto(x)
+    return x
 
 
 def _axes(name: str, point: Tensor) -> tuple[int, ...]:

@@ -33,15 +33,38 @@ def _rise(energy: Energy, x: Tensor, t: float) -> Tensor:
     return slope(lambda y: energy(y, time), x)
 
 
+class Partial(NamedTuple):
+    """Conditions of which some rows are withheld. Networks read it as a pair."""
+
+    cond: Tensor  # (B, C)
+    given: Tensor  # (B,) bool: where it is False, the network must not know the row
+
+
+Cond = Tensor | Partial | None
+
+
+def _end_to_end(first: Tensor | Partial, *others: Cond) -> Cond:
+    """Conditions (B, C) one after another; None is one that is withheld."""
+    if isinstance(first, Tensor) and all(isinstance(cond, Tensor) for cond in others):
+        return torch.cat([first, *others])  # type: ignore[list-item]
+    like = first if isinstance(first, Tensor) else first.cond
+    all_given, none_given = (torch.full((len(like),), given, device=like.device) for given in (True, False))
+    parts = [
+        cond if isinstance(cond, Partial) else Partial(like, none_given) if cond is None else Partial(cond, all_given)
+        for cond in (first, *others)
+    ]
+    return Partial(torch.cat([part.cond for part in parts]), torch.cat([part.given for part in parts]))
+
+
 class Guide:
     """Three hooks, all the identity."""
 
-    def ask(self, cond: Tensor | None) -> Tensor | None:
+    def ask(self, cond: Cond) -> Cond:
         """The conditions (B, C) that the denoiser is to know, once for a sampling call: (n B, C) if it is to be asked
         for n batches end to end."""
         return cond
 
-    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+    def denoise(self, denoiser: Denoiser, cond: Cond) -> Denoiser:
         """A denoiser that leans towards what is wanted; `cond` is what `ask` was given."""
         return denoiser
 
@@ -56,16 +79,16 @@ class Free(Guide):
     D = D_null + w (D_cond - D_null), so that w = 1 is the plain conditional model and w = 0 ignores the condition; the
     paper's own w is one less (convention B). Both halves are one network call.
 
-    A condition is withheld by NaN: networks read a row of NaN as "not given". For w above 1 samples are not distributed
-    as p(x | c)^w p(x)^(1 - w): they come out narrower and further from p(x), with deterministic solvers most of all.
+    For w above 1 samples are not distributed as p(x | c)^w p(x)^(1 - w): they come out narrower and further from p(x),
+    with deterministic solvers most of all.
     """
 
     weight: Scale
 
-    def ask(self, cond: Tensor | None) -> Tensor | None:
-        return None if cond is None else torch.cat([cond, torch.full_like(cond, torch.nan)])
+    def ask(self, cond: Cond) -> Cond:
+        return None if cond is None else _end_to_end(cond, None)
 
-    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+    def denoise(self, denoiser: Denoiser, cond: Cond) -> Denoiser:
         def guided(x: Tensor, level: Level) -> Tensor:
             given, null = denoiser(torch.cat([x, x]), level).chunk(2)
             return null + self.weight * (given - null)
@@ -104,14 +127,13 @@ class Compose(Guide):
     terms: Sequence[Term]
     reference: Denoiser | None = None
 
-    def ask(self, cond: Tensor | None) -> Tensor | None:
+    def ask(self, cond: Cond) -> Cond:
         mine = [term.of for term in self.terms if isinstance(term.of, Tensor)]
         if not mine:
             return cond
-        null = torch.full_like(mine[0], torch.nan) if cond is None else cond
-        return torch.cat(mine if self.reference else [*mine, null])
+        return _end_to_end(*mine) if self.reference else _end_to_end(*mine, cond)
 
-    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+    def denoise(self, denoiser: Denoiser, cond: Cond) -> Denoiser:
         count = sum(isinstance(term.of, Tensor) for term in self.terms) + (self.reference is None)
 
         def guided(x: Tensor, level: Level) -> Tensor:
@@ -135,7 +157,7 @@ class Lean(Guide):
     energy: Energy
     scale: Scale
 
-    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+    def denoise(self, denoiser: Denoiser, cond: Cond) -> Denoiser:
         def guided(x: Tensor, level: Level) -> Tensor:
             gain = self.scale * (level.sigma**2 / level.alpha)
             return denoiser(x, level) + gain * _rise(self.energy, x, level.t)
@@ -160,7 +182,7 @@ class PlugIn(Guide):
     through: bool = True
     std: float = 1.0
 
-    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+    def denoise(self, denoiser: Denoiser, cond: Cond) -> Denoiser:
         def through(x: Tensor, level: Level) -> Tensor:
             clean, pull = torch.func.vjp(lambda y: denoiser(y, level), x)  # type: ignore[misc]
             with torch.no_grad():  # the gradient itself is not trained through
@@ -199,12 +221,12 @@ class Together(Guide):
     def __init__(self, *guides: Guide):
         self.guides = guides
 
-    def ask(self, cond: Tensor | None) -> Tensor | None:
+    def ask(self, cond: Cond) -> Cond:
         for guide in self.guides:
             cond = guide.ask(cond)
         return cond
 
-    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+    def denoise(self, denoiser: Denoiser, cond: Cond) -> Denoiser:
         for guide in self.guides:
             denoiser = guide.denoise(denoiser, cond)
         return denoiser
@@ -235,10 +257,10 @@ class Within(Guide):
     low: float = 0.0
     high: float = 1.0
 
-    def ask(self, cond: Tensor | None) -> Tensor | None:
+    def ask(self, cond: Cond) -> Cond:
         return self.guide.ask(cond)
 
-    def denoise(self, denoiser: Denoiser, cond: Tensor | None) -> Denoiser:
+    def denoise(self, denoiser: Denoiser, cond: Cond) -> Denoiser:
         guided = self.guide.denoise(denoiser, cond)
         return lambda x, level: (guided if self.low <= level.t <= self.high else denoiser)(x, level)
 

@@ -7,14 +7,14 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ornstein.diffusion.guide import Guide
+from ornstein.diffusion.guide import Cond, Guide, Partial
 from ornstein.diffusion.mcmc import Langevin
 from ornstein.diffusion.path import GRIDS, Churn, Level, Path, make_path
 from ornstein.diffusion.pin import Pin, identity
 from ornstein.diffusion.process import PROCESSES, process
 from ornstein.diffusion.solvers import SOLVERS, sample
 from ornstein.diffusion.target import TARGETS, WEIGHTS
-from ornstein.errors import InputError, choose, positive
+from ornstein.errors import InputError, bounded, choose
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Recipe:
         tables: tuple[Iterable[str], ...] = (PROCESSES, TARGETS, WEIGHTS, SOLVERS, GRIDS, precisions)
         for kind, known in zip(("process", "target", "weight", "solver", "grid", "precision"), tables, strict=True):
             choose(kind, getattr(self, kind), known)
-        positive("steps", self.steps)
+        bounded("steps", self.steps)
         process(self.process, self.levels)
         if self.levels is not None and self.steps > self.levels:
             raise InputError(
@@ -80,7 +80,8 @@ class Noised(NamedTuple):
 
 
 class Diffusion(nn.Module):
-    """A network `net(x (B, *event), noise (B,), cond (B, C) | None) -> like x`, read as a diffusion model.
+    """A network `net(x (B, *event), noise (B,), cond) -> like x`, read as a diffusion model. `cond` is (B, C), or None;
+    where some of its rows are withheld, a pair: (B, C), and which rows are given, (B,) bool (`guide.Partial`).
 
     A network that has its three parts `times`, `encode` and `body` is asked for the first two once a sampling call.
     `path` is what `sample` visits, in place of the recipe's own.
@@ -211,7 +212,7 @@ class Diffusion(nn.Module):
         solver = solver if correct is None else correct.around(solver)
         return sample(denoise, start, path, solver, known, guide.move, watch)
 
-    def _asker(self, like: Tensor, cond: Tensor | None, pin: Pin | None) -> Callable[[Tensor, Level], Tensor]:
+    def _asker(self, like: Tensor, cond: Cond, pin: Pin | None) -> Callable[[Tensor, Level], Tensor]:
         """The unguided denoiser along the path, for as many batches end to end as x has more rows than `like`; whatever
         does not depend on x is worked out here."""
         told, split = self._told.to(like.dtype), hasattr(self.net, "body")
@@ -222,7 +223,7 @@ class Diffusion(nn.Module):
         def ask(x: Tensor, level: Level) -> Tensor:
             if len(x) not in pins:
                 pins[len(x)] = pin and pin.repeat(len(x) // len(like), like)
-            known, given = pins[len(x)], code if code is None else code[: len(x)]  # guides may ask of one batch alone
+            known, given = pins[len(x)], _first(code, len(x))  # guides may ask of one batch alone
             seen = self._seen(x, level.alpha, level.sigma, known)
             row = times[level.row : level.row + 1]
             out = self._call(seen, row if split else row.expand(len(x)), given, body=split)
@@ -252,6 +253,13 @@ class Diffusion(nn.Module):
 
     def _bounded(self, x0: Tensor) -> Tensor:
         return x0 if self.recipe.clip is None else x0.clamp(-self.recipe.clip, self.recipe.clip)
+
+
+def _first(code: Any, rows: int) -> Any:
+    """The first rows of what a network is told of a condition."""
+    if isinstance(code, Partial):
+        return Partial(code.cond[:rows], code.given[:rows])
+    return None if code is None else code[:rows]
 
 
 def _quick(device: torch.device, work: int) -> bool:

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
@@ -34,21 +35,35 @@ class Stepper:
         self.settings = settings
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.paced = settings.cosine or settings.warmup > 0  # the rate changes from step to step
-        rate = torch.tensor(settings.lr, dtype=torch.float64) if self.paced else settings.lr
-        self.adam = torch.optim.AdamW(
-            self.parameters, lr=rate, betas=settings.betas, weight_decay=settings.decay, fused=True
-        )
         self.count = torch.zeros((), dtype=torch.long)
         self.over(1)
 
+    @cached_property
+    def adam(self) -> torch.optim.AdamW:
+        """The optimiser, made at the first step: making one imports hundreds of modules of torch's, and who loads an
+        agent to act needs none."""
+        device = self.count.device
+        rate: float | Tensor = self.settings.lr
+        if self.paced:  # float32 is the one type of rate that AdamW reads on CUDA
+            rate = torch.tensor(rate, dtype=torch.float32 if device.type == "cuda" else torch.float64, device=device)
+        return torch.optim.AdamW(
+            self.parameters,
+            lr=rate,
+            betas=self.settings.betas,
+            weight_decay=self.settings.decay,
+            fused=True,
+            capturable=device.type == "cuda",
+        )
+
     def over(self, steps: int) -> None:
-        """Say how many steps there will be; a cosine rate needs to know."""
+        """Say how many steps there will be from here on; a cosine rate needs to know. The count begins anew."""
         rise, fall = self.settings.warmup, self.settings.cosine
         rates = []
         for i in range(max(steps, rise) + 1 if self.paced else 0):
             part = min(max(i - rise, 0) / max(steps - rise, 1), 1.0) if fall else 0.0
             rates.append(self.settings.lr * min(i / rise if rise else 1.0, 1.0) * (1 + math.cos(math.pi * part)) / 2)
         self.rates = torch.tensor(rates, dtype=torch.float64, device=self.count.device)  # (steps + 1,)
+        self.count.zero_()
 
     def __call__(self, loss: Tensor) -> None:
         if self.count.device != loss.device:
@@ -65,27 +80,38 @@ class Stepper:
         self.count += 1
 
     def _move(self, device: torch.device) -> None:
-        """Follow the module to its device, before its first step there."""
+        """Follow the module to its device; the moments come along."""
+        moments = self._moments()
         self.count, self.rates = self.count.to(device), self.rates.to(device)
-        group = self.adam.param_groups[0]
-        group["capturable"] = device.type == "cuda"
-        if self.paced:
-            group["lr"] = group["lr"].to(device, torch.float32)  # the one type that AdamW reads there
+        vars(self).pop("adam", None)  # made anew for that device
+        self._resume(moments)
+
+    def _moments(self) -> dict[int, dict[str, Tensor]]:
+        """The moments of each parameter; of no one before the first step."""
+        return self.adam.state_dict()["state"] if "adam" in vars(self) else {}
+
+    def _resume(self, moments: dict[int, dict[str, Tensor]]) -> None:
+        if moments or "adam" in vars(self):
+            self.adam.load_state_dict({"state": moments, "param_groups": self.adam.state_dict()["param_groups"]})
 
     def state_dict(self) -> dict[str, Any]:
         """The moments as a flat dict of tensors, and the count."""
-        moments = {f"{i}.{k}": v for i, s in self.adam.state_dict()["state"].items() for k, v in s.items()}
+        moments = {f"{i}.{k}": v for i, s in self._moments().items() for k, v in s.items()}
         return {"count": self.count, **moments}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a `state_dict`."""
+        """Go on from a `state_dict`. KeyError, IndexError or ValueError if it is of another module."""
         self.count.copy_(state["count"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             if name != "count":
                 index, key = name.split(".", 1)
                 moments.setdefault(int(index), {})[key] = value
-        self.adam.load_state_dict({"state": moments, "param_groups": self.adam.state_dict()["param_groups"]})
+                if value.dim() and value.shape != self.parameters[int(index)].shape:
+                    raise ValueError(f"{name} has shape {tuple(value.shape)}")
+        if any(found.keys() != {"step", "exp_avg", "exp_avg_sq"} for found in moments.values()):
+            raise ValueError("moments are missing, or are another optimiser's")
+        self._resume(moments)
 
 
 def slow(module: M) -> M:
@@ -124,4 +150,8 @@ def frozen(module: nn.Module, members: Tensor | slice | None = None) -> Callable
     weights = {name: value.detach() for name, value in (*module.named_parameters(), *module.named_buffers())}
     if members is not None:
         weights = {name: value[members] for name, value in weights.items()}
-    return lambda *args: torch.func.functional_call(module, weights, args)
+    return partial(_called, module, weights)
+
+
+def _called(module: nn.Module, weights: dict[str, Tensor], *args: Any) -> Any:
+    return torch.func.functional_call(module, weights, args)

@@ -6,7 +6,6 @@ which a network may be asked; training times and grids stay inside it. Only the 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -14,7 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ornstein.errors import InputError, choose, positive
+from ornstein.diffusion.tables import TABLES
+from ornstein.errors import InputError, bounded, choose
 
 
 class Process(ABC):
@@ -31,6 +31,10 @@ class Process(ABC):
         """alpha and sigma at times t, each of t's shape."""
 
     @abstractmethod
+    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """d alpha / dt and d sigma / dt at times t, each of t's shape."""
+
+    @abstractmethod
     def time(self, lam: Tensor) -> Tensor:
         """The time at which ln(alpha / sigma) is `lam`; the inverse of `log_snr`."""
 
@@ -38,10 +42,6 @@ class Process(ABC):
         """lam = ln(alpha / sigma), half the log signal-to-noise ratio."""
         alpha, sigma = self.alpha_sigma(t)
         return alpha.log() - sigma.log()
-
-    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """d alpha / dt and d sigma / dt at times t, each of t's shape."""
-        return torch.func.jvp(self.alpha_sigma, (t.contiguous(),), (torch.ones_like(t),))[1]  # it takes no expanded t
 
     def sde(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """f and g (each of t's shape) of the noising dx = f x dt + g dw that has these alpha and sigma:
@@ -74,6 +74,10 @@ class Linear(Process):
         log_alpha = -(self.b1 - self.b0) * t.square() / 4 - self.b0 * t / 2
         return log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()
 
+    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        (alpha, sigma), beta = self.alpha_sigma(t), self.b0 + (self.b1 - self.b0) * t
+        return -beta / 2 * alpha, beta / 2 * alpha.square() / sigma
+
     def time(self, lam: Tensor) -> Tensor:
         return _linear_time(torch.nn.functional.softplus(-2 * lam), self.b0, self.b1)
 
@@ -94,6 +98,10 @@ class SubVP(Process):
         log_alpha = -(self.b1 - self.b0) * t.square() / 4 - self.b0 * t / 2
         return log_alpha.exp(), -torch.expm1(2 * log_alpha)
 
+    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, beta = self.alpha_sigma(t)[0], self.b0 + (self.b1 - self.b0) * t
+        return -beta / 2 * alpha, beta * alpha.square()
+
     def time(self, lam: Tensor) -> Tensor:
         # sigma / alpha = 1 / alpha - alpha = 2 sinh(-ln alpha)
         return _linear_time(2 * torch.asinh((-lam).exp() / 2), self.b0, self.b1)
@@ -110,6 +118,9 @@ class VE(Process):
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(t), self.sigma_min * (t * math.log(self.sigma_max / self.sigma_min)).exp()
+
+    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(t), math.log(self.sigma_max / self.sigma_min) * self.alpha_sigma(t)[1]
 
     def time(self, lam: Tensor) -> Tensor:
         return (-lam - math.log(self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)
@@ -129,6 +140,11 @@ class Cosine(Process):
         sigma = ((angle - start).sin() * (angle + start).sin()).clamp(min=0).sqrt() / math.cos(start)
         return alpha, sigma
 
+    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        (alpha, sigma), speed = self.alpha_sigma(t), math.pi / 2 / (1 + self.s)
+        d_alpha = -speed * ((t + self.s) * speed).sin() / math.cos(self.s * speed)
+        return d_alpha, -alpha * d_alpha / sigma
+
     def time(self, lam: Tensor) -> Tensor:
         log_alpha = -0.5 * torch.nn.functional.softplus(-2 * lam)
         cosine = log_alpha.exp() * math.cos(math.pi / 2 * self.s / (1 + self.s))
@@ -144,6 +160,9 @@ class Flow(Process):
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - t, t
+
+    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return -torch.ones_like(t), torch.ones_like(t)
 
     def time(self, lam: Tensor) -> Tensor:
         return torch.sigmoid(-lam)
@@ -166,6 +185,10 @@ class Karras(Process):
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return torch.ones_like(t), (a + t * (b - a)) ** self.rho
+
+    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return torch.zeros_like(t), self.rho * (b - a) * (a + t * (b - a)) ** (self.rho - 1)
 
     def time(self, lam: Tensor) -> Tensor:
         a, b = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
@@ -232,28 +255,6 @@ def _lookup(abar: tuple[float, ...], device: torch.device, dtype: torch.dtype) -
     return exact.sqrt().to(device, dtype), (1 - exact).sqrt().to(device, dtype)
 
 
-def _from_betas(betas: Tensor) -> Table:
-    return Table(abar=tuple((1 - betas).cumprod(0).tolist()))
-
-
-def cosine_table(levels: int) -> Table:
-    """Improved DDPM's cosine table with its clip: beta_k = min(1 - f(k/T)/f((k-1)/T), 0.999)."""
-    f = ((torch.linspace(0, 1, levels + 1, dtype=torch.float64) + 0.008) / 1.008 * math.pi / 2).cos().square()
-    return _from_betas((1 - f[1:] / f[:-1]).clamp(max=0.999))
-
-
-def linear_table(levels: int) -> Table:
-    """DDPM's betas, linear from 1e-4 to 0.02 at T = 1000 (arXiv:2006.11239), scaled by 1000/T for other T."""
-    scale = 1000 / levels
-    return _from_betas(torch.linspace(1e-4 * scale, 0.02 * scale, levels, dtype=torch.float64).clamp(max=0.999))
-
-
-def vp_table(levels: int) -> Table:
-    """Diffusion-QL's table, beta_k = 1 - exp(-0.1/T - 9.9 (2k - 1)/(2 T^2)): the process `vp` at t = k/T."""
-    k = torch.arange(1, levels + 1, dtype=torch.float64)
-    return _from_betas(-torch.expm1(-0.1 / levels - 0.5 * 9.9 * (2 * k - 1) / levels**2))
-
-
 PROCESSES: dict[str, tuple[Process, str]] = {
     "cosine": (Cosine(), "variance preserving, cosine schedule; with levels, improved DDPM's table"),
     "linear": (Linear(), "variance preserving, linear beta from 0.1 to 20; with levels, DDPM's table"),
@@ -263,7 +264,6 @@ PROCESSES: dict[str, tuple[Process, str]] = {
     "flow": (Flow(), "straight lines from data to noise (flow matching, rectified flow)"),
     "karras": (Karras(), "variance exploding with log-normal training noise (EDM)"),
 }
-TABLES: dict[str, Callable[[int], Table]] = {"cosine": cosine_table, "linear": linear_table, "vp": vp_table}
 
 
 def process(name: str, levels: int | None = None) -> Process:
@@ -279,4 +279,4 @@ def process(name: str, levels: int | None = None) -> Process:
             f"levels={levels} with process '{name}': expected None, because only {', '.join(TABLES)} have tables of "
             "noise levels; leave levels out or choose one of these"
         )
-    return TABLES[name](positive("levels", levels))
+    return Table(abar=TABLES[name](int(bounded("levels", levels))))

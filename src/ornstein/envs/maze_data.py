@@ -25,10 +25,12 @@ from ornstein.data.sources import data_folder, write_minari
 from ornstein.envs.maze import KNOWN, Known, Maze, known
 from ornstein.envs.pointmaze import Points
 from ornstein.errors import InputError, choose, positive
+from ornstein.files import locked, room
 
 Progress = Callable[[int, int], None]  # (steps made, steps in all)
 
 CUT = 10_000  # steps of a written episode
+STEP_BYTES = 4 * (4 + 2 + 2 + 2 + 1) + 2  # observation, two goals, action, reward; two ends
 NOISE = 0.5
 RADIUS = 0.5  # of a goal
 STEPS = 1_000_000
@@ -163,8 +165,9 @@ def make(
 ) -> Path:
     """Write the recipe's data for a maze of `KNOWN` (by its name) or any other, in Minari's layout, and say where.
 
-    Without `out` it lies in the data folder, and is made only if it is not there yet. `InputError` if the name is
-    unknown, a count is not positive, or `out` exists.
+    Without `out` it lies in the data folder, and is made only if it is not there yet; if another process makes it, one
+    waits for it. `InputError` if the name is unknown, a count is not positive, `out` exists or is being written, or
+    there is no room for it; TrainingError if the disk is full.
     """
     positive("steps", steps)
     maze = KNOWN[choose("maze", name_or_maze, KNOWN)].maze if isinstance(name_or_maze, str) else name_or_maze
@@ -172,16 +175,18 @@ def make(
     label = row.name if row else "pointmaze-" + hashlib.sha256(json.dumps(maze.rows).encode()).hexdigest()[:8]
     name = f"{label}-{steps}-{seed}"
     folder = Path(out) if out is not None else data_folder() / name
-    if out is None and folder.exists():
-        return folder
-    episodes = stream(maze, steps, seed, progress)
-    info = {"algorithm_name": "waypoint controller", "noise": NOISE, "seed": seed}
-    try:
-        return write_minari(folder, episodes, env_spec=maze_env_spec(maze), dataset_id=f"{name}-v0", info=info)
-    except InputError:
-        if out is None and folder.exists():  # another program made the same in the meantime
+    info = {"algorithm_name": "waypoint controller", "noise": NOISE, "seed": seed, "continues": True}
+    with locked(folder, wait=out is None):
+        if out is None and folder.exists():
             return folder
-        raise
+        room(folder, steps * STEP_BYTES)
+        episodes = stream(maze, steps, seed, progress)
+        try:
+            return write_minari(folder, episodes, env_spec=maze_env_spec(maze), dataset_id=f"{name}-v0", info=info)
+        except InputError:
+            if out is None and folder.exists():  # another program made the same, where there are no locks
+                return folder
+            raise
 
 
 def dense_rewards(episodes: Episodes, row: Known) -> Episodes:

@@ -23,7 +23,7 @@ from torch import Tensor
 from ornstein.data.episodes import Episodes, Obs
 from ornstein.data.sources import read
 from ornstein.envs.vector import Start, Step, World
-from ornstein.errors import InputError
+from ornstein.errors import InputError, needs
 
 SIDE = 512.0
 PARTS = {"agent_pos": (2,), "image": (96, 96, 3)}  # of an observation with a picture
@@ -40,7 +40,7 @@ def _simulator() -> Any:
             warnings.simplefilter("ignore")
             from gym_pusht.envs.pusht import PushTEnv
     except ImportError as error:
-        raise InputError(f'package {error.name} is missing: run `pip install "ornstein[pusht]"`') from error
+        raise needs(error, "pusht") from error
     return PushTEnv
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ornstein.data.checks import few_words
-from ornstein.errors import InputError
+from ornstein.errors import InputError, needs
 
 WORDS = {  # settings of words that a file may change, and the words
     "reward_type": {"sparse", "dense"},
@@ -53,7 +53,7 @@ def simulators() -> Any:
             import gymnasium
             import gymnasium_robotics  # noqa: F401  (registers its environments)
     except ImportError as error:
-        raise InputError(f'package {error.name} is missing: run `pip install "ornstein[envs]"`') from error
+        raise needs(error, "envs") from error
     except (RuntimeError, AttributeError) as error:  # what MuJoCo says of a way of drawing that is not here
         way, reason = os.environ.get("MUJOCO_GL"), " ".join(str(error).split())
         raise InputError(

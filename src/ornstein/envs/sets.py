@@ -106,7 +106,6 @@ QUALITY = {  # kind -> what acted
     "expert": "from an expert policy",
 }
 HOST = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
-ELSEWHERE = "or make a set like it with `ornstein collect ...`"
 
 
 def _locomotion() -> Iterator[Set]:
@@ -115,7 +114,8 @@ def _locomotion() -> Iterator[Set]:
         family = env.split("-")[0].lower()
         for quality in ("medium", "mixed", "medium-expert", "expert"):
             name = f"{family}-{quality}-sim"
-            get = f"`make_locomotion_data.py --out DIR`, then set ORNSTEIN_DATA_PATH=DIR; {ELSEWHERE}"
+            made = f"`ornstein collect --env {env} --policy POLICY --steps 1000000 --out DIR/{name}`"
+            get = f"make a set like it with {made}, then set ORNSTEIN_DATA_PATH=DIR"
             told = Source("rolled out in v5 from openly licensed policies; not D4RL's", "MIT", get)
             yield kind(name, quality, (f"{name}.hdf5", name), told)
         for quality in ("random", "medium", "medium-replay", "medium-expert", "expert"):

@@ -10,6 +10,7 @@ import torch
 
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
+from ornstein.data.fit import check_sizes, described, said
 from ornstein.envs.maze import Maze, Reference
 from ornstein.envs.maze_data import Progress
 from ornstein.envs.registered import env_spec
@@ -113,31 +114,14 @@ def at_most(episodes: Episodes | None, horizon: int) -> int:
 
 def check_fit(episodes: Episodes, made: Task, data: str | Path | None) -> None:
     """Raises `InputError` unless the data can come from the task's environment."""
-    wanted = _parts(made.spec.parts) or made.spec.obs, made.spec.act
-    has = _size(episodes.obs), _size(episodes.act)
-    if has != wanted:
-        raise InputError(
-            f"data {data} has observations of size {has[0]} and actions of size {has[1]}, environment '{made.env}' has "
-            f"{wanted[0]} and {wanted[1]}: expected data from that environment; name the one it is from"
-        )
+    has, wanted = map(described, (episodes.obs, episodes.act)), map(said, (made.spec.seen, made.spec.done))
+    mend = "expected data from that environment; name the one it is from"
+    check_sizes(tuple(has), tuple(wanted), f"data {data}", f"environment '{made.env}'", mend)
     if made.maze and (share := made.maze.free(episodes.obs[:, :2].numpy()).mean()) < 0.9:
         raise InputError(
             f"data {data} has {share:.0%} of its positions in free cells of the maze of '{made.name}': expected nearly "
             "all, in metres from the middle of the map; name the environment it is from"
         )
-
-
-def _size(rows: Any) -> int | str:
-    """The size of a row of numbers; of another kind of row, words for it."""
-    if isinstance(rows, Mapping):
-        return _parts({name: tuple(part.shape[1:]) for name, part in rows.items()})
-    return int(rows.shape[1]) if rows.dim() == 2 else str(tuple(rows.shape[1:]))
-
-
-def _parts(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """What a dict of these shapes holds, in words; nothing for none."""
-    parts = (f"{name} {shape[0] if len(shape) == 1 else shape}" for name, shape in sorted(shapes.items()))
-    return f"({', '.join(parts)})" if shapes else ""
 
 
 def lasting(data: str | Path | None) -> str | None:

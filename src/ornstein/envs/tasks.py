@@ -172,7 +172,7 @@ def _stated(dataset: Dataset | None) -> Reference | None:
 def _own_gym(label: str, spec: Any, load: Load, source: dict, episodes: Episodes | None) -> Task:
     push = spec.id == PUSHT.env
     world = None if push else GymWorld(spec, 1)
-    if world is not None:
+    if world is not None and (episodes is not None or source["horizon"] is None):  # a record has said it before
         warn_of_goal(f"environment '{spec.id}'", world.seen.unseen, episodes, world.envs[0])
     sizes = (world.obs_size, world.act_size, world.limit) if world else (PUSHT.obs, PUSHT.act, PushT.limit)
     horizon = source["horizon"] or at_most(episodes, PUSHT.horizon if push else HORIZON)

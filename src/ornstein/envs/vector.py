@@ -139,7 +139,7 @@ class GymWorld(World):
         bounded = act.detach().cpu().numpy().astype(np.float64).clip(self.low, self.high)
         still = Outcome({}, 0.0, ended=False, cut=False, success=None, cost=None)
         self.outcomes = [still] * len(act)
-        for i in np.flatnonzero(~self.done[: len(act)]):
+        for i in np.flatnonzero(~self.done[: len(act)]).tolist():
             self.before[i], self.applied[i] = self.parts[i], bounded[i].astype(self.low.dtype)
             self.outcomes[i] = found = self.envs[i].step(self.applied[i])
             self.parts[i], self.done[i] = found.parts, found.ended or found.cut

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,11 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": Mish, "silu": nn.SiLU, "relu"
 
 
 class Denoiser(nn.Module, ABC):
-    """net(x (B, *event), noise (B,), cond (B, C) | None) -> like x, in three parts, so that a sampler does the first
-    two once for all its steps."""
+    """net(x (B, *event), noise (B,), cond) -> like x, in three parts, so that a sampler does the first two once for all
+    its steps. A condition is (B, C) or None. Where some rows were not given it is a pair: (B, C), and (B,) bool, which
+    is True where a row was given."""
 
-    def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor, cond: Any = None) -> Tensor:
         """The network as one call."""
         return self.body(x, self.times(noise), self.encode(cond))
 
@@ -24,8 +26,8 @@ class Denoiser(nn.Module, ABC):
     def times(self, noise: Tensor) -> Tensor:
         """What depends on the noise level alone: (N,) -> (N, dim)."""
 
-    def encode(self, cond: Tensor | None) -> Tensor | None:
-        """What depends on the condition alone, (B, C) -> (B, dim); None if there is none."""
+    def encode(self, cond: Any) -> Tensor | None:
+        """What depends on the condition alone, (B, C) or a pair -> (B, dim); None if there is none."""
         return cond
 
     @abstractmethod
@@ -53,9 +55,23 @@ def noise_embedding(dim: int, activation: type[nn.Module] = Mish) -> nn.Sequenti
     return nn.Sequential(Sinusoidal(dim), nn.Linear(dim, 4 * dim), activation(), nn.Linear(4 * dim, dim))
 
 
+def withhold(cond: Any, drop: float = 0.0) -> tuple[Tensor, Tensor | None]:
+    """A condition (B, ...), and its rows that the network must not know, (B,) bool, or None if it may know all: those
+    that were not given (see `Denoiser`), and each with probability `drop`. Withheld rows are 0, so that whatever they
+    held reaches no gradient."""
+    cond, given = cond if isinstance(cond, tuple) else (cond, None)
+    absent = None if given is None else ~given
+    if drop > 0:
+        dropped = torch.rand(len(cond), dtype=cond.dtype, device=cond.device) < drop
+        absent = dropped if absent is None else absent | dropped
+    if absent is None:
+        return cond, None
+    return torch.where(absent.view(-1, *[1] * (cond.dim() - 1)), 0.0, cond), absent
+
+
 class Condition(nn.Module):
-    """A condition (B, size) -> (B, dim). A row that holds NaN was not given and becomes a learned token, so zero stays
-    a legal condition; in training each row is withheld with probability `drop`."""
+    """A condition (B, size), or a pair (see `Denoiser`) -> (B, dim). A row that was not given becomes a learned token;
+    in training each row is withheld with probability `drop`."""
 
     def __init__(self, size: int, dim: int, drop: float):
         super().__init__()
@@ -63,11 +79,10 @@ class Condition(nn.Module):
         self.net = nn.Sequential(nn.Linear(size, dim), Mish(), nn.Linear(dim, dim))
         self.null = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, cond: Tensor) -> Tensor:
-        absent = cond.isnan().any(-1, keepdim=True)  # (B, 1)
-        if self.training and self.drop > 0:
-            absent = absent | (torch.rand_like(absent, dtype=cond.dtype) < self.drop)
-        return torch.where(absent, self.null, self.net(cond.nan_to_num()))
+    def forward(self, cond: Any) -> Tensor:
+        known, absent = withhold(cond, self.drop if self.training else 0.0)
+        code = self.net(known)
+        return code if absent is None else torch.where(absent[:, None], self.null, code)
 
 
 class ConvBlock(nn.Sequential):

@@ -2,6 +2,7 @@
 arXiv:2406.09509, and Diffusion Veteran, arXiv:2503.00535)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,7 +110,7 @@ class DiT1D(Denoiser):
         emb = self.noise(noise)
         return self.adapt(self.mix(emb)) if self.cond is None else emb
 
-    def encode(self, cond: Tensor | None) -> Tensor | None:
+    def encode(self, cond: Any) -> Tensor | None:
         return None if self.cond is None or cond is None else self.cond(cond)
 
     def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:

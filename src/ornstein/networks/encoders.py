@@ -98,8 +98,8 @@ class Camera(nn.Module):
 
 class Sighted(Denoiser):
     """A denoiser whose condition is a dict of what was last seen: `numbers` (B, K, O), and images (B, K, H, W, C) of
-    the `shapes` given by name, each of which becomes `features` numbers. `net` takes all as (B, K * size), in which an
-    observation is its numbers, then its images by name."""
+    the `shapes` given by name, each of which becomes `features` numbers; or a pair of it and which rows are given (see
+    `Denoiser`). `net` takes all as (B, K * size), in which an observation is its numbers, then its images by name."""
 
     def __init__(
         self, net: Denoiser, shapes: Mapping[str, tuple[int, int, int]], features: int = 64, crop: float = 0.875
@@ -112,9 +112,11 @@ class Sighted(Denoiser):
         return self.net.times(noise)
 
     def encode(self, cond: Any) -> Tensor | None:
-        batch, history = cond["numbers"].shape[:2]
-        seen = [self.cameras[name](cond[name].flatten(0, 1)).view(batch, history, -1) for name in self.cameras]
-        return self.net.encode(torch.cat([cond["numbers"], *seen], -1).flatten(1))
+        parts, given = cond if isinstance(cond, tuple) else (cond, None)
+        batch, history = parts["numbers"].shape[:2]
+        seen = [self.cameras[name](parts[name].flatten(0, 1)).view(batch, history, -1) for name in self.cameras]
+        rows = torch.cat([parts["numbers"], *seen], -1).flatten(1)
+        return self.net.encode(rows if given is None else (rows, given))
 
     def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:
         return self.net.body(x, time, code)

@@ -3,13 +3,14 @@ Perez et al. 2018, arXiv:1709.07871)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ornstein.errors import InputError, choose
-from ornstein.networks.blocks import ACTIVATIONS, Denoiser, noise_embedding
+from ornstein.networks.blocks import ACTIVATIONS, Denoiser, noise_embedding, withhold
 from ornstein.networks.conv import Conv, Double, Norm
 
 
@@ -35,8 +36,8 @@ class FilmUNet(Denoiser):
     that every level halves evenly, and taken off again.
 
     The condition enters as it is, beside the embedding of the noise level, as in the authors' code. A row of it that
-    holds NaN was not given, and counts as a learned row if `drop` > 0, else as zeros; in training each row is withheld
-    with probability `drop`.
+    was not given counts as a learned row if `drop` > 0, else as zeros; in training each row is withheld with
+    probability `drop`.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class FilmUNet(Denoiser):
     def times(self, noise: Tensor) -> Tensor:
         return F.linear(self.act(self.noise(noise)), self.film.weight[:, : self.emb], self.film.bias)
 
-    def encode(self, cond: Tensor | None) -> Tensor | None:
+    def encode(self, cond: Any) -> Tensor | None:
         size = self.film.in_features - self.emb
         if size == 0:
             return None
@@ -84,10 +85,8 @@ class FilmUNet(Denoiser):
         if cond is None:
             given = null[None]
         else:
-            absent = cond.isnan().any(-1, keepdim=True)  # (B, 1)
-            if self.training and self.drop > 0:
-                absent = absent | (torch.rand_like(absent, dtype=cond.dtype) < self.drop)
-            given = torch.where(absent, null, cond)
+            given, absent = withhold(cond, self.drop if self.training else 0.0)
+            given = given if absent is None else torch.where(absent[:, None], null, given)
         return F.linear(self.act(given), self.film.weight[:, self.emb :])  # added to what times gives
 
     def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ornstein.errors import choose, positive
-from ornstein.networks.blocks import ACTIVATIONS, Condition, Denoiser, Sinusoidal
+from ornstein.errors import InputError, choose, positive
+from ornstein.networks.blocks import ACTIVATIONS, Condition, Denoiser, Sinusoidal, withhold
 from ornstein.networks.dropout import Dropout
 
 
@@ -41,7 +42,7 @@ class RandomFourier(nn.Module):
 
 class Entry(nn.Module):
     """One linear layer over (x, time, cond) end to end, taken apart: what time and condition add to it can be worked
-    out before x is known. A row of cond that holds NaN was not given and adds a learned vector, if `drop`, the
+    out before x is known. A row of cond that was not given adds a learned vector; there is one if `drop`, the
     probability with which a row is withheld in training, is above 0."""
 
     def __init__(self, features: int, dim: int, cond: int, width: int, drop: float):
@@ -59,16 +60,20 @@ class Entry(nn.Module):
         """(N, dim) -> (N, width), with the layer's bias."""
         return F.linear(emb, self.part(1), self.linear.bias)
 
-    def cond(self, cond: Tensor | None) -> Tensor | None:
-        """(B, cond) -> (B, width)."""
+    def cond(self, cond: Any) -> Tensor | None:
+        """(B, cond), or a pair (see `Denoiser`) -> (B, width). Raises InputError for a pair if `drop` is 0."""
         if cond is None or not self.sizes[2]:
             return None
+        known, absent = withhold(cond, self.drop if self.training else 0.0)
+        code = F.linear(known, self.part(2))
+        if absent is None:
+            return code
         if self.null is None:
-            return F.linear(cond, self.part(2))
-        absent = cond.isnan().any(-1, keepdim=True)
-        if self.training:
-            absent = absent | (torch.rand_like(absent, dtype=cond.dtype) < self.drop)
-        return torch.where(absent, self.null, F.linear(cond.nan_to_num(), self.part(2)))
+            raise InputError(
+                "a condition is withheld from a network that was made to know it always: expected drop above 0; train "
+                "one with such as drop=0.25"
+            )
+        return torch.where(absent[:, None], self.null, code)
 
     def forward(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:
         h = F.linear(x, self.part(0)).add_(time)
@@ -102,7 +107,7 @@ class MLP(Denoiser):
     def times(self, noise: Tensor) -> Tensor:
         return self.entry.time(self.noise(noise))
 
-    def encode(self, cond: Tensor | None) -> Tensor | None:
+    def encode(self, cond: Any) -> Tensor | None:
         return self.entry.cond(cond)
 
     def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:
@@ -151,7 +156,7 @@ class ResidualMLP(Denoiser):
     def times(self, noise: Tensor) -> Tensor:
         return self.entry.time(self.noise(noise))
 
-    def encode(self, cond: Tensor | None) -> Tensor | None:
+    def encode(self, cond: Any) -> Tensor | None:
         return self.entry.cond(cond)
 
     def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:
@@ -187,7 +192,7 @@ class SkipMLP(Denoiser):
     def times(self, noise: Tensor) -> Tensor:
         return self.noise(noise)
 
-    def encode(self, cond: Tensor | None) -> Tensor | None:
+    def encode(self, cond: Any) -> Tensor | None:
         return None if self.cond is None or cond is None else self.cond(cond)
 
     def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:

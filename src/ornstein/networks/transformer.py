@@ -1,12 +1,14 @@
 """The transformer of Diffusion Policy: tokens that look back along the chunk and at what is given (Chi et al. 2023,
 arXiv:2303.04137)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ornstein.errors import InputError, positive
 from ornstein.networks.attention import SelfAttention, attend, check_heads
-from ornstein.networks.blocks import Denoiser, Sinusoidal
+from ornstein.networks.blocks import Denoiser, Sinusoidal, withhold
 from ornstein.networks.dropout import Dropout
 from ornstein.networks.mish import Mish
 
@@ -39,9 +41,9 @@ class CausalTransformer(Denoiser):
     """(B, H, features), noise (B,), cond (B, cond) | None -> (B, H, features), for H up to `horizon`.
 
     The condition is cut into `tokens` of equal size, oldest first: (B, tokens * size), or (B, tokens, size). Row t
-    looks at rows 0 to t, at the noise level and at tokens 0 to t, as in the authors' code. A sample's condition that
-    holds NaN was not given: only the learned positions of its tokens are seen. In training each is withheld with
-    probability `drop`; `dropout` is of attention, of what a layer adds, and within its MLP.
+    looks at rows 0 to t, at the noise level and at tokens 0 to t, as in the authors' code. Of a condition that
+    was not given only the learned positions of its tokens are seen. In training each is withheld with probability
+    `drop`; `dropout` is of attention, of what a layer adds, and within its MLP.
     """
 
     past: Tensor
@@ -86,16 +88,14 @@ class CausalTransformer(Denoiser):
     def times(self, noise: Tensor) -> Tensor:
         return self.memory(self.encoder(self.noise(noise) + self.position[0]))
 
-    def encode(self, cond: Tensor | None) -> Tensor | None:
+    def encode(self, cond: Any) -> Tensor | None:
         if self.cond is None:
             return None
         token = self.position[1:].expand(1, -1, -1)
         if cond is not None:
-            absent = cond.flatten(1).isnan().any(-1)[:, None, None]  # (B, 1, 1)
-            if self.training and self.drop > 0:
-                absent = absent | (torch.rand_like(absent, dtype=cond.dtype) < self.drop)
-            given = self.cond(cond.nan_to_num().reshape(len(cond), self.tokens, -1))  # (B, K, width)
-            token = token + torch.where(absent, 0.0, given)
+            known, absent = withhold(cond, self.drop if self.training else 0.0)
+            given = self.cond(known.reshape(len(known), self.tokens, -1))  # (B, K, width)
+            token = token + (given if absent is None else torch.where(absent[:, None, None], 0.0, given))
         return self.memory(self.encoder(token))  # (B, K, 2 depth width)
 
     def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,7 @@ class TemporalUNet(Denoiser):
     def times(self, noise: Tensor) -> Tensor:
         return self.noise(noise)
 
-    def encode(self, cond: Tensor | None) -> Tensor | None:
+    def encode(self, cond: Any) -> Tensor | None:
         return None if self.cond is None or cond is None else self.cond(cond)
 
     def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:

@@ -1,13 +1,27 @@
 """The table of algorithms, by name. One row each: class, settings, the setting it learns in, one sentence."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ornstein.contract import Learner, Spec
 from ornstein.errors import InputError, choose
-from ornstein.roles.planners import decision_diffuser, diffuser
-from ornstein.roles.policies import bc, diffusion_bc, diffusion_policy, diffusion_ql, dipo, idql, iql, td3_bc
+from ornstein.roles.planners import decision_diffuser, decision_diffuser_presets, diffuser, diffuser_presets
+from ornstein.roles.policies import (
+    bc,
+    diffusion_bc,
+    diffusion_policy,
+    diffusion_policy_presets,
+    diffusion_ql,
+    diffusion_ql_presets,
+    dipo,
+    dipo_presets,
+    idql,
+    idql_presets,
+    iql,
+    iql_presets,
+    td3_bc,
+)  # fmt: skip
 from ornstein.roles.synthesizers import synther
 
 
@@ -15,7 +29,7 @@ class Row(NamedTuple):
     """What the table says of an algorithm."""
 
     role: str
-    make: Callable[[Spec, Any], Learner]  # the class
+    make: type[Learner]  # made of a Spec and its settings
     config: Any
     presets: dict[str, dict[str, Any]]  # task or world -> what differs from `config`
     setting: str
@@ -25,20 +39,20 @@ class Row(NamedTuple):
 
 ALGORITHMS: dict[str, Row] = {
     "diffuser": Row(
-        "planners", diffuser.Diffuser, diffuser.Config(), diffuser.PRESETS["diffuser"], "offline",
+        "planners", diffuser.Diffuser, diffuser.Config(), diffuser_presets.PRESETS["diffuser"], "offline",
         "plan by denoising, between here and a goal or guided by value", paper="diffuser_paper",
     ),
     "diffuser_paper": Row(
-        "planners", diffuser.Diffuser, diffuser.PAPER, diffuser.PRESETS["diffuser_paper"], "offline",
+        "planners", diffuser.Diffuser, diffuser_presets.PAPER, diffuser_presets.PRESETS["diffuser_paper"], "offline",
         "diffuser with the paper's settings, made for days on a GPU",
     ),
     "decision_diffuser": Row(
-        "planners", decision_diffuser.DecisionDiffuser, decision_diffuser.Config(), decision_diffuser.PRESETS,
+        "planners", decision_diffuser.DecisionDiffuser, decision_diffuser.Config(), decision_diffuser_presets.PRESETS,
         "offline", "plan states by denoising under a wanted return or goal, and find the actions between them",
         paper="decision_diffuser_paper",
     ),
     "decision_diffuser_paper": Row(
-        "planners", decision_diffuser.DecisionDiffuser, decision_diffuser.PAPER, {}, "offline",
+        "planners", decision_diffuser.DecisionDiffuser, decision_diffuser_presets.PAPER, {}, "offline",
         "decision_diffuser with the paper's settings, made for days on a GPU",
     ),
     "bc": Row(
@@ -50,7 +64,7 @@ ALGORITHMS: dict[str, Row] = {
         "climb a critic and stay near the data (a yardstick without diffusion)",
     ),
     "iql": Row(
-        "policies", iql.IQL, iql.Config(), iql.PRESETS, "offline",
+        "policies", iql.IQL, iql.Config(), iql_presets.PRESETS, "offline",
         "imitate the better actions by in-sample critics (a yardstick without diffusion)",
     ),
     "diffusion_bc": Row(
@@ -58,31 +72,32 @@ ALGORITHMS: dict[str, Row] = {
         "clone the data by denoising single actions",
     ),
     "diffusion_policy": Row(
-        "policies", diffusion_policy.DiffusionPolicy, diffusion_policy.Config(), diffusion_policy.PRESETS, "imitation",
-        "clone the data by denoising chunks of actions, from states or images", paper="diffusion_policy_paper",
+        "policies", diffusion_policy.DiffusionPolicy, diffusion_policy.Config(), diffusion_policy_presets.PRESETS,
+        "imitation", "clone the data by denoising chunks of actions, from states or images",
+        paper="diffusion_policy_paper",
     ),
     "diffusion_policy_transformer": Row(
-        "policies", diffusion_policy.DiffusionPolicy, diffusion_policy.TRANSFORMER, diffusion_policy.PRESETS,
-        "imitation", "diffusion_policy with a transformer in place of the U-Net",
+        "policies", diffusion_policy.DiffusionPolicy, diffusion_policy_presets.TRANSFORMER,
+        diffusion_policy_presets.PRESETS, "imitation", "diffusion_policy with a transformer in place of the U-Net",
     ),
     "diffusion_policy_paper": Row(
-        "policies", diffusion_policy.DiffusionPolicy, diffusion_policy.PAPER, {}, "imitation",
+        "policies", diffusion_policy.DiffusionPolicy, diffusion_policy_presets.PAPER, {}, "imitation",
         "diffusion_policy with the paper's settings, made for hours on a GPU",
     ),
     "diffusion_ql": Row(
-        "policies", diffusion_ql.DiffusionQL, diffusion_ql.Config(), diffusion_ql.PRESETS, "offline",
+        "policies", diffusion_ql.DiffusionQL, diffusion_ql.Config(), diffusion_ql_presets.PRESETS, "offline",
         "clone the data and climb Q through the sampling chain",
     ),
     "edp": Row(
-        "policies", diffusion_ql.DiffusionQL, diffusion_ql.EDP, diffusion_ql.PRESETS, "offline",
+        "policies", diffusion_ql.DiffusionQL, diffusion_ql_presets.EDP, diffusion_ql_presets.PRESETS, "offline",
         "diffusion_ql that climbs at one clean guess, with 1000 levels",
     ),
     "idql": Row(
-        "policies", idql.IDQL, idql.Config(), idql.PRESETS, "offline",
+        "policies", idql.IDQL, idql.Config(), idql_presets.PRESETS, "offline",
         "clone the data, and let in-sample critics choose among many actions", paper="idql_paper",
     ),
     "idql_paper": Row(
-        "policies", idql.IDQL, idql.PAPER, idql.PRESETS, "offline",
+        "policies", idql.IDQL, idql_presets.PAPER, idql_presets.PRESETS, "offline",
         "idql with the paper's 5 noise levels, dropout and plain critics",
     ),
     "synther": Row(
@@ -94,11 +109,11 @@ ALGORITHMS: dict[str, Row] = {
         "synther with the paper's settings, made for a GPU",
     ),
     "dipo": Row(
-        "policies", dipo.DIPO, dipo.Config(), dipo.PRESETS, "online",
+        "policies", dipo.DIPO, dipo.Config(), dipo_presets.PRESETS, "online",
         "move stored actions up Q while acting, and clone them by denoising", paper="dipo_paper",
     ),
     "dipo_paper": Row(
-        "policies", dipo.DIPO, dipo.PAPER, dipo.PRESETS, "online",
+        "policies", dipo.DIPO, dipo_presets.PAPER, dipo_presets.PRESETS, "online",
         "dipo with the paper's chain of 100 steps",
     ),
 }  # fmt: skip
@@ -117,11 +132,7 @@ def preset(name: str, keys: Iterable[str] = ()) -> Any:
 def build(name: str, spec: Spec, cfg: Any) -> Learner:
     """The untrained learner of a row, for `spec` with settings `cfg`. Raises InputError for settings that make none."""
     make = ALGORITHMS[choose("algorithm", name, ALGORITHMS)].make
-    if spec.parts and not getattr(make, "sees_parts", False):
-        raise InputError(
-            f"{name} takes an observation that is one vector, the task shows {', '.join(spec.parts)}: expected a task "
-            "of states, or an algorithm that sees images (diffusion_policy)"
-        )
+    make.takes.check(spec, name)  # before its maker does, which knows its class but not its row
     try:
         return make(spec, cfg)
     except InputError:

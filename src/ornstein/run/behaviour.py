@@ -22,7 +22,7 @@ from ornstein.envs.pointmaze import steer
 from ornstein.envs.recorder import whole
 from ornstein.envs.registered import working_folder
 from ornstein.envs.vector import GymWorld, generator
-from ornstein.errors import InputError, OrnsteinError, choose
+from ornstein.errors import InputError, OrnsteinError, choose, needs, reason
 from ornstein.run import checkpoint
 from ornstein.run.capture import Captured
 from ornstein.run.rollout import Actor, Driver, asks
@@ -157,9 +157,7 @@ def _imported(policy: str) -> tuple[Callable[[Any], Any], str]:
         for part in name.split("."):
             found = getattr(found, part)
     except (Exception, SystemExit) as error:  # whatever the user's module throws
-        raise InputError(
-            f"policy '{policy}' cannot be imported ({type(error).__name__}: {error}): {EXPECTED}"
-        ) from error
+        raise InputError(f"policy '{policy}' cannot be imported ({reason(error)}): {EXPECTED}") from error
     if not callable(found):
         raise InputError(f"policy '{policy}' is a {type(found).__name__}: expected a function of observations")
     file = getattr(sys.modules[module], "__file__", None)
@@ -183,8 +181,8 @@ class _Function:
             raise
         except (Exception, SystemExit) as error:
             raise InputError(
-                f"policy '{self.policy}' failed ({type(error).__name__}: {' '.join(str(error).split())[:200]}): "
-                "expected a function of a batch of observations that gives a batch of actions"
+                f"policy '{self.policy}' failed ({reason(error)}): expected a function of a batch of observations that "
+                "gives a batch of actions"
             ) from error
         return torch.from_numpy(self._checked(found, len(copies)))
 
@@ -218,14 +216,13 @@ def _stable(policy: str, path: Path, world: GymWorld, trust: bool, algorithm: st
     try:
         import stable_baselines3
     except ImportError as error:
-        raise InputError(f'package {error.name} is missing: run `pip install "ornstein[sb3]"`') from error
+        raise needs(error, "sb3") from error
     try:
         model = getattr(stable_baselines3, SB3[name]).load(path, device=device)
     except Exception as error:  # whatever a file of another kind makes it throw
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"policy {policy} cannot be loaded as {name} ({type(error).__name__}: {reason}): expected a whole "
-            "checkpoint; say another --algorithm if that is wrong"
+            f"policy {policy} cannot be loaded as {name} ({reason(error)}): expected a whole checkpoint; say another "
+            "--algorithm if that is wrong"
         ) from error
 
     def predict(obs: Any) -> Any:

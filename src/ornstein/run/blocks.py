@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ornstein.data.buffer import Buffer, Columns
 from ornstein.errors import InputError
-from ornstein.run import checkpoint
-from ornstein.run.log import refused
+from ornstein.files import refused, sweep
+from ornstein.run import checkpoint, tensors
+from ornstein.run.fields import check
+from ornstein.run.reading import parsed
 
 FOLDER = "buffer"
 ROWS = 1000  # of a block
@@ -36,17 +37,18 @@ class Blocks:
     def load(self) -> None:
         """Put the rows of all blocks into the buffer. `InputError` for a block that is missing, damaged, or of another
         world."""
+        sweep(path.with_suffix("") for path in self.folder.glob("*.safetensors.part"))
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.stem != self._name():
                 raise InputError(f"{self.folder} lacks {self._name()}.safetensors before {path.name}: restore it")
             try:
-                with safe_open(path, framework="pt") as file:
-                    rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                    told: Any = json.loads(file.metadata()["episodes"])
-                self.buffer.put(_upgraded(rows))
-            except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+                found, words = tensors.read(path)
+                self.buffer.put(_upgraded(found))
+                told: Any = parsed(words["episodes"].encode())
+                check("episodes", told, int)
+            except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
                 raise InputError(f"{path} cannot be read ({error}): restore it, or train again elsewhere") from error
-            self.written, self.episodes = self.buffer.total, int(told)
+            self.written, self.episodes = self.buffer.total, told
 
     def grow(self) -> None:
         """Write a block if there are rows enough for one."""

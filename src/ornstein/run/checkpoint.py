@@ -13,53 +13,45 @@ Each file is written beside its place, synced, and renamed: killed at any moment
 import json
 import os
 import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 import ornstein
 from ornstein.contract import Agent, Learner, Spec
+from ornstein.data.checks import check_links
 from ornstein.diffusion.model import Recipe
-from ornstein.errors import InputError, TrainingError, choose
+from ornstein.diffusion.optim import Optim
+from ornstein.errors import InputError, TrainingError, brief, choose
+from ornstein.files import write
 from ornstein.roles import ALGORITHMS, build, name_of
-from ornstein.run.log import refused
+from ornstein.run import tensors
+from ornstein.run.fields import check, flat, kinds
+from ornstein.run.keepers import keepers
+from ornstein.run.reading import parsed, read_json
+from ornstein.run.sizes import outline
 
 FORMAT = 1
-MEND = "lower the learning rate (--agent.optim.lr) or clip the gradient (--agent.optim.clip)"
 CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
 WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
+CURVE, PAGE = "curve.jsonl", "report.html"
+FILES = (CONFIG, LOG, REPORT, WEIGHTS, TRAIN, CURVE, PAGE)  # of a run folder
 # what must agree for a run to be resumed
-IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online")
-KEYS = ("format", "algorithm", "spec", "config", "seed", "task", "versions", "commit")
-
-
-def write(path: Path, content: bytes | str) -> None:
-    """Write a file so that `path` is at every moment the old one or the new one, whole.
-
-    Raises TrainingError if the disk refuses; the old file is then still there.
-    """
-    beside = path.with_name(path.name + ".part")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise refused(path, error) from error
+IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online", "from")
+KINDS: dict[str, Any] = {  # what config.json holds
+    "format": int, "algorithm": str, "spec": dict, "config": dict, "seed": int, "task": dict | None,
+    "versions": Mapping[str, str], "commit": str | None,
+}  # fmt: skip
 
 
 def merge(default: Any, changes: Mapping[str, Any], where: str = "") -> Any:
-    """A dataclass with fields changed by a nested mapping. Raises InputError for a field that it does not have."""
+    """A dataclass with fields changed by a nested mapping. Raises InputError for a field that it does not have, and for
+    a value of another type or beyond its bounds."""
     known = {field.name for field in fields(default)}
     found = {}
     for name, value in changes.items():
@@ -70,6 +62,8 @@ def merge(default: Any, changes: Mapping[str, Any], where: str = "") -> Any:
             if not isinstance(value, Mapping):
                 raise InputError(f"setting '{where}{name}' is {value!r}: expected a dict of some of its fields")
             value = merge(now, value, f"{where}{name}.")
+        else:
+            check(name, value, kinds(type(default))[name], f"{where}{name}")
         found[name] = tuple(value) if isinstance(value, list) else value
     return replace(default, **found)
 
@@ -85,6 +79,7 @@ def describe(learner: Learner, *, seed: int, task: dict[str, Any] | None = None,
         "task": task,
         "versions": {"ornstein": ornstein.__version__, "torch": torch.__version__},
         "commit": _commit(),
+        "threads": torch.get_num_threads(),
     }
 
 
@@ -103,34 +98,36 @@ def read_config(run: Path) -> dict[str, Any]:
     """config.json of a run folder. Raises InputError if it is no run folder or was written by another format."""
     if not run.is_dir():
         raise InputError(f"no run folder at {run}: expected a folder that `ornstein train` wrote")
-    if not (run / CONFIG).is_file():
+    if not os.path.lexists(run / CONFIG):
         raise InputError(f"{run} holds no {CONFIG}: expected a run folder that `ornstein train` wrote")
     expected = "expected the JSON that `ornstein train` wrote; restore it or train again"
-    try:
-        config = json.loads((run / CONFIG).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{run / CONFIG} cannot be read ({error}): {expected}") from error
+    check_links(run)
+    config = read_json(run / CONFIG, 1, expected)
     if not isinstance(config, dict) or "format" not in config:
         raise InputError(f"{run / CONFIG} says no format: {expected}")
     if config["format"] != FORMAT:
         found = config["format"]
         raise InputError(
-            f"{run / CONFIG} has format {found!r}: expected {FORMAT}; load it with the version that wrote it"
+            f"{run / CONFIG} has format {brief(found)}: expected {FORMAT}; load it with the version that wrote it"
         )
-    if missing := [key for key in KEYS if key not in config]:
+    if missing := [key for key in KINDS if key not in config]:
         raise InputError(f"{run / CONFIG} lacks {', '.join(missing)}: {expected}")
+    for key, kind in KINDS.items():
+        check(key, config[key], kind, f"{key} in {run / CONFIG}", bounds=key == "seed")
+    for key in ("distilled", "online"):
+        check(key, config.get(key), dict | None, f"{key} in {run / CONFIG}", bounds=False)
     return config
 
 
-def make(config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Learner:
-    """The untrained learner that a config.json describes, its settings changed by `overrides`."""
-    name = str(config["algorithm"])
+def settings(config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> tuple[str, Spec, Any]:
+    """The algorithm, spec and settings that a config.json describes, these changed by `overrides`."""
+    name = config["algorithm"]
     row = ALGORITHMS[choose("algorithm", name, ALGORITHMS)]
     try:
         spec, cfg = Spec(**config["spec"]), merge(row.config, config["config"])
     except (TypeError, AttributeError) as error:
         raise InputError(f"{CONFIG} describes no {name} ({error}): expected what `ornstein train` wrote") from error
-    return build(name, spec, merge(cfg, overrides or {}))
+    return name, spec, merge(cfg, overrides or {})
 
 
 def load(path: str | Path, **overrides: Any) -> Agent:
@@ -141,39 +138,19 @@ def load(path: str | Path, **overrides: Any) -> Agent:
     """
     run = Path(path)
     config = read_config(run)
-    agent = make(config, overrides)
-    if not (run / WEIGHTS).is_file():
+    if not os.path.lexists(run / WEIGHTS):
         raise InputError(
             f"{run} holds no {WEIGHTS}: expected a run with a checkpoint; go on with --resume, or train again"
         )
-    _fill(agent, _read(run / WEIGHTS)[0], run / WEIGHTS)
+    described = settings(config, overrides)
+    tensors.check_fit(outline(*described), tensors.shapes(run / WEIGHTS), run / WEIGHTS)  # before memory is taken
+    agent = build(*described)
+    tensors.fill(agent, tensors.read(run / WEIGHTS)[0], run / WEIGHTS)
     trained, asked = flat(config["config"]), flat(asdict(agent.cfg))
     for name, value in trained.items():
         if name.split(".")[-1] in Recipe.TRAINED and asked[name] != value:
             raise InputError(f"{name}={asked[name]!r} for {run}: expected {value!r}, as its weights were trained with")
     return cast(Agent, agent.eval())
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}): expected it whole; restore it or train again") from error
-
-
-def _fill(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    mine = module.state_dict()
-    for name in sorted(mine.keys() ^ weights.keys()):
-        where = "missing" if name in mine else "unknown to the agent"
-        raise InputError(f"{path} does not fit: '{name}' is {where}; expected the settings it was trained with")
-    for name, value in weights.items():
-        if value.shape != mine[name].shape:
-            raise InputError(
-                f"{path} does not fit: '{name}' has shape {tuple(value.shape)}, expected {tuple(mine[name].shape)}; "
-                "leave the network's settings as they were trained"
-            )
-    module.load_state_dict(weights)
 
 
 def _weights(learner: Learner) -> dict[str, Tensor]:
@@ -205,9 +182,10 @@ class Moment(NamedTuple):
         return cls(_weights(learner), _random())
 
     def restore(self, learner: Learner, path: Path) -> None:
-        """Put them back. Raises InputError, which names `path`, if the weights do not fit."""
-        _fill(learner, self.weights, path)
-        _set_random(self.random)
+        """Put them back. Raises InputError, which names `path`, if they do not fit."""
+        tensors.fill(learner, self.weights, path)
+        with tensors.fitting(path, "random states"):
+            _set_random(self.random)
 
     def flat(self, prefix: str) -> dict[str, Tensor]:
         """As one dict, for a file; `_moment` reads it."""
@@ -215,17 +193,12 @@ class Moment(NamedTuple):
         return named | {f"{prefix}/random/{k}": v for k, v in self.random.items()}
 
 
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+def _under(found: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in found.items() if name.startswith(prefix)}
 
 
-def _moment(tensors: Mapping[str, Tensor], prefix: str) -> Moment:
-    return Moment(_under(tensors, f"{prefix}/weights/"), _under(tensors, f"{prefix}/random/"))
-
-
-def _keepers(learner: Learner) -> dict[str, Any]:
-    """Whatever on the learner has a state beside its weights: optimisers, found by walking it."""
-    return {k: v for k, v in vars(learner).items() if hasattr(v, "state_dict") and not isinstance(v, nn.Module)}
+def _moment(found: Mapping[str, Tensor], prefix: str) -> Moment:
+    return Moment(_under(found, f"{prefix}/weights/"), _under(found, f"{prefix}/random/"))
 
 
 @dataclass
@@ -238,40 +211,70 @@ class Progress:
     seconds: float = 0.0
     finished: bool = False
 
+    def check(self, stages: Sequence[tuple[str, int]], run: Path) -> None:
+        """InputError unless this is a place in `stages`, as a learner has them."""
+        if self.stage >= len(stages) or self.step > stages[self.stage][1]:
+            raise InputError(
+                f"{run / TRAIN} says step {brief(self.step)} of stage {brief(self.stage)}: expected one of "
+                f"{', '.join(f'{steps} in {name}' for name, steps in stages)}; train again elsewhere"
+            )
 
-def save_checkpoint(run: Path, learner: Learner, progress: Progress) -> None:
+
+def mend(cfg: Any) -> str:
+    """What to do about numbers that are not finite: the options of an algorithm that has these settings."""
+    optims = [field.name for field in fields(cfg) if isinstance(getattr(cfg, field.name), Optim)]
+    rates, clips = (" ".join(f"--agent.{name}.{word}" for name in optims) for word in ("lr", "clip"))
+    return f"lower the learning rate ({rates}) or clip the gradient ({clips})" if optims else "use other settings"
+
+
+def save_checkpoint(run: Path, learner: Learner, progress: Progress, mend: str = "") -> None:
     """Write weights.safetensors and train.safetensors. Raises TrainingError if the weights are not finite (what was
-    saved stays) or the disk refuses."""
+    saved stays; `mend` says what to do) or the disk refuses."""
     now = Moment.now(learner)
     for name, value in now.weights.items():
         if not value.isfinite().all():
-            raise TrainingError(f"'{name}' is no longer finite after step {progress.step}: {MEND}")
-    tensors = now.flat("now")
+            raise TrainingError(f"'{name}' is no longer finite after step {progress.step}: {mend}")
+    saved = now.flat("now")
     for i, boundary in enumerate(progress.boundaries):
-        tensors |= boundary.flat(f"boundary/{i}")
-    for name, keeper in _keepers(learner).items():
-        tensors |= {f"state/{name}/{k}": v.detach().cpu().contiguous() for k, v in keeper.state_dict().items()}
+        saved |= boundary.flat(f"boundary/{i}")
+    for name, keeper in keepers(learner).items():
+        saved |= {f"state/{name}/{k}": v.detach().cpu().contiguous() for k, v in keeper.state_dict().items()}
     where = {k: json.dumps(v) for k, v in vars(progress).items() if k != "boundaries"}
-    write(run / TRAIN, save(tensors, where))
+    write(run / TRAIN, save(saved, where))
     write(run / WEIGHTS, save(now.weights))
 
 
 def read_checkpoint(run: Path) -> tuple[Progress, dict[str, Tensor]]:
     """Where a run stands, and its tensors for `restore`."""
-    tensors, where = _read(run / TRAIN)
+    found, where = tensors.read(run / TRAIN)
     try:
-        state = {k: json.loads(v) for k, v in where.items()}
-        boundaries = [_moment(tensors, f"boundary/{i}") for i in range(state["stage"] + 1)]
-        return Progress(boundaries, **state), tensors
+        state = {name: parsed(where[name].encode()) for name in ("stage", "step", "seconds", "finished")}
+        for name, value in state.items():
+            check(name, value, kinds(Progress)[name], bounds=False)
+        progress = Progress([], **state)
+        stage, step = progress.stage, progress.step
+        begun = 0 <= stage < len(found) and f"boundary/{stage}/random/cpu" in found
+        if not begun or min(step, progress.seconds) < 0:
+            raise ValueError(f"there is no step {brief(step)} of stage {brief(stage)}")
+        progress.boundaries = [_moment(found, f"boundary/{i}") for i in range(progress.stage + 1)]
+        return progress, found
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{run / TRAIN} does not say where training stood ({error}): train again elsewhere") from error
 
 
-def restore(run: Path, learner: Learner, tensors: Mapping[str, Tensor]) -> None:
-    """Put weights, optimisers and random states back as `save_checkpoint` found them."""
-    _moment(tensors, "now").restore(learner, run / TRAIN)
-    for name, keeper in _keepers(learner).items():
-        keeper.load_state_dict(_under(tensors, f"state/{name}/"))
+def restore(run: Path, learner: Learner, found: Mapping[str, Tensor]) -> None:
+    """Put weights, optimisers and random states back as `save_checkpoint` found them. Raises InputError if they do not
+    fit."""
+    _moment(found, "now").restore(learner, run / TRAIN)
+    for name, keeper in keepers(learner).items():
+        state = _under(found, f"state/{name}/")
+        if not state and keeper.state_dict():
+            raise InputError(
+                f"{run / TRAIN} holds no state of '{name}', of which its version kept none: expected one to go on "
+                "from; train again elsewhere"
+            )
+        with tensors.fitting(run / TRAIN, f"moments of {name}"):
+            keeper.load_state_dict(state)
 
 
 def differing(run: Path, config: Mapping[str, Any]) -> str | None:
@@ -283,12 +286,5 @@ def differing(run: Path, config: Mapping[str, Any]) -> str | None:
         saved = flat(json.loads(json.dumps({"config": asdict(row.config)}))) | saved
     for name in dict.fromkeys((*saved, *new)):
         if name.split(".")[0] in IDENTITY and saved.get(name) != new.get(name):
-            return f"{name} is {new.get(name)!r}, expected {saved.get(name)!r}"
+            return f"{name} is {brief(new.get(name))}, expected {brief(saved.get(name))}"
     return None
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as one of dotted names."""
-    if not isinstance(value, dict):
-        return {prefix[:-1]: value}
-    return {k: v for name, part in value.items() for k, v in flat(part, f"{prefix}{name}.").items()}

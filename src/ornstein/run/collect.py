@@ -16,6 +16,7 @@ from ornstein.data.sources import write_minari
 from ornstein.envs.recorder import Flat, Tape, check_recordable, nested, spaces, spec_json
 from ornstein.envs.vector import GymWorld
 from ornstein.errors import InputError, positive
+from ornstein.files import locked
 from ornstein.run.behaviour import Behaviour, Chance, behaviour, randomness
 from ornstein.run.log import Teller
 from ornstein.run.parts import Parts, check_finished, check_id, references
@@ -23,6 +24,7 @@ from ornstein.run.rollout import Actor, steps
 
 WORLDS = 8
 FIRST = 1 << 30  # number of the first episode: evaluations begin theirs at 0
+NOISE = 1000  # at most; from a few halves of the range on, actions lie at its ends
 
 
 def collect(
@@ -58,8 +60,9 @@ def collect(
         dataset_id: ends in a version; by default the name of `out`, with -v0.
 
     Raises:
-        InputError: an unknown environment or policy, or one that does not fit; a folder that exists.
-        Interrupted: SIGINT; finished blocks are kept.
+        InputError: an unknown environment or policy, or one that does not fit; a folder that exists, that another
+            process or thread writes, or for which there is no room.
+        Interrupted: a signal to stop; finished blocks are kept. TrainingError: the disk is full; they are, too.
     """
     out = Path(out)
     asked = _check_counts(steps, episodes, noise)
@@ -71,24 +74,25 @@ def collect(
     spec = spec_json(world)
     settings = {"env": spec or env, "policy": policy, "policy_sha256": acting.print, "noise": noise, "seed": seed}
     settings |= {"worlds": worlds, **asked, "dataset_id": name}
-    if out.exists():
-        check_finished(out, settings, resume, "collect")
+    with locked(out):
+        if out.exists():
+            check_finished(out, settings, resume, "collect")
+            return out
+        parts = Parts(out, settings, resume, steps)
+        with parts.becoming(lambda: f"what was collected for {out} ({len(parts.rows())} episodes)"):
+            rows = _make_blocks(parts, world, acting, seed, steps, episodes)
+            info = {"algorithm_name": policy, "policy": policy, "noise": noise, "seed": seed, "collect": settings}
+            info |= _returns(rows, steps) | references(world.spec.id) | spaces(world)
+            found = (nested(columns) for columns in parts.episodes(steps))
+            write_minari(out, found, env_spec=spec, dataset_id=name, info=info)
         return out
-    parts = Parts(out, settings, resume)
-    with parts.becoming(lambda: f"what was collected for {out} ({len(parts.rows())} episodes)"):
-        rows = _make_blocks(parts, world, acting, seed, steps, episodes)
-        info = {"algorithm_name": policy, "policy": policy, "noise": noise, "seed": seed, "collect": settings}
-        info |= _returns(rows, steps) | references(world.spec.id) | spaces(world)
-        found = (nested(columns) for columns in parts.episodes(steps))
-        write_minari(out, found, env_spec=spec, dataset_id=name, info=info)
-    return out
 
 
 def _check_counts(steps: int | None, episodes: int | None, noise: float) -> dict[str, int]:
     if (steps is None) == (episodes is None):
         raise InputError(f"{steps} steps and {episodes} episodes: expected one of them; leave the other out")
-    if not 0 <= noise < math.inf:
-        raise InputError(f"noise is {noise}: expected a number of at least 0, in halves of the range of actions")
+    if not 0 <= noise <= NOISE:
+        raise InputError(f"noise is {noise}: expected a number from 0 to {NOISE}, in halves of the range of actions")
     given = {"steps": steps, "episodes": episodes}
     return {name: positive(name, value) for name, value in given.items() if value is not None}
 

@@ -10,14 +10,17 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ornstein.contract import Example, Learner, Lesson, Metrics, Stage
+from ornstein.contract import Example, Learner, Lesson, Metrics, Stage, check_fit
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion import distill as few
+from ornstein.diffusion.guide import Partial
 from ornstein.diffusion.model import Diffusion
 from ornstein.diffusion.optim import Optim, Stepper, follow
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, positive
+from ornstein.files import locked
 from ornstein.networks.dropout import Dropout
+from ornstein.roles import ALGORITHMS
 from ornstein.run import checkpoint
 from ornstein.run.capture import Captured
 from ornstein.run.train import Course, finished, teach
@@ -26,6 +29,7 @@ L = TypeVar("L", bound=Learner)
 CALLS = 16  # of the teacher, from noise to data
 ROWS = 32_768  # trajectories that are kept
 FRESH = 8  # batches drawn for each batch of new trajectories
+MEND = "use another --method or --seed, or in Python a lower rate"
 EMA = 0.005  # rate at which the student's average follows it
 
 
@@ -34,7 +38,7 @@ class Walked(NamedTuple):
 
     noise: Tensor
     states: Tensor
-    cond: Tensor | None
+    cond: Any
     pin: Pin | None
 
 
@@ -55,7 +59,8 @@ class Walks:
         rows = torch.randint(self.rows, (n,), device=self.fields["noise"].device)
         found = {name: field[rows] for name, field in self.fields.items()}
         pin = Pin(found["mask"], found["value"]) if "mask" in found else None
-        return Walked(found["noise"], found["states"].transpose(0, 1), found.get("cond"), pin)
+        cond = Partial(found["cond"], found["given"]) if "given" in found else found.get("cond")
+        return Walked(found["noise"], found["states"].transpose(0, 1), cond, pin)
 
     def walk(self, n: int) -> dict[str, Tensor]:
         """`n` new trajectories, for conditions and known entries as the data has them."""
@@ -63,7 +68,9 @@ class Walks:
         noise = torch.randn_like(x0)
         states = self.trajectory(noise, cond, pin)
         found = {"noise": noise, "states": states.transpose(0, 1)}
-        if cond is not None:
+        if isinstance(cond, Partial):
+            found["cond"], found["given"] = cond
+        elif cond is not None:
             found["cond"] = cond
         if pin is not None:
             found["mask"], found["value"] = pin.mask.expand_as(x0), pin.value.expand_as(x0)
@@ -112,15 +119,11 @@ def distill(
         task, algorithm, source: what config.json is to say of where this came from.
 
     Raises:
-        InputError: an agent that gives no lessons, a method that there is not, a count below 1, a folder in use.
+        InputError: an agent that gives no lessons, a method that there is not, a count below 1, a folder that holds
+            another run, that another process or thread writes, or for which there is no room.
         TrainingError: a loss that is no longer finite, or a disk that is full. The last checkpoint is kept.
     """
-    lessons = teacher.lessons(data)
-    if not lessons:
-        raise InputError(
-            f"{type(teacher).__name__} cannot be distilled: expected an agent that samples, and gives lessons of it; "
-            "choose one that `ornstein list` names as diffusing"
-        )
+    lessons = _lessons(teacher, data)
     recipes = {name: few.student_recipe(getattr(teacher.cfg, name), steps, method) for name in lessons}
     student = type(teacher)(teacher.spec, replace(teacher.cfg, **recipes))
     device = next(teacher.parameters()).device
@@ -128,20 +131,48 @@ def distill(
     said = {"from": source, "method": method, "steps": steps, "updates": positive("updates", updates), "rate": rate}
     config = checkpoint.describe(student, seed=seed, task=task, algorithm=algorithm) | {"distilled": said}
     run = None if out is None else Path(out)
-    if run is not None and finished(run, config, resume):
-        checkpoint.restore(run, student, checkpoint.read_checkpoint(run)[1])
-        return student.eval()
-    torch.manual_seed(seed)
-    names = [f"{name} to {steps}" for name in lessons]
+    with locked(*[run] if run else []):
+        if run is not None and finished(run, config, resume):
+            checkpoint.restore(run, student, checkpoint.read_checkpoint(run)[1])
+            return student.eval()
+        torch.manual_seed(seed)
+        course = _course(teacher, student, lessons, steps, updates, rate, method, capture)
+        return teach(student, data, run, config, course=course, capture=capture)
+
+
+def _course(
+    teacher: Learner, student: Learner, lessons: dict[str, Lesson], steps: int, updates: int, rate: float, method: str,
+    capture: str,
+) -> Course:  # fmt: skip
+    """A stage for each Diffusion, which begins as the teacher's average."""
+    stages = [(f"{name} to {steps}", updates) for name in lessons]
     for name in lessons:
         getattr(student, name).load_state_dict(getattr(teacher, f"{name}_ema").state_dict())
         setattr(student, f"step_{name}_distilled", Stepper(getattr(student, name), Optim(rate, cosine=True)))
 
     def fit(data: Episodes) -> Iterator[Stage]:
-        for said, (name, lesson) in zip(names, lessons.items(), strict=True):
+        for (said, _), (name, lesson) in zip(stages, lessons.items(), strict=True):
             yield _stage(said, name, teacher, student, lesson, updates, method, capture)
 
-    return teach(student, data, run, config, course=Course([(said, updates) for said in names], fit), capture=capture)
+    return Course(stages, fit, mend=MEND)
+
+
+def _lessons(teacher: Learner, data: Episodes) -> dict[str, Lesson]:
+    """The lessons that the teacher gives of its own kind of data."""
+    check_fit(teacher, data)
+    lessons = teacher.lessons(data)
+    if not lessons:
+        raise InputError(
+            f"{type(teacher).__name__} cannot be distilled: expected an agent that samples, and gives lessons of it: "
+            f"one of {_taught()}"
+        )
+    return lessons
+
+
+def _taught() -> str:
+    """The algorithms that give lessons, in words."""
+    plain = Learner.lessons
+    return ", ".join(name for name, row in ALGORITHMS.items() if getattr(row.make, "lessons", plain) is not plain)
 
 
 def _stage(

@@ -12,8 +12,10 @@ import numpy as np
 
 from ornstein.errors import InputError
 from ornstein.run import checkpoint
-from ornstein.run.report import kept
+from ornstein.run.fields import flat
+from ornstein.run.report import kept, whole
 
+COMPARED = ("episodes", "seed", "returns", "successes", "reference_range")  # fields of a report
 NAMED = 3  # settings at most that a label spells out
 
 
@@ -37,8 +39,8 @@ class Entry:
     @property
     def settings(self) -> dict[str, Any]:
         """All that was chosen for it, by dotted name; where a student was taught from does not count."""
-        flat = checkpoint.flat({**self.config["config"], "distilled": self.config.get("distilled") or {}})
-        return {name: value for name, value in flat.items() if name not in ("distilled", "distilled.from")}
+        found = flat({**self.config["config"], "distilled": self.config.get("distilled") or {}})
+        return {name: value for name, value in found.items() if name not in ("distilled", "distilled.from")}
 
     @property
     def returns(self) -> np.ndarray:
@@ -47,21 +49,7 @@ class Entry:
 
     def check(self) -> "Entry":
         """Itself, or an `InputError` if its report is no whole one of this version."""
-        row = self.row
-        try:
-            returns, wins = self.returns, row["successes"]
-            whole = {row["episodes"]} == {returns.size, len(wins if wins is not None else returns)} and returns.size > 0
-            whole &= bool(np.isfinite(returns).all()) and isinstance(row["seed"], int)
-            whole &= row["reference_range"] is None or float(row["reference_range"][1]) > float(
-                row["reference_range"][0]
-            )
-        except (KeyError, TypeError, ValueError, IndexError):
-            whole = False
-        if not whole:
-            raise InputError(
-                f"the scores of {self.task} in {self.folder / checkpoint.REPORT} are damaged or of an earlier version: "
-                f"run `ornstein evaluate {self.folder}` again"
-            )
+        whole(self.row, self.folder, COMPARED)
         return self
 
 

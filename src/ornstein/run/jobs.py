@@ -1,6 +1,7 @@
 """What the commands do: whole jobs from a name to files, with a word on what is going on."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +14,26 @@ from ornstein.data.sources import read
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.recorded import recorded
 from ornstein.envs.tasks import Task, task
-from ornstein.errors import InputError
-from ornstein.roles import build, preset
+from ornstein.errors import InputError, TrainingError
+from ornstein.files import locked, sweep, write
+from ornstein.roles import preset
 from ornstein.run import checkpoint, report, video
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
-from ornstein.run.log import say
+from ornstein.run.fields import check
+from ornstein.run.origin import Origin
 from ornstein.run.report import Report
+from ornstein.run.sizes import made
 from ornstein.run.synthesize import beginning, synthesize
+from ornstein.run.terminal import result, say
 from ornstein.run.train import finished, teach
 from ornstein.run.trust import Trust, trust
 from ornstein.run.view import show
 
 TRUST = "trust.json"
+RECORD: dict[str, Any] = {  # what config.json says of a task
+    "name": str | None, "data": str | None, "env": str | dict | None, "horizon": int | None, "reference": list | None,
+}  # fmt: skip
 QUICK_TASK, QUICK_STEPS = "pointmaze-umaze", 200_000
 
 
@@ -66,43 +74,59 @@ def train_job(
     device: str = "cpu",
     capture: str = "auto",
     evaluate_every: int = 0,
+    origin: Origin | None = None,
 ) -> bool:
-    """Train into `out`; False if it held this run already, finished."""
-    agent, config = _begun(algorithm, cfg, world, seed, device)
-    if finished(out, config, resume):
-        say(f"{out} holds this run, finished")
-        return False
-    if evaluate_every:
-        world.worlds(1).close()  # refused before the training, not after some of it
-    data = world.episodes(device, data_progress())
-    weights = sum(p.numel() for p in agent.parameters())
-    say(f"{algorithm} on {world.name}: {len(data):,} steps of data, {weights:,} weights")
-    say("updates: " + ", ".join(f"{steps:,} of {name}" for name, steps in agent.stages) + f"; writing {out}")
+    """Train into `out`, from the weights of `origin` if there is one; False if it held this run already, finished."""
+    agent, config = _begun(algorithm, cfg, world, seed, device, origin)
+    with locked(out):
+        if finished(out, config, resume):
+            say(f"{out} holds this run, finished")
+            return False
+        if evaluate_every:
+            world.worlds(1).close()  # refused before the training, not after some of it
+        if origin is not None:
+            origin.begin(agent)
+        data = world.episodes(device, data_progress())
+        weights = sum(p.numel() for p in agent.parameters())
+        say(f"{algorithm} on {world.name}: {len(data):,} steps of data, {weights:,} weights")
+        say("updates: " + ", ".join(f"{steps:,} of {name}" for name, steps in agent.stages) + f"; writing {out}")
 
-    def look(learner: Any, done: int) -> None:
-        say(f"after {done:,} updates: {evaluate(learner, world, episodes=20, seed=seed, capture=capture)}")
+        def look(learner: Any, done: int) -> None:
+            say(f"after {done:,} updates: {evaluate(learner, world, episodes=20, seed=seed, capture=capture)}")
 
-    teach(agent, data, out, config, look if evaluate_every else None, evaluate_every, capture=capture)
-    say(f"trained: {out}")
-    return True
+        teach(agent, data, out, config, look if evaluate_every else None, evaluate_every, capture=capture)
+        say(f"trained: {out}")
+        return True
 
 
-def _begun(algorithm: str, cfg: Any, world: Task, seed: int, device: str) -> tuple[Learner, dict[str, Any]]:
+def _begun(
+    algorithm: str, cfg: Any, world: Task, seed: int, device: str, origin: Origin | None
+) -> tuple[Learner, dict[str, Any]]:
     """A new agent, and the content of its config.json."""
     torch.manual_seed(seed)
-    agent = build(algorithm, world.spec, cfg).to(device)
-    return agent, checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
+    agent = made(algorithm, world.spec, cfg).to(device)
+    config = checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
+    return agent, config if origin is None else config | origin.record()
 
 
 def train_jobs(
-    algorithm: str, cfg: Any, world: Task, outs: Mapping[int, Path], *, resume: bool, device: str, **more: Any
+    algorithm: str,
+    cfg: Any,
+    world: Task,
+    outs: Mapping[int, Path],
+    *,
+    resume: bool,
+    device: str,
+    origin: Origin | None = None,
+    **more: Any,
 ) -> None:
     """Train one seed after another, each into its folder, as if it were the only one. All folders are looked at before
-    the first is written."""
-    for seed, out in outs.items() if len(outs) > 1 else ():
-        finished(out, _begun(algorithm, cfg, world, seed, device)[1], resume)
-    for seed, out in outs.items():
-        train_job(algorithm, cfg, world, out, seed=seed, resume=resume, device=device, **more)
+    the first is written, and nobody else writes to them until the last is."""
+    with locked(*outs.values()):
+        for seed, out in outs.items() if len(outs) > 1 else ():
+            finished(out, _begun(algorithm, cfg, world, seed, device, origin)[1], resume)
+        for seed, out in outs.items():
+            train_job(algorithm, cfg, world, out, seed=seed, resume=resume, device=device, origin=origin, **more)
 
 
 def distill_job(
@@ -141,6 +165,8 @@ def task_of(run: Path, name: str | None = None, env: str | None = None) -> Task:
             )
         return task(name, env=env)
     try:
+        for key, kind in RECORD.items():
+            check(key, config["task"].get(key), kind, bounds=key == "horizon")
         return recorded(config["task"], config["spec"], env)
     except InputError as error:
         if env is not None:
@@ -157,22 +183,28 @@ def evaluate_job(
     seed: int,
     device: str = "cpu",
     capture: str = "auto",
+    scored: Callable[[Report], None] = lambda report: None,
     video_out: Path | None = None,
     video_format: str = "mp4",
 ) -> Report:
-    """Score a run folder's agent, and keep the report there. With `video_out`, film three episodes into that folder."""
+    """Score a run folder's agent, keep the report there, and hand it to `scored`. With `video_out`, film three episodes
+    into that folder."""
+    report.kept(run)  # refuses a damaged file before any work is done
     agent, name = checkpoint.load(run).to(device), checkpoint.read_config(run)["algorithm"]
     acts: list[torch.Tensor] = []
     how: dict[str, Any] = {"protocol": protocol, "episodes": episodes, "seed": seed, "capture": capture}
     how["watch"] = (lambda played: acts.extend(played.acts)) if video_out else None
-    scored = evaluate(agent, world, **how, progress=evaluation_progress())
-    scored = replace(scored, algorithm=name)
-    report.keep(run, scored)
-    for film in video.write(scored, acts, world, video_out, video_format) if video_out else ():
+    found = replace(evaluate(agent, world, **how, progress=evaluation_progress()), algorithm=name)
+    try:
+        report.keep(run, found)
+    except TrainingError as error:
+        warnings.warn(f"the scores are not kept in {run}: {error.__cause__}; --json FILE keeps them", stacklevel=2)
+    scored(found)
+    for film in video.write(found, acts, world, video_out, video_format) if video_out else ():
         say(str(film))
         if not video.agrees(film):
             say(f"played again, episode {film.episode} returned {film.again:.1f}: its film shows what did not count")
-    return scored
+    return found
 
 
 def synthesize_job(
@@ -181,15 +213,19 @@ def synthesize_job(
     """Write what a run's synthesizer invents as a dataset, with a trust report beside it, which is None where the data
     that it was learned from is not here."""
     unseen = None if held_out is None else read(held_out).episodes  # before the work is done
+    sweep([out / TRUST])
     synthesize(run, world, out, seed=seed, **how)
-    made, info = beginning(out)
+    written, info = beginning(out)
     say("measuring what was invented")
     try:
-        found = trust(world.episodes(), made, info["env_spec"] and world.gym_spec(), unseen, seed)
+        found = trust(world.episodes(), written, info["env_spec"] and world.gym_spec(), unseen, seed)
     except InputError as error:
         say(f"no trust report: {error}")
         return None
-    checkpoint.write(out / TRUST, found.json())
+    try:
+        write(out / TRUST, found.json())
+    except TrainingError as error:
+        warnings.warn(f"the trust report is not kept in {out}: {error.__cause__}", stacklevel=2)
     return found
 
 
@@ -207,5 +243,5 @@ def quickstart(out: Path, seed: int, updates: int | None) -> None:
         cfg = checkpoint.merge(cfg, {"updates": updates})
     train_job("diffuser", cfg, world, out, seed=seed, resume=begun)
     for protocol in world.protocols:
-        print(evaluate_job(out, world, protocol=protocol, episodes=100, seed=seed), flush=True)
-    print(f"report: {show(out, world)}")
+        result(str(evaluate_job(out, world, protocol=protocol, episodes=100, seed=seed)))
+    result(f"report: {show(out, world)}")

@@ -1,12 +1,9 @@
 """What there is, by name: rows for people on a terminal, plain lines for programs."""
 
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from ornstein.data.sources import Dataset, data_folder
 from ornstein.diffusion.path import GRIDS
@@ -16,6 +13,7 @@ from ornstein.diffusion.target import TARGETS
 from ornstein.envs.tasks import TASKS, Task
 from ornstein.errors import choose
 from ornstein.roles import ALGORITHMS
+from ornstein.run import terminal
 
 Rows = list[tuple[str, str]]
 
@@ -48,31 +46,26 @@ def _place(task: Task) -> str:
 
 def _show_tasks() -> None:
     """All tasks in a table."""
-    table = Table(title="tasks", title_justify="left", box=None, padding=(0, 1, 1, 0))
-    for column in ("task", "what, and its world", "data", "where, or how to get it"):
-        table.add_column(column, overflow="fold")
-    for name, task in TASKS.items():
-        told = task.source_info
-        table.add_row(name, f"{task.title}; {task.env}", f"{told.origin}; licence: {told.licence}", _place(task))
-    Console().print(table)
+    found = [
+        (name, f"{one.title}; {one.env}", f"{one.source_info.origin}; licence: {one.source_info.licence}", _place(one))
+        for name, one in TASKS.items()
+    ]
+    terminal.table("tasks", found, ("task", "what, and its world", "data", "where, or how to get it"), below=1)
 
 
 def show(found: Rows, title: str) -> None:
     """A table on a terminal; elsewhere a row a line: name, two spaces, sentence."""
-    if not sys.stdout.isatty():
-        for name, sentence in found:
-            print(f"{name}  {sentence}")
+    if terminal.OUT.isatty():
+        terminal.table(title, found)
         return
-    table = Table(title=title, show_header=False, title_justify="left", box=None)
-    for row in found:
-        table.add_row(*row)
-    Console().print(table)
+    for name, sentence in found:
+        terminal.result(f"{name}  {sentence}")
 
 
 def show_kinds(kind: str | None) -> None:
     """One kind, or all that are not empty."""
     for one in [choose("kind", kind, KINDS)] if kind else KINDS:
-        if one == "tasks" and sys.stdout.isatty():
+        if one == "tasks" and terminal.OUT.isatty():
             _show_tasks()
         elif (found := rows(one)) or kind:
             show(found, one)
@@ -128,7 +121,7 @@ def datasets() -> Rows:
 def show_datasets() -> None:
     """The same, as a table on a terminal."""
     found = datasets()
-    if sys.stdout.isatty():
+    if terminal.OUT.isatty():
         _show_tasks()
         found = found[len(TASKS) :]
     show(found, "further datasets")

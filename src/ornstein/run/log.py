@@ -1,21 +1,21 @@
 """Telling how a job goes: a bar on a terminal, a line every ten seconds elsewhere, and log.jsonl."""
 
 import json
-import sys
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich import progress as bars
-from rich.console import Console
 
-from ornstein.errors import TrainingError
+from ornstein.errors import InputError
+from ornstein.files import refused
+from ornstein.run.fields import check
+from ornstein.run.reading import read_lines
+from ornstein.run.terminal import ERR, console, say
 
-
-def say(text: str) -> None:
-    """A word for the person at the terminal; what programs read goes to stdout."""
-    print(text, file=sys.stderr, flush=True)
+LINE: dict[str, Any] = {"stage": str, "update": int, "seconds": float}  # of log.jsonl; the rest are metrics
 
 
 class Teller:
@@ -27,14 +27,14 @@ class Teller:
         self.what, self.unit, self.total, self.first = what, unit, total, done
         self.start = self.told = time.monotonic()
         columns = [
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            bars.TextColumn(unit + "{task.fields[more]}"),
+            bars.TextColumn(unit + "{task.fields[more]}", markup=False),
             bars.TimeRemainingColumn(),
         ]
-        console = Console(stderr=True)
-        self.bar = bars.Progress(*columns, console=console) if console.is_terminal else None
+        terminal = console(ERR)
+        self.bar = bars.Progress(*columns, console=terminal) if terminal.is_terminal else None
         if self.bar is not None:
             self.line = self.bar.add_task(what, total=total, completed=done, more="")
 
@@ -70,20 +70,18 @@ def append(path: Path, line: dict[str, Any]) -> None:
         raise refused(path, error) from error
 
 
-def refused(path: Path, error: OSError) -> TrainingError:
-    """What to say when the disk refuses to write `path`."""
-    reason = error.strerror or str(error)
-    return TrainingError(
-        f"could not write {path}: {reason}; what was saved before is still there: make room, then go on"
-    )
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; a last line that a kill cut short is left out."""
+def read(path: Path, kinds: Mapping[str, Any] = LINE) -> list[dict[str, Any]]:
+    """The whole lines of a log; a last line that a kill cut short is left out. `InputError` for any other line that
+    does not hold values of these `kinds`, by name, and numbers under all other names."""
+    if not os.path.lexists(path):
+        return []
+    expected = "expected the lines that `ornstein train` wrote; restore it, or remove it and go on without"
     lines = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for number, line in enumerate(read_lines(path, 256, expected), 1):
         try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
+            for name in kinds.keys() | line.keys():
+                check(name, line[name], kinds.get(name, float), bounds=False)
+        except (KeyError, InputError) as error:
+            raise InputError(f"line {number} of {path} is damaged ({error}): {expected}") from error
+        lines.append(line)
     return lines

@@ -21,18 +21,23 @@ from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Obs
 from ornstein.envs.tasks import Task
 from ornstein.envs.vector import World
-from ornstein.errors import InputError, positive
-from ornstein.roles import ALGORITHMS, build
+from ornstein.errors import BOUNDS, InputError, positive
+from ornstein.files import locked, room
+from ornstein.roles import ALGORITHMS
 from ornstein.run import checkpoint, log
 from ornstein.run.blocks import Blocks
 from ornstein.run.capture import Captured
-from ornstein.run.checkpoint import Progress
+from ornstein.run.checkpoint import CURVE, Progress
 from ornstein.run.evaluate import evaluate
-from ornstein.run.log import say
 from ornstein.run.rollout import Ask, Driver, steps
+from ornstein.run.sizes import FLOAT, fits_memory, made
+from ornstein.run.terminal import say
 from ornstein.run.train import Course, finished, teach
 
-CURVE = "curve.jsonl"
+LINE: dict[str, Any] = {  # of it
+    "step": int, "update": int, "seconds": float, "return_mean": float, "return_ci95": tuple[float, float],
+    "normalized_score": float | None, "returns": list[float], "lengths": list[int],
+}  # fmt: skip
 FIRST = 1 << 20  # number of the first episode: evaluations begin theirs at 0
 EPISODES = 10  # of an evaluation on the way
 
@@ -69,34 +74,48 @@ def online(
 
     Raises:
         InputError: an algorithm that does not learn online, counts that leave no update, a world whose actions have no
-            bounds, a folder that holds a run (without `resume`) or another one (with it).
+            bounds, a folder that holds a run (without `resume`) or another one (with it), that another process or
+            thread writes, or for which there is no room.
     """
     plan, out = _Pace(steps, ratio, getattr(cfg, "warmup", 0)), Path(out)
     cfg = replace(cfg, updates=plan.updates)
     torch.manual_seed(seed)
-    agent = build(algorithm, world.spec, cfg).to(device)
+    agent = made(algorithm, world.spec, cfg).to(device)
     if not isinstance(agent, Explorer):
         raise InputError(f"{algorithm} learns from data, not while acting: expected {explorers()}")
     how = {"steps": steps, "ratio": float(ratio), "worlds": positive("worlds", worlds), "prior": prior}
     config = checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
     config |= {"online": how | {"capacity": positive("capacity", capacity)}}
+    with locked(out):
+        if _finished(out, agent, config, resume):
+            return agent.eval()
+        buffer = _buffer(world, steps + worlds, prior, capacity, device)
+        blocks = Blocks(out, buffer)
+        blocks.load()
+        collector = Collector(agent, world.worlds(worlds), buffer, blocks, seed, capture)
+        room(blocks.folder, (steps - collector.steps) * _row(world))
+        progress = checkpoint.read_checkpoint(out)[0] if (out / checkpoint.TRAIN).exists() else Progress([])
+        if progress.step and collector.steps < (due := plan.due(progress.step)):
+            raise InputError(f"{blocks.folder} holds {collector.steps} steps: expected {due} or more; restore it")
+        curve = Curve(out, world, collector, progress, episodes, seed, capture) if evaluate_every else None
+        first = f"{plan.warmup:,} of them at random first"
+        say(f"{algorithm} in {world.name}: {steps:,} steps in {worlds} at once, {first}")
+        _learn(
+            agent, collector, plan, progress.step, out, config, curve, max(1, round(evaluate_every * ratio)), capture
+        )
+        return agent
+
+
+def _finished(out: Path, agent: Explorer, config: dict[str, Any], resume: bool) -> bool:
+    """Whether the run folder holds this very run, done; the agent is then the trained one. Raises InputError if it must
+    not be written to."""
     if finished(out, config, resume):
         checkpoint.restore(out, agent, checkpoint.read_checkpoint(out)[1])
         say(f"{out} holds this run, finished")
-        return agent.eval()
+        return True
     if (out / checkpoint.CONFIG).exists() and (field := checkpoint.differing(out, config)):
         raise InputError(f"cannot resume {out}: {field}; use the same settings, or another --out")
-    buffer = _buffer(world, steps + worlds, prior, capacity, device)
-    blocks = Blocks(out, buffer)
-    blocks.load()
-    collector = Collector(agent, world.worlds(worlds), buffer, blocks, seed, capture)
-    progress = checkpoint.read_checkpoint(out)[0] if (out / checkpoint.TRAIN).exists() else Progress([])
-    if progress.step and collector.steps < (due := plan.due(progress.step)):
-        raise InputError(f"{blocks.folder} holds {collector.steps} steps: expected {due} or more; restore it")
-    curve = Curve(out, world, collector, progress, episodes, seed, capture) if evaluate_every else None
-    say(f"{algorithm} in {world.name}: {steps:,} steps in {worlds} at once, {plan.warmup:,} of them at random first")
-    _learn(agent, collector, plan, progress.step, out, config, curve, max(1, round(evaluate_every * ratio)), capture)
-    return agent
+    return False
 
 
 def _learn(
@@ -136,10 +155,18 @@ def _buffer(world: Task, steps: int, prior: bool, capacity: int, device: str) ->
     known = 0 if data is None else len(data)
     if known > capacity:
         raise InputError(f"--capacity {capacity} with {known:,} steps of data: expected room for them all; raise it")
-    buffer = Buffer(low, high, min(capacity, known + steps), device)
+    rows = min(capacity, known + steps)
+    fits_memory(rows * _row(world), f"a buffer of {rows:,} rows", "--capacity, or --steps")
+    buffer = Buffer(low, high, rows, device)
     if data is not None:
         buffer.extend(data)
     return buffer
+
+
+def _row(world: Task) -> int:
+    """Bytes of a transition: what was seen before and after, done, earned and paid, whether it ended, what was asked."""
+    images = sum(math.prod(shape) for shape in world.spec.parts.values() if len(shape) == 3)
+    return 2 * images + FLOAT * (2 * world.spec.obs + world.spec.act + 3 + sum(world.spec.given.values()))
 
 
 class _Pace:
@@ -149,7 +176,10 @@ class _Pace:
         self.steps, self.ratio, self.warmup = positive("steps", steps), ratio, warmup
         if not 0 < ratio < math.inf:
             raise InputError(f"ratio is {ratio}: expected a number above 0, of updates for each step")
-        self.updates = math.floor((steps - warmup) * ratio + 1e-9)
+        worth, most = (steps - warmup) * ratio + 1e-9, BOUNDS["updates"][1]
+        if worth > most:
+            raise InputError(f"{steps} steps at {ratio} updates each: expected at most {most:,} updates; lower one")
+        self.updates = math.floor(worth)
         if self.updates < 1:
             raise InputError(
                 f"{steps} steps, of which the first {warmup} are random, at {ratio} updates each: expected enough for "
@@ -244,7 +274,7 @@ class Curve:
     ) -> None:
         self.path, self.world, self.collector, self.capture = run / CURVE, world, collector, capture
         self.episodes, self.seed = episodes, seed
-        lines = [line for line in log.read(self.path) if line["update"] <= progress.step]
+        lines = [line for line in log.read(self.path, LINE) if line["update"] <= progress.step]
         if self.path.exists():
             checkpoint.write(self.path, "".join(json.dumps(line) + "\n" for line in lines))
         self.last = lines[-1]["update"] if lines else 0
@@ -271,7 +301,8 @@ def evaluate_line(agent: Agent, world: Task, episodes: int, seed: int, capture: 
 
 def online_jobs(algorithm: str, cfg: Any, world: Task, outs: dict[int, Path], **how: Any) -> None:
     """`online` for one seed after another, each into its folder."""
-    for seed, out in outs.items():
-        if len(outs) > 1:
-            say(f"seed {seed}")
-        online(algorithm, cfg, world, out, seed=seed, **how)
+    with locked(*outs.values()):
+        for seed, out in outs.items():
+            if len(outs) > 1:
+                say(f"seed {seed}")
+            online(algorithm, cfg, world, out, seed=seed, **how)

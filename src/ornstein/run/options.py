@@ -1,15 +1,16 @@
-"""The commands and their options."""
+"""The commands and their options. To tell them it imports nothing that takes long."""
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import ornstein
-from ornstein.diffusion.distill import METHODS
-from ornstein.errors import InputError
-from ornstein.roles import ALGORITHMS
-from ornstein.run import listing, settings
+from ornstein.errors import BOUNDS, InputError, brief
+from ornstein.run import terminal
 
+UPDATES, STEPS = (int(BOUNDS[name][1]) for name in ("updates", "steps"))  # at most
 Commands = Any  # what argparse adds commands to; its type has no public name
 
 
@@ -19,20 +20,30 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see `{self.prog} --help`")
 
+    def _print_message(self, message: str, file: object = None) -> None:
+        terminal.page(message)
 
-def _count(text: str) -> int:
+
+def _count(text: str, most: int = 10**9) -> int:
     try:
         value = int(text.replace("_", ""))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number: expected one such as 1000") from None
+        raise argparse.ArgumentTypeError(f"{brief(text)} is no whole number: expected one such as 1000") from None
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is too few: expected a whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{brief(value)} is too few: expected a whole number of at least 1")
+    if value > most:
+        raise argparse.ArgumentTypeError(f"{brief(value)} is too many: expected at most {most:,}")
     return value
 
 
+def _up_to(most: int) -> Callable[[str], int]:
+    """A count that has a greatest value."""
+    return partial(_count, most=most)
+
+
 def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"'{text}' is no seed: expected a whole number from 0 to 2^63 - 1")
+    if not (text.isascii() and text.isdecimal()) or len(text) > 19 or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{brief(text)} is no seed: expected a whole number from 0 to 2^63 - 1")
     return int(text)
 
 
@@ -40,9 +51,13 @@ class _Help(argparse.Action):
     """The help of `train`, with the settings of the algorithm that was named before it."""
 
     def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, *rest: object) -> None:
-        print(parser.format_help())
-        if found.algorithm in ALGORITHMS:
-            print(settings.describe(ALGORITHMS[found.algorithm].config))
+        terminal.page(parser.format_help() + "\n")
+        if found.algorithm is not None:
+            from ornstein.roles import ALGORITHMS
+            from ornstein.run import settings
+
+            if found.algorithm in ALGORITHMS:
+                terminal.page(settings.describe(ALGORITHMS[found.algorithm].config))
         parser.exit()
 
 
@@ -74,7 +89,7 @@ def _quickstart(commands: Commands) -> None:
     quick = commands.add_parser("quickstart", help="data, training, scores and a report in minutes", allow_abbrev=False)
     quick.add_argument("--out", type=Path, default=Path("runs/quickstart"), metavar="DIR", help="run folder")
     quick.add_argument("--seed", type=_seed, default=0, metavar="N")
-    quick.add_argument("--updates", type=_count, metavar="N", help="fewer are faster, and plan worse")
+    quick.add_argument("--updates", type=_up_to(UPDATES), metavar="N", help="fewer are faster, and plan worse")
 
 
 def _train(commands: Commands) -> None:
@@ -92,12 +107,16 @@ def _train(commands: Commands) -> None:
         metavar="ENV_ID",
         help="of --data, if it may not say: Gymnasium id, MODULE:ID, MODULE:CLASS",
     )
+    train.add_argument("--from", dest="origin", type=Path, metavar="RUN", help="begin with the weights of another run")
+    train.add_argument("--rescale", action="store_true", help="with --from: learn the scales anew from the new data")
     train.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/ALGORITHM/TASK/SEED)")
     train.add_argument("--steps", type=_count, metavar="N", help="online: steps to take in the environment")
     train.add_argument("--ratio", type=float, metavar="R", help="online: updates for each step (default 1)")
-    train.add_argument("--worlds", type=_count, metavar="W", help="online: copies that act at once (default 1)")
+    train.add_argument("--worlds", type=_up_to(4096), metavar="W", help="online: copies that act at once (default 1)")
     train.add_argument("--capacity", type=_count, metavar="N", help="online: rows kept to learn from (default 1000000)")
-    train.add_argument("--updates", type=_count, metavar="N", help="of the main stage; others keep their share")
+    train.add_argument(
+        "--updates", type=_up_to(UPDATES), metavar="N", help="of the main stage; others keep their share"
+    )
     train.add_argument("--seed", type=_seed, nargs="+", default=[0], metavar="N", help="several: one run for each")
     _places(train)
     train.add_argument("--evaluate-every", type=_count, metavar="N", help="updates between two looks at 20 episodes")
@@ -106,10 +125,12 @@ def _train(commands: Commands) -> None:
 def _distill(commands: Commands) -> None:
     distill = commands.add_parser("distill", help="teach a trained agent to sample in few steps", allow_abbrev=False)
     distill.add_argument("run", type=Path, metavar="RUN")
-    distill.add_argument("--steps", type=_count, required=True, metavar="N", help="network calls, such as 1 or 2")
+    distill.add_argument(
+        "--steps", type=_up_to(STEPS), required=True, metavar="N", help="network calls, such as 1 or 2"
+    )
     distill.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder of the student")
-    distill.add_argument("--updates", type=_count, default=2000, metavar="N", help="default 2000")
-    distill.add_argument("--method", default="path", metavar="M", help=" | ".join(METHODS) + " (default path)")
+    distill.add_argument("--updates", type=_up_to(UPDATES), default=2000, metavar="N", help="default 2000")
+    distill.add_argument("--method", default="path", metavar="M", help="path | consistency | reflow (default path)")
     _world(distill)
     distill.add_argument("--seed", type=_seed, default=0, metavar="N")
     _places(distill)
@@ -121,7 +142,7 @@ def _evaluate(commands: Commands) -> None:
     evaluate.add_argument("--task", metavar="NAME", help="another task than it was trained for")
     evaluate.add_argument("--env", metavar="ENV_ID", help="its own again (MODULE:ID, MODULE:CLASS), or another one")
     evaluate.add_argument("--protocol", metavar="goals|d4rl", help="how a maze is judged")
-    evaluate.add_argument("--episodes", type=_count, default=100, metavar="N")
+    evaluate.add_argument("--episodes", type=_up_to(10**6), default=100, metavar="N")
     evaluate.add_argument("--seed", type=_seed, default=0, metavar="N")
     _machine(evaluate)
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the report here")
@@ -158,6 +179,7 @@ def _data(commands: Commands) -> None:
     convert.add_argument("where", metavar="PATH-OR-ID")
     convert.add_argument("out", type=Path, metavar="DIR", help="a new folder")
     convert.add_argument("--columns", nargs="+", metavar="ROLE=NAME", help="such as obs=state act=action")
+    convert.add_argument("--agents", type=int, metavar="N", help="the second axis is one of so many agents")
     kinds.add_parser("list", help="built-in datasets", allow_abbrev=False)
 
 
@@ -173,7 +195,7 @@ def _collect(commands: Commands) -> None:
     extent.add_argument("--episodes", type=_count, metavar="N")
     collect.add_argument("--out", type=Path, required=True, metavar="DIR", help="dataset, in Minari's layout")
     collect.add_argument("--noise", type=float, default=0.0, metavar="S", help="std in halves of the actions' range")
-    collect.add_argument("--worlds", type=_count, default=8, metavar="W", help="at once (default 8)")
+    collect.add_argument("--worlds", type=_up_to(4096), default=8, metavar="W", help="at once (default 8)")
     collect.add_argument(
         "--trust-checkpoint", action="store_true",
         help="load a Stable-Baselines3 checkpoint, though such a file can run any code when it is loaded",
@@ -202,7 +224,8 @@ def _synthesize(commands: Commands) -> None:
 
 def _list(commands: Commands) -> None:
     lists = commands.add_parser("list", help="what there is, by name", allow_abbrev=False)
-    lists.add_argument("kind", nargs="?", metavar="KIND", help=" ".join(listing.KINDS))
+    kinds = "planners policies synthesizers values rewards dynamics tasks processes targets solvers grids"
+    lists.add_argument("kind", nargs="?", metavar="KIND", help=kinds)
 
 
 def parser() -> Parser:

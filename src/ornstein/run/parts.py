@@ -4,7 +4,6 @@ goes on behind the last of them. Shared by what collects data and what invents i
 import json
 import math
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +17,9 @@ from ornstein.data.minari import check_episode
 from ornstein.data.minari_write import ID
 from ornstein.envs.recorder import Flat, shortened
 from ornstein.envs.sets import reference_of
-from ornstein.errors import InputError, writable
-from ornstein.run import checkpoint
-from ornstein.run.log import refused
-from ornstein.run.train import Interrupted
+from ornstein.errors import InputError, TrainingError, writable
+from ornstein.files import discard, refused, room, write
+from ornstein.run.signals import Interrupted, number_of
 
 SETTINGS = "settings.json"
 
@@ -35,14 +33,32 @@ def check_id(out: Path, given: str | None) -> str:
 
 
 def check_finished(out: Path, settings: dict[str, Any], resume: bool, job: str) -> None:
-    """Refuses an output that exists, unless it is this very dataset and one goes on."""
+    """Refuses an output that exists, unless it is this very dataset and one goes on. The blocks that it was made of are
+    removed, if a killed program left them."""
+    try:
+        made = dict(json.loads((out / "data" / "metadata.json").read_text())[job])
+    except (OSError, ValueError, KeyError, TypeError):
+        made = {}
+    if made and told(blocks_of(out)) == made:
+        discard(blocks_of(out), out)
     if not resume:
         raise InputError(f"output {out} exists already: expected a new folder; choose another --out, or remove it")
-    try:
-        made = json.loads((out / "data" / "metadata.json").read_text())[job]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"cannot resume {out}: it is not what `ornstein {job}` wrote; choose another --out") from None
+    if not made:
+        raise InputError(f"cannot resume {out}: it is not what `ornstein {job}` wrote; choose another --out")
     _check_same(out, made, settings)
+
+
+def blocks_of(out: Path) -> Path:
+    """The folder of the blocks that an output is made of."""
+    return out.parent / f".{out.name}-parts"
+
+
+def told(folder: Path) -> dict[str, Any] | None:
+    """The settings by which blocks were made; None if they cannot be read."""
+    try:
+        return dict(json.loads((folder / SETTINGS).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _check_same(where: Path, made: Any, settings: dict[str, Any]) -> None:
@@ -63,46 +79,53 @@ def references(env: str) -> dict[str, Any]:
 class Parts:
     """The finished blocks beside an output: one safetensors file each, with returns and lengths in its header."""
 
-    def __init__(self, out: Path, settings: dict[str, Any], resume: bool) -> None:
-        """Those beside `out`; raises InputError unless they were made with the same settings, and `resume` is said."""
-        self.out, self.folder = out, out.parent / f".{out.name}-parts"
+    def __init__(self, out: Path, settings: dict[str, Any], resume: bool, steps: int | None) -> None:
+        """Those beside `out`, which is locked, of `steps` in all if that is known; raises InputError unless they were
+        made with the same settings, and `resume` is said."""
+        self.out, self.folder, self.steps = out, blocks_of(out), steps
         self.first: Flat | None = None  # what all episodes must be like
         self.count = sum(1 for _ in self.blocks())
-        told = self.folder / SETTINGS
-        self.new: tuple[Path, dict[str, Any]] | None = None  # settings still to be written
-        if told.exists() and not resume:
+        self.new: dict[str, Any] | None = None  # settings still to be written
+        if self._empty():  # killed before the first was whole
+            discard(self.folder, out)
+        elif not resume:
             raise InputError(
                 f"{self.folder} holds what was interrupted: go on with --resume, or remove that folder first"
             )
-        if told.exists():
-            try:
-                made = dict(json.loads(told.read_text()))
-            except (OSError, ValueError, TypeError) as error:
-                raise InputError(f"cannot resume {out}: {told} cannot be read; remove {self.folder}") from error
+        else:
+            made = told(self.folder)
+            if made is None:
+                raise InputError(f"cannot resume {out}: {self.folder / SETTINGS} cannot be read; remove {self.folder}")
             _check_same(out, made, json.loads(json.dumps(settings)))
             return
         writable(out)
-        self.new = told, settings
+        self.new = settings
 
     @contextmanager
     def becoming(self, what: Callable[[], str]) -> Iterator[None]:
         """While the output is made of the blocks, which are then removed. Raises `Interrupted` with `what` there is to
-        go on from after SIGINT, TrainingError if the disk refuses."""
+        go on from after a signal, TrainingError if the disk refuses. Without a whole block nothing is left behind."""
         try:
             yield
         except KeyboardInterrupt as stop:
-            raise Interrupted(what()) from stop
-        except OSError as error:
-            raise refused(self.out, error) from error
-        shutil.rmtree(self.folder)
+            raise Interrupted(what(), number_of(stop)) from stop
+        except TrainingError as error:  # the disk refused
+            kept = "" if self._empty() else f"; {what()} is kept, go on with --resume"
+            raise TrainingError(f"{error}{kept}") from error
+        finally:
+            if self._empty():
+                discard(self.folder, self.out)
+        discard(self.folder, self.out)
 
     def _begin(self) -> None:
         """Make the folder, with the settings in it."""
         if self.new is None:
             return
-        told, settings = self.new
-        self.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.write(told, json.dumps(settings, indent=1))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise refused(self.folder, error) from error
+        write(self.folder / SETTINGS, json.dumps(self.new, indent=1))
         self.new = None
 
     def blocks(self) -> Iterator[Path]:
@@ -111,6 +134,9 @@ class Parts:
         while (path := self._path(number)).exists():
             yield path
             number += 1
+
+    def _empty(self) -> bool:
+        return not any(self.folder.glob("*.safetensors"))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05}.safetensors"
@@ -124,11 +150,14 @@ class Parts:
         for columns in episodes:
             self.first = columns if self.first is None else self.first
             check_episode("an episode", columns, self.first)
+        if self.steps and not self.count:  # for the blocks, and for the dataset that is made of them
+            size = sum(array.nbytes for columns in episodes for array in columns.values())
+            room(self.out, 2 * size * self.steps / sum(len(columns["actions"]) for columns in episodes))
         self._begin()
         rows = [(float(columns["rewards"].sum()), len(columns["actions"])) for columns in episodes]
         solid = np.ascontiguousarray  # views would be written as what lies around them
         arrays = {f"{i}/{name}": solid(array) for i, columns in enumerate(episodes) for name, array in columns.items()}
-        checkpoint.write(self._path(self.count), save(arrays, {"episodes": json.dumps(rows)}))
+        write(self._path(self.count), save(arrays, {"episodes": json.dumps(rows)}))
         self.count += 1
         return rows
 

@@ -1,37 +1,54 @@
 """Pictures of a comparison, as PNG and SVG: intervals of each number, performance profiles, and means of each task."""
 
+import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ornstein.errors import InputError, writable
+from ornstein.errors import needs, writable
+from ornstein.files import write
 from ornstein.run import statistics
 from ornstein.run.compare import Comparison
 from ornstein.run.resample import Estimate
 from ornstein.run.tables import HEADS
+from ornstein.run.terminal import printable
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999999")  # Okabe & Ito's
 KINDS = ("png", "svg")
 
 
-def draw(found: Comparison, out: Path) -> list[Path]:
-    """Write the pictures into a folder, which is made if need be, and say where. `InputError` without matplotlib."""
+def check(out: Path) -> Any:
+    """matplotlib, where pictures can be drawn into `out`; `InputError` elsewhere."""
     try:
         import matplotlib
-        from matplotlib.figure import Figure
+        import matplotlib.figure
     except ImportError as error:
-        raise InputError(f'package {error.name} is missing: run `pip install "ornstein[plots]"`') from error
+        raise needs(error, "plots") from error
+    writable(out)
+    return matplotlib
+
+
+def draw(found: Comparison, out: Path) -> list[Path]:
+    """Write the pictures into a folder, which is made if need be, and say where. `InputError` without matplotlib."""
+    matplotlib = check(out)
     writable(out, make=True)
+    found = replace(found, rows=[replace(row, label=printable(row.label)) for row in found.rows])
+    how = {"svg.fonttype": "none", "text.parse_math": False}  # names are no formulas
     paths = []
     for name, paint in (("intervals", _intervals), ("profiles", _profiles), ("tasks", _tasks)):
-        figure = Figure(layout="constrained", dpi=150)  # without pyplot, nothing looks for a display
-        paint(found, figure)
-        with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):  # the same file each time
+        with matplotlib.rc_context({**how, "svg.hashsalt": name}):  # the same file each time
+            figure = matplotlib.figure.Figure(
+                layout="constrained", dpi=150
+            )  # without pyplot, nothing asks for a display
+            paint(found, figure)
             for kind in KINDS:
                 paths.append(out / f"{name}.{kind}")
-                figure.savefig(paths[-1], metadata={"Date": None} if kind == "svg" else None)
+                picture = io.BytesIO()
+                figure.savefig(picture, format=kind, metadata={"Date": None} if kind == "svg" else None)
+                write(paths[-1], picture.getvalue())
     return paths
 
 
@@ -95,7 +112,10 @@ def _tasks(found: Comparison, figure: Any) -> None:
         how = {"color": _colour(i), "alpha": 0.8, "capsize": 2, "error_kw": {"linewidth": 1}}
         axes.bar(places, [e.value for e in estimates], width, yerr=_whiskers(estimates), label=row.label, **how)
     axes.set_xticks(
-        range(len(tasks)), tasks, rotation=30 if len(tasks) > 2 else 0, ha="right" if len(tasks) > 2 else "center"
+        range(len(tasks)),
+        [*map(printable, tasks)],
+        rotation=30 if len(tasks) > 2 else 0,
+        ha="right" if len(tasks) > 2 else "center",
     )
     axes.set_ylabel(f"{_short(found)}, mean and 95 % interval", fontsize="small")
     axes.grid(axis="y", alpha=0.3)

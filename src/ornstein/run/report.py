@@ -1,15 +1,19 @@
 """Scores: what an evaluation found, with its uncertainty."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ornstein.errors import InputError
+from ornstein.files import locked
 from ornstein.run import checkpoint, statistics
+from ornstein.run.fields import check, fits, kinds
+from ornstein.run.reading import read_json
 from ornstein.run.resample import percentiles
 
 
@@ -76,17 +80,44 @@ class Report:
         return ", ".join(parts) + f", {self.seconds:.1f} s"
 
 
+NEEDED = {field.name for field in fields(Report) if field.default is MISSING}
+
+
 def keep(run: Path, report: Report) -> None:
     """Put a report among those of a run, in place of an earlier one of the same task and protocol."""
-    found = [r for r in kept(run) if (r["task"], r["protocol"]) != (report.task, report.protocol)]
-    checkpoint.write(run / checkpoint.REPORT, json.dumps([*found, asdict(report)], indent=2, allow_nan=False))
+    with locked(run / checkpoint.REPORT, wait=True):  # for what several evaluations add
+        found = [r for r in kept(run) if (r["task"], r["protocol"]) != (report.task, report.protocol)]
+        checkpoint.write(run / checkpoint.REPORT, json.dumps([*found, asdict(report)], indent=2, allow_nan=False))
 
 
 def kept(run: Path) -> list[dict[str, Any]]:
-    """The reports of a run, as JSON. Raises InputError if they cannot be read."""
+    """The reports of a run, as JSON that names its task and protocol. Raises InputError if they cannot be read."""
     path = run / checkpoint.REPORT
+    if not os.path.lexists(path):
+        return []
+    expected = "expected the JSON of evaluations; remove it"
+    found = read_json(path, 256, expected)
+    if not fits(found, list[Mapping[str, Any]]):
+        raise InputError(f"{path} cannot be read (it is no list of scores): {expected}")
+    if not all(isinstance(row.get(name), str) for row in found for name in ("task", "protocol")):
+        raise InputError(f"{path} cannot be read (it does not say of which task scores are): {expected}")
+    return list(found)
+
+
+def whole(row: Mapping[str, Any], run: Path, needed: Collection[str] = NEEDED) -> dict[str, Any]:
+    """One of the reports of a run, if it is a whole one that holds all that is `needed`, else an `InputError`."""
     try:
-        found = json.loads(path.read_text()) if path.exists() else []
-        return [{**row, "task": row["task"], "protocol": row["protocol"]} for row in found]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} cannot be read ({error}): expected the JSON of evaluations; remove it") from error
+        for name, kind in kinds(Report).items():
+            if name in row or name in needed:
+                check(name, row[name], kind, bounds=False)
+        lists = [row.get(name) for name in ("returns", "successes", "lengths")]
+        told = row["episodes"] > 0 and all(one is None or len(one) == row["episodes"] for one in lists)
+        low, high = row.get("reference_range") or (0, 1)
+        if not told or not low < high:
+            raise InputError("its numbers contradict one another")
+    except (KeyError, InputError) as error:
+        raise InputError(
+            f"the scores of {row['task']} in {run / checkpoint.REPORT} are damaged or of an earlier version: run "
+            f"`ornstein evaluate {run}` again ({error})"
+        ) from error
+    return dict(row)

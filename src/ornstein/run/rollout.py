@@ -20,6 +20,7 @@ from ornstein.contract import Agent, Given, Plan, Planner
 from ornstein.data.episodes import Obs, count, each, plain
 from ornstein.envs.vector import World
 from ornstein.errors import InputError
+from ornstein.roles import name_of
 
 SAMPLES = 512  # worlds x candidates in one call of an agent
 
@@ -121,10 +122,15 @@ def asks(agent: Agent) -> Ask:
     """What a driver asks of an agent. Raises InputError for a learner that does not act."""
     if not isinstance(agent, Agent):
         raise InputError(
-            f"{type(agent).__name__} does not act: expected a policy or a planner; what it invents, `ornstein "
-            "synthesize` writes, and a policy can be trained on that"
+            f"{name_of(agent)} does not act: expected a policy or a planner; what it invents, `ornstein synthesize` "
+            "writes, and a policy can be trained on that"
         )
     return agent.plan if isinstance(agent, Planner) else agent.act
+
+
+def wanted(agent: Agent, given: Given | None) -> Given | None:
+    """What the agent can be asked for, of what a world asks."""
+    return {name: given[name] for name in agent.spec.given if name in given} if given else None
 
 
 class Driver:
@@ -155,6 +161,7 @@ class Driver:
     @torch.no_grad()
     def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:
         """Actions, as for `Actor`."""
+        given = wanted(self.agent, given)
         if isinstance(self.agent, Planner):
             return self._planned(self.agent, copies, obs, given, age)
         windows, length = self.see(copies, obs), 0 if self.chunk is None else self.chunk.shape[1]

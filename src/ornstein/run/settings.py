@@ -9,14 +9,18 @@ from typing import Any
 
 import tyro
 
-from ornstein.errors import InputError
+from ornstein.errors import InputError, brief
+from ornstein.run.fields import check_all
 
 PREFIX = "--agent."
+LONGEST = 500  # characters of a value
 
 
 def parse(default: Any, args: Sequence[str]) -> Any:
     """`default` with the fields that `args` name. Raises InputError for what is unknown or does not fit."""
     for arg in args:
+        if len(arg) > LONGEST:
+            raise InputError(f"setting {brief(arg)} has {len(arg):,} characters: expected at most {LONGEST}")
         if arg.startswith("--") and not arg.startswith(PREFIX):
             raise InputError(f"unknown option '{arg}': expected one that --help names; settings are {PREFIX}NAME VALUE")
     if args and not args[0].startswith("--"):
@@ -24,9 +28,11 @@ def parse(default: Any, args: Sequence[str]) -> Any:
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
-            return _cli(default, args)
+            found = _cli(default, args)
     except SystemExit as stop:
         raise InputError(_complaint(told.getvalue())) from stop
+    check_all(found)
+    return found
 
 
 def describe(default: Any) -> str:

@@ -25,10 +25,12 @@ from ornstein.envs.recorder import Flat, nested
 from ornstein.envs.registered import described
 from ornstein.envs.task import Task
 from ornstein.errors import InputError, positive
+from ornstein.files import locked
 from ornstein.run import checkpoint
 from ornstein.run.behaviour import randomness
 from ornstein.run.log import Teller
 from ornstein.run.parts import Parts, check_finished, check_id, references
+from ornstein.run.sizes import call, fits_memory
 
 BATCH = 10_000
 LOOKED = 100_000  # rows of a dataset that are enough to judge it
@@ -58,8 +60,9 @@ def synthesize(
         dataset_id: ends in a version; by default the name of `out`, with -v0.
 
     Raises:
-        InputError: a run that invents nothing; a folder that exists.
-        Interrupted: SIGINT; finished blocks are kept.
+        InputError: a run that invents nothing; a folder that exists, that another process or thread writes, or for
+            which there is no room.
+        Interrupted: a signal to stop; finished blocks are kept. TrainingError: the disk is full; they are, too.
     """
     run, out = Path(run), Path(out)
     positive("rows", rows), positive("batch", batch)
@@ -69,21 +72,23 @@ def synthesize(
         raise InputError(
             f"{run} holds {config['algorithm']}, which invents no data: expected a synthesizer, such as synther"
         )
+    fits_memory(call(learner, batch), f"drawing {batch:,} rows at once", "--batch")
     spec, weights = _spec(world), hashlib.sha256((run / checkpoint.WEIGHTS).read_bytes()).hexdigest()
     settings = {"run": str(run), "weights_sha256": weights, "algorithm": config["algorithm"], "rows": rows}
     settings |= {"batch": batch, "seed": seed, "apart": apart, "dataset_id": name}
-    if out.exists():
-        check_finished(out, settings, resume, "synthesize")
+    with locked(out):
+        if out.exists():
+            check_finished(out, settings, resume, "synthesize")
+            return out
+        parts = Parts(out, settings, resume, rows)
+        with parts.becoming(lambda: f"what was invented for {out} ({len(parts.rows()) * batch:,} rows)"):
+            _draw(parts, learner.to(device), rows, batch, seed)
+            info = {"algorithm_name": config["algorithm"], "synthesize": settings, "learned_from": config["task"]}
+            info |= {"next_observation": "in infos, for each step"} if not apart else {}
+            info |= references(spec["id"]) if spec else {}
+            found = (nested(episode) for block in parts.episodes(rows) for episode in _laid(block, apart))
+            write_minari(out, found, env_spec=spec, dataset_id=name, info=info)
         return out
-    parts = Parts(out, settings, resume)
-    with parts.becoming(lambda: f"what was invented for {out} ({len(parts.rows()) * batch:,} rows)"):
-        _draw(parts, learner.to(device), rows, batch, seed)
-        info = {"algorithm_name": config["algorithm"], "synthesize": settings, "learned_from": config["task"]}
-        info |= {"next_observation": "in infos, for each step"} if not apart else {}
-        info |= references(spec["id"]) if spec else {}
-        found = (nested(episode) for block in parts.episodes(rows) for episode in _laid(block, apart))
-        write_minari(out, found, env_spec=spec, dataset_id=name, info=info)
-    return out
 
 
 def _spec(world: Task) -> dict[str, Any] | None:

@@ -1,11 +1,8 @@
 """A comparison as text: tables on a terminal, lines of columns elsewhere."""
 
-import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
-
+from ornstein.run import terminal
 from ornstein.run.compare import Comparison, Row
 
 HEADS = {"iqm": "IQM", "mean": "mean", "median": "median", "optimality_gap": "optimality gap"}
@@ -25,8 +22,8 @@ def show(found: Comparison) -> None:
     tasks = [[task, *(f"{row.tasks[task]:{how}}" for row in found.rows)] for task in found.protocols]
     _print(f"score: {found.score}; 95 % intervals over {found.unit}", head, rows)
     if others:
-        print(f"P(better), difference and p are against {found.rows[0].label}")
-    print()
+        terminal.result(f"P(better), difference and p are against {found.rows[0].label}")
+    terminal.result("")
     judged = ", ".join(dict.fromkeys(found.protocols.values()))
     _print(f"means of each task ({judged})", ["task", *(row.label for row in found.rows)], tasks)
 
@@ -48,15 +45,11 @@ def _against(row: Row, how: str) -> list[str]:
 
 def _print(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns under their heads: a table on a terminal; elsewhere plain lines, two spaces or more between columns."""
-    if sys.stdout.isatty():
-        table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 1))
-        for name in head:
-            table.add_column(name, overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        Console().print(table)
+    if terminal.OUT.isatty():
+        terminal.table(title, rows, head)
         return
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    print(title)
-    for row in (head, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    lines = [[terminal.printable(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    terminal.result(title)
+    for row in lines:
+        terminal.result("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

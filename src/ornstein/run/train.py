@@ -3,9 +3,8 @@
 import gc
 import json
 import math
-import signal
-import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,14 +15,19 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ornstein.contract import Learner, Stage
+from ornstein.contract import Learner, Stage, check_fit
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
+from ornstein.data.normalize import forget
 from ornstein.errors import InputError, TrainingError, positive, writable
+from ornstein.files import locked, room, sweep
 from ornstein.run import checkpoint, log
 from ornstein.run.capture import Captured, moved, records
 from ornstein.run.checkpoint import Moment, Progress
+from ornstein.run.keepers import keepers
+from ornstein.run.signals import Interrupted, Request, requested
 
+COPIES = 3  # of the weights in a run folder at least: to act, to go on, and as they were before the stage
 L = TypeVar("L", bound=Learner)
 Look = Callable[[Learner, int], None]  # after so many updates of all stages
 
@@ -34,10 +38,7 @@ class Course(NamedTuple):
     stages: list[tuple[str, int]]
     fit: Callable[[Any], Iterator[Stage]]
     saving: Callable[[], None] | None = None  # is called before each checkpoint
-
-
-class Interrupted(KeyboardInterrupt):
-    """SIGINT: what was learned is saved."""
+    mend: str = ""  # what to do about numbers that are not finite; by default what the agent's settings allow
 
 
 def train(
@@ -49,8 +50,10 @@ def train(
     updates: int | None = None,
     resume: bool = False,
     capture: str = "auto",
+    rescale: bool = False,
 ) -> L:
-    """Teach an agent, in place.
+    """Teach an agent, in place. One that was trained before goes on from its weights, in the scales of observations,
+    actions, rewards and returns that these were trained with.
 
     Args:
         data: episodes on the agent's device; for an algorithm that learns online, a buffer that stays as it is.
@@ -60,21 +63,26 @@ def train(
             uninterrupted run.
         capture: whether updates are recorded as CUDA graphs, which run faster: `auto` where the agent is on CUDA, `on`
             (refused elsewhere), or `off`.
+        rescale: learn the scales anew from `data`. What the weights mean changes with them.
 
     Raises:
-        InputError: a folder that holds a run (without `resume`) or another configuration (with it); a count below 1;
-            capture where there is no CUDA.
+        InputError: a folder that holds a run (without `resume`) or another configuration (with it), that another
+            process or thread writes, or for which there is no room; a count below 1; capture where there is no CUDA;
+            data that is not what the agent's spec says.
         TrainingError: a loss that is no longer finite, or a disk that is full. The last checkpoint is kept.
     """
     if updates is not None:
         agent.cfg = replace(agent.cfg, updates=positive("updates", updates))
     config = checkpoint.describe(agent, seed=seed)
     run = None if out is None else Path(out)
-    if run is not None and finished(run, config, resume):
-        checkpoint.restore(run, agent, checkpoint.read_checkpoint(run)[1])
-        return agent.eval()
-    torch.manual_seed(seed)
-    return teach(agent, data, run, config, capture=capture)
+    with locked(*[run] if run else []):
+        if run is not None and finished(run, config, resume):
+            checkpoint.restore(run, agent, checkpoint.read_checkpoint(run)[1])
+            return agent.eval()
+        if rescale:
+            forget(agent)
+        torch.manual_seed(seed)
+        return teach(agent, data, run, config, capture=capture)
 
 
 def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
@@ -95,36 +103,27 @@ def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
         return False
     if field := checkpoint.differing(run, config):
         raise InputError(f"cannot resume {run}: {field}; use the same settings, or another --out")
-    return checkpoint.read_checkpoint(run)[0].finished
+    done = checkpoint.read_checkpoint(run)[0].finished
+    before, now = checkpoint.read_config(run).get("threads"), config.get("threads")
+    if not done and before is not None and before != now:
+        warnings.warn(
+            f"{run} was begun with {before} threads and goes on with {now}: the weights may differ in their last bits "
+            f"from those of an uninterrupted run; use --threads {before} for the same",
+            stacklevel=3,
+        )
+    return done
 
 
-def _open(run: Path, config: dict[str, Any], done: int) -> None:
+def _open(run: Path, agent: Learner, config: dict[str, Any], done: int) -> None:
     """Make the run folder, or take up the one that has `done` updates behind it."""
+    if not (run / checkpoint.TRAIN).exists():
+        room(run, COPIES * sum(value.nbytes for value in agent.state_dict().values()))
     writable(run, make=True)
+    sweep(run / name for name in checkpoint.FILES)
     if not (run / checkpoint.TRAIN).exists():
         checkpoint.write(run / checkpoint.CONFIG, json.dumps(config, indent=2))
     lines = [json.dumps(line) + "\n" for line in log.read(run / checkpoint.LOG) if line["update"] <= done]
     checkpoint.write(run / checkpoint.LOG, "".join(lines))  # without what came after the checkpoint we go on from
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event that SIGINT sets, so that a step is never cut in two; a second SIGINT interrupts at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -153,19 +152,23 @@ def teach(
     `capture` is as for `train`. Nothing is written before the first stage is ready."""
     device = next((p.device for p in agent.parameters()), torch.device("cpu"))
     records(capture, device)  # refuses before anything is done
+    if run is not None:
+        keepers(agent)  # refuses a state that no checkpoint could keep
+    check_fit(agent, data)
     agent.train()
     course = course or Course(agent.stages, agent.fit)
     progress, tensors = Progress([]), None
     if run is not None and (run / checkpoint.TRAIN).exists():
         progress, tensors = checkpoint.read_checkpoint(run)
+        progress.check(course.stages, run)
     done, base = sum(steps for _, steps in course.stages[: progress.stage]) + progress.step, 0
     total = sum(steps for _, steps in course.stages)
-    with log.Teller("training", "updates", total, done) as teller, _interruptible() as asked, _settled():
+    with log.Teller("training", "updates", total, done) as teller, requested() as asked, _settled():
         captured = partial(Captured, mode=capture, device=device)
-        loop = _Loop(agent, run, progress, teller, asked, look, every, captured, course.saving)
+        loop = _Loop(agent, run, progress, teller, asked, look, every, captured, course)
         for number, stage in enumerate(_stages(agent, course, data, run, progress, tensors)):
             if number == 0 and run is not None:
-                _open(run, config, done)
+                _open(run, agent, config, done)
             if number > progress.stage:
                 progress.stage, progress.step = number, 0
             if number == progress.stage:
@@ -209,14 +212,14 @@ class _Loop:
         run: Path | None,
         progress: Progress,
         teller: log.Teller,
-        asked: threading.Event,
+        asked: Request,
         look: Look | None,
         every: int,
         captured: Callable[..., Captured],
-        saving: Callable[[], None] | None,
+        course: Course,
     ):
         self.agent, self.run, self.progress, self.teller = agent, run, progress, teller
-        self.asked, self.look, self.every, self.captured, self.saving = asked, look, every, captured, saving
+        self.asked, self.look, self.every, self.captured, self.course = asked, look, every, captured, course
         self.device = next((p.device for p in agent.parameters()), torch.device("cpu"))
         self.start = self.saved = time.monotonic()
         self.earlier = progress.seconds
@@ -226,21 +229,36 @@ class _Loop:
     def go(self, stage: Stage, base: int) -> None:
         interval, update = max(1, min(50, stage.steps // 50)), self.captured(stage.update)
         for step in range(self.progress.step + 1, stage.steps + 1):
-            metrics = update(moved(stage.view.batch(stage.batch), self.device))
+            with self.kept():
+                batch = stage.view.batch(stage.batch)
+            metrics = update(moved(batch, self.device))
             self.seen += 1
             for name, value in metrics.items():
                 self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.progress.step, done = step, base + step
-            due = self.asked.is_set() or self._due()
+            asked = self.asked.is_set()  # once: what comes between here and the end is seen at the next step
+            due = asked or self._due()
             if step % interval == 0 or step == stage.steps or due:
                 self.record(stage.name, done)
             if due:
                 self.save()
-            if self.asked.is_set():
-                raise Interrupted(str(self.run) if self.run else "")
+            if asked:
+                raise Interrupted(str(self.run) if self.run else "", self.asked.number)
             if self.look is not None and done % self.every == 0:
-                self.look(self.agent.eval(), done)
+                with self.kept():
+                    self.look(self.agent.eval(), done)
                 self.agent.train()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """A world may fail here, after hours: what was learned is saved before that is told."""
+        try:
+            yield
+        except InputError as error:
+            if self.run is None or not (self.progress.step or self.progress.stage):
+                raise
+            self.save()
+            raise InputError(f"{error}; what was learned is saved in {self.run}, go on with --resume") from error
 
     def record(self, stage: str, done: int) -> None:
         """Read the metrics, once per interval, and refuse to go on if one is not finite."""
@@ -249,11 +267,16 @@ class _Loop:
         for name, value in means.items():
             if not math.isfinite(value):
                 kept = f"; the last checkpoint in {self.run} is kept" if self.run else ""
-                raise TrainingError(f"'{name}' of stage '{stage}' is {value} at update {done}: {checkpoint.MEND}{kept}")
+                raise TrainingError(f"'{name}' of stage '{stage}' is {value} at update {done}: {self.mend}{kept}")
         self.teller.tell(done, stage, list(means.items())[:1])
         if self.run is not None:
             line = {"stage": stage, "update": done, "seconds": round(self.seconds(), 2), **means}
             log.append(self.run / checkpoint.LOG, line)
+
+    @property
+    def mend(self) -> str:
+        """What to do about numbers that are not finite."""
+        return self.course.mend or checkpoint.mend(self.agent.cfg)
 
     def seconds(self) -> float:
         return self.earlier + time.monotonic() - self.start
@@ -265,8 +288,9 @@ class _Loop:
 
     def save(self) -> None:
         if self.run is not None:
-            if self.saving is not None:
-                self.saving()
-            self.progress.seconds = self.seconds()
-            checkpoint.save_checkpoint(self.run, self.agent, self.progress)
+            with self.asked.uncut():
+                if self.course.saving is not None:
+                    self.course.saving()
+                self.progress.seconds = self.seconds()
+                checkpoint.save_checkpoint(self.run, self.agent, self.progress, self.mend)
             self.saved = time.monotonic()

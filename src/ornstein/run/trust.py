@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ornstein.data import spread
 from ornstein.data.episodes import Episodes
-from ornstein.data.normalize import CONSTANT
 from ornstein.data.views import Transition, Transitions
 from ornstein.envs.simulate import Simulator
 from ornstein.errors import InputError
@@ -107,7 +107,7 @@ class _Scale(NamedTuple):
     def of(cls, x: Tensor) -> "_Scale":
         """Of rows (n, D); columns that are constant keep their unit."""
         mean, deviation = x.mean(0), x.std(0, correction=0)
-        return cls(mean, torch.where(deviation <= CONSTANT * x.abs().amax(0), 1.0, deviation))
+        return cls(mean, torch.where(spread.constant(x.amin(0), x.amax(0)), 1.0, deviation))
 
 
 @torch.no_grad()
@@ -195,7 +195,7 @@ def _correlation(x: np.ndarray) -> np.ndarray:
     """Correlations (D, D) of columns; 0 with a constant one."""
     centred = x - x.mean(0)
     deviation = centred.std(0)
-    centred /= np.where(deviation > CONSTANT, deviation, np.inf)
+    centred /= np.where(deviation > spread.ROUNDING, deviation, np.inf)
     return centred.T @ centred / len(x)
 
 

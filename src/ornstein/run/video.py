@@ -4,11 +4,13 @@ Nothing is drawn while an agent is scored. What happens in a world follows from 
 episodes can be had again afterwards, and each return is compared with the one that counted.
 """
 
+import io
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +21,14 @@ from ornstein.contract import Given
 from ornstein.data.episodes import Obs
 from ornstein.envs.tasks import Task
 from ornstein.envs.vector import World
-from ornstein.errors import InputError, choose, writable
+from ornstein.errors import InputError, choose, needs, writable
+from ornstein.files import refused
+from ornstein.files import write as put
 from ornstein.run.report import Report
 from ornstein.run.rollout import steps
 
 FORMATS = ("mp4", "gif")
+EPISODES = ("best", "median", "worst")
 FRAMES = 300  # of a film at most: then every second, third, ... step is shown
 RATE = 50.0  # frames a second at most: what a GIF can hold, and more than the eye needs
 
@@ -60,7 +65,7 @@ def _imageio(kind: str) -> Any:
         if kind == "mp4":
             import_module("imageio_ffmpeg").get_ffmpeg_exe()
     except ImportError as error:
-        raise InputError(f'package {error.name} is missing: run `pip install "ornstein[plots]"`') from error
+        raise needs(error, "plots") from error
     except RuntimeError as error:
         raise InputError(f"no ffmpeg is here ({error}): install it, or say --video-format gif") from error
     return imageio
@@ -70,7 +75,7 @@ def chosen(returns: Sequence[float]) -> dict[str, int]:
     """The numbers of the episodes with the highest, the (lower) median and the lowest return; of equals, the first."""
     order = np.argsort(returns, kind="stable")
     median, worst = int(order[(len(order) - 1) // 2]), int(order[0])
-    return {"best": int(np.argmax(returns)), "median": median, "worst": worst}
+    return dict(zip(EPISODES, (int(np.argmax(returns)), median, worst), strict=True))
 
 
 def write(report: Report, acts: Sequence[Tensor], task: Task, out: Path, kind: str = "mp4") -> Iterator[Film]:
@@ -81,7 +86,10 @@ def write(report: Report, acts: Sequence[Tensor], task: Task, out: Path, kind: s
         kind: `mp4` or `gif`.
     """
     lengths = report.lengths or [len(act) for act in acts]
-    out.mkdir(parents=True, exist_ok=True)
+    writable(out, make=True, option="--video")
+    for name, other in product(EPISODES, FORMATS):  # what a killed program left
+        with suppress(OSError):
+            _beside(out / f"{name}.{other}").unlink(missing_ok=True)
     with closing(task.worlds(1, report.protocol)) as world:
         for name, number in chosen(report.returns).items():
             steps = acts[number][: lengths[number]]
@@ -98,16 +106,20 @@ def _film(world: World, report: Report, number: int, acts: Tensor, path: Path) -
     kind = path.suffix[1:]
     stride = max(1, math.ceil(len(acts) / (FRAMES - 1)), math.ceil(world.rate / RATE))
     rate = min(RATE, world.rate / stride)
-    how = {"fps": rate, "macro_block_size": 2} if kind == "mp4" else {"duration": 1000 / rate, "loop": 0}
-    beside, total, frames = path.with_name(f"{path.stem}.part.{kind}"), 0.0, 0
+    quiet = {"ffmpeg_log_level": "quiet"}  # on a full disk, it would say so in many lines
+    how = {"fps": rate, "macro_block_size": 2, **quiet} if kind == "mp4" else {"duration": 1000 / rate, "loop": 0}
+    beside, packed, total, frames = _beside(path), io.BytesIO(), 0.0, 0
     try:
-        with _imageio(kind).get_writer(beside, **how) as writer:
+        with _imageio(kind).get_writer(beside if kind == "mp4" else packed, format=kind, **how) as writer:
             for step, total, image in played(world, report.seed, number, acts, stride):
                 writer.append_data(labelled(image, f"step {step}  return {total:.1f}"))
                 frames += 1
-        os.replace(beside, path)
+        if kind == "mp4":
+            os.replace(beside, path)
+        else:
+            put(path, packed.getvalue())
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error}): choose another folder for --video") from error
+        raise refused(path, error, "the scores are kept") from error
     finally:
         beside.unlink(missing_ok=True)
     return Film(path, number, report.returns[number], total, frames)
@@ -126,6 +138,11 @@ class Replay:
     def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:
         """As for `Actor`."""
         return self.acts[age]
+
+
+def _beside(path: Path) -> Path:
+    """Where a film lies until it is whole; ffmpeg goes by the ending."""
+    return path.with_name(f"{path.stem}.part{path.suffix}")
 
 
 def played(world: World, seed: int, number: int, acts: Tensor, stride: int) -> Iterator[tuple[int, float, np.ndarray]]:

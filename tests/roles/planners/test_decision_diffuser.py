@@ -14,7 +14,8 @@ from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.optim import Optim
 from ornstein.envs import toy
 from ornstein.errors import InputError
-from ornstein.roles.planners.decision_diffuser import PAPER, Config, DecisionDiffuser
+from ornstein.roles.planners.decision_diffuser import Config, DecisionDiffuser
+from ornstein.roles.planners.decision_diffuser_presets import PAPER
 from ornstein.run.train import train
 from small import GOAL, VALUE
 
@@ -80,11 +81,12 @@ def test_the_first_row_is_known_and_carries_no_loss(walks: Episodes) -> None:
 def test_labels_are_withheld_by_share(walks: Episodes) -> None:
     made = DecisionDiffuser(VALUE, small())
     view = next(iter(made.fit(walks))).view
-    absent = made.example(view.batch(4000)).cond.isnan().float().mean()
-    assert float(absent) == pytest.approx(0.25, abs=0.03)
+    given = made.example(view.batch(4000)).cond.given
+    assert 1 - float(given.float().mean()) == pytest.approx(0.25, abs=0.03)
     made = DecisionDiffuser(VALUE, small(drop=0.0))
     view = next(iter(made.fit(walks))).view
-    cond = made.example(view.batch(4000)).cond
+    cond, given = made.example(view.batch(4000)).cond
+    assert given.all()
     assert (cond.amin() >= 0) & (cond.amin() < 0.1)
     assert (cond.amax() <= 1) & (cond.amax() > 0.9)
 
@@ -213,7 +215,7 @@ def test_refused(spec: Spec, more: dict[str, Any], words: str) -> None:
 
 
 def test_what_is_not_asked_for_is_refused(walks: Episodes) -> None:
-    with pytest.raises(InputError, match="no gait of size 3"):
+    with pytest.raises(InputError, match=r"given holds nothing: expected a dict of gait \(B, 3\)"):
         agent(walks, LABELLED).plan(START)
-    with pytest.raises(InputError, match="no gait of size 3"):
+    with pytest.raises(InputError, match=r"given\['gait'\] has shape \(3, 2\): expected \(B, 3\)"):
         agent(walks, LABELLED).plan(START, {"gait": torch.rand(3, 2)})

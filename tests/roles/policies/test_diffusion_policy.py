@@ -13,7 +13,8 @@ from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim
 from ornstein.errors import InputError
 from ornstein.roles import ALGORITHMS, build
-from ornstein.roles.policies.diffusion_policy import PAPER, TRANSFORMER, Config, DiffusionPolicy
+from ornstein.roles.policies.diffusion_policy import Config, DiffusionPolicy
+from ornstein.roles.policies.diffusion_policy_presets import PAPER, TRANSFORMER
 from ornstein.run.evaluate import randomness
 from ornstein.run.train import train
 
@@ -106,7 +107,7 @@ def test_it_sees() -> None:
 def test_an_algorithm_without_eyes_refuses_pictures() -> None:
     spec = Spec(1, 1, parts={"eye": (64, 64, 3), "number": (1,)})
     for name, row in ALGORITHMS.items():
-        if not row.make.sees_parts:  # type: ignore[attr-defined]
+        if not row.make.takes.images:
             with pytest.raises(InputError, match=r"the task shows eye, number: expected .*diffusion_policy"):
                 build(name, spec, row.config)
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ornstein.contract import Spec
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.envs import toy
-from ornstein.roles.policies.diffusion_ql import EDP, Config, DiffusionQL
+from ornstein.roles.policies.diffusion_ql import Config, DiffusionQL
+from ornstein.roles.policies.diffusion_ql_presets import EDP
 from ornstein.roles.values.choice import Choice
 
 SMALL = Config(hidden=(32, 32), updates=5, batch=16, choice=Choice(4))

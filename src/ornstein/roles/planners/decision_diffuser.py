@@ -17,16 +17,16 @@ states, of which several are executed; the table's row `decision_diffuser_paper`
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Example, Given, Lesson, Metrics, Plan, Planner, Spec, Stage
+from ornstein.contract import Example, Given, Lesson, Metrics, Plan, Planner, Spec, Stage, Takes
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import MinMax, Quantile
 from ornstein.data.views import Window, Windows
-from ornstein.diffusion.guide import Compose, Term
+from ornstein.diffusion.guide import Compose, Partial, Term
 from ornstein.diffusion.mcmc import Langevin
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper, follow, pace, slow
@@ -35,6 +35,7 @@ from ornstein.errors import InputError, at_least
 from ornstein.networks.unet1d import TemporalUNet
 from ornstein.roles.dynamics.inverse import InverseDynamics
 
+LABELLED = "labelled"  # a field of the data (S,) bool: whether the window that begins there has a label
 X0_10 = Recipe("cosine", "x0", solver="ddim", steps=10, clip=1.0, init_temperature=0.5)
 
 
@@ -74,10 +75,6 @@ def resolve(cfg: Config, spec: Spec) -> Config:
         raise InputError(f"stride={stride}: expected 1 where no world tracks plans; leave it out")
     if not 0 <= cfg.drop < 1:
         raise InputError(f"drop is {cfg.drop}: expected a share from 0 to below 1, such as 0.25")
-    if spec.given.get("goal", spec.obs) != spec.obs or spec.agents > 1:
-        raise InputError(
-            f"a goal of {dict(spec.given)} for {spec.agents} agents: expected a whole observation, and one"
-        )
     replan = (0 if "goal" in spec.given else 1) if cfg.replan is None else cfg.replan
     return replace(cfg, horizon=cfg.horizon or max(2, -(-spec.horizon // stride)), stride=stride, replan=replan)
 
@@ -85,11 +82,12 @@ def resolve(cfg: Config, spec: Spec) -> Config:
 class DecisionDiffuser(Planner):
     """Plans states (B, H, O) under labels (B, C); `inverse` finds the actions, unless the world tracks plans."""
 
+    takes = Takes(given=None)
     known: Tensor  # (H, O) bool: the first row
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
-        self.spec, self.cfg = spec, (cfg := resolve(cfg, spec))
+        cfg = resolve(cfg, spec)
+        super().__init__(spec, cfg)
         self.rows, self.stride, self.replan = cfg.horizon or 0, cfg.stride or 0, cfg.replan or 0
         self.asks, self.candidates = dict(spec.given) or {"return": 1}, cfg.plans
         self.register_buffer("known", torch.zeros(self.rows, spec.obs, dtype=torch.bool), persistent=False)
@@ -105,12 +103,11 @@ class DecisionDiffuser(Planner):
         return [("model", self.cfg.updates)]
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(data.obs)
-        self.scale_act.learn(data.act)
+        self.scale_obs.learn(data.obs, "observations")
+        self.scale_act.learn(data.act, "actions")
         windows = self.windows(data)
-        self.scale_ret.learn(
-            windows.returns[:, None] if self.cfg.best is None else data.rew.new_tensor([[0.0], [self.cfg.best]])
-        )
+        returns = windows.returns[:, None] if self.cfg.best is None else data.rew.new_tensor([[0.0], [self.cfg.best]])
+        self.scale_ret.learn(returns, "returns")
         self.step.over(self.cfg.updates)
         yield Stage("model", windows, self.update, self.cfg.updates, self.cfg.batch)
 
@@ -120,17 +117,19 @@ class DecisionDiffuser(Planner):
     def windows(self, data: Episodes) -> Windows:
         """Stretches of data as long as a plan, with their labels."""
         data = replace(data, rew=data.rew - self.cfg.penalty * data.done)
-        fields = [name for name in self.asks if name not in ("goal", "return")]
+        fields = [name for name in self.asks if name not in ("goal", "return")] + [LABELLED] * (LABELLED in data.more)
         discount, pad = self.cfg.discount if "return" in self.asks else None, "goal" not in self.asks
         return Windows(data, self.rows, stride=self.stride, pad=pad, discount=discount, fields=fields)
 
     def example(self, batch: Window) -> Example:
         """Normalised windows (B, H, O), their labels, of which some are withheld, and what is known of them."""
         found = {"goal": batch.obs[:, -1], "return": (self.scale_ret(batch.ret[:, None]) + 1) / 2}
-        found |= {name: label[:, 0] for name, label in batch.more.items()}
+        found |= {name: label[:, 0] for name, label in batch.more.items() if name in self.asks}
         x, cond = self.scale_obs(batch.obs), self.label(found)
-        withheld = torch.rand_like(cond[:, :1]) < self.cfg.drop
-        return Example(x, cond.masked_fill(withheld, torch.nan), Pin(self.known, x))
+        given = torch.rand_like(cond[:, 0]) >= self.cfg.drop
+        if LABELLED in batch.more:
+            given = given & batch.more[LABELLED][:, 0]
+        return Example(x, Partial(cond, given), Pin(self.known, x))
 
     def label(self, found: Given) -> Tensor:
         """What the network is told (..., C) of what is asked for, by name."""
@@ -149,8 +148,15 @@ class DecisionDiffuser(Planner):
         follow(self.inverse_ema, self.inverse, rate)
         return {"loss": loss.detach(), "denoising": denoising.detach(), "acting": acting.detach()}
 
-    @torch.no_grad()
-    def plan(self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None) -> Plan:
+    def _expects(self, given: Given) -> dict[str, tuple[int, ...]]:
+        """Labels (B, size), or several to be composed (B, n, size), and their weights (B, n); the return may be left
+        out."""
+        labels = [label for label in given.values() if getattr(label, "ndim", 0) == 3]
+        several = tuple(labels[0].shape[1:2]) if labels else ()
+        asked = {k: (*several, size) for k, size in self.asks.items() if k in given or k != "return"}
+        return asked | ({"weight": several or (1,)} if "weight" in given else {})
+
+    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
         n = self.candidates
         x = torch.zeros(len(obs) * n, *self.known.shape, device=obs.device)
         x[:, 0] = self.scale_obs(obs).repeat_interleave(n, 0)
@@ -158,9 +164,10 @@ class DecisionDiffuser(Planner):
         guide, correct = self.asked(obs, given or {}), Langevin(self.cfg.langevin) if self.cfg.langevin else None
         show = watch and (lambda x: watch(self.scale_obs.inverse(x[::n])))
         x = self.model_ema.sample(noise, guide=guide, pin=pin, correct=correct, watch=show)
-        value = -self.model_ema.surprise(x, 0.4, pin, draws=2 if n > 1 else 0)
-        value, best = value.unflatten(0, (-1, n)).max(-1)
-        x = x[torch.arange(len(obs), device=x.device) * n + best]  # (B, H, O)
+        value = None
+        if n > 1:
+            value, best = (-self.model_ema.surprise(x, 0.4, pin)).unflatten(0, (-1, n)).max(-1)
+            x = x[torch.arange(len(obs), device=x.device) * n + best]  # (B, H, O)
         states = self.scale_obs.inverse(x)
         states[:, 0] = obs  # exactly, also where it lies beyond the data
         act = None if self.spec.tracked else self.scale_act.inverse(self.inverse_ema.along(x))
@@ -170,28 +177,8 @@ class DecisionDiffuser(Planner):
         """The guide to what is asked for, one term for each label."""
         if "return" in self.asks:
             given = {"return": obs.new_full((len(obs), 1), self.cfg.target), **given}
-        for name, size in self.asks.items():
-            if name not in given or given[name].dim() not in (2, 3) or given[name].shape[-1] != size:
-                raise InputError(f"plan() was given no {name} of size {size}: expected given={{'{name}': (B, {size})}}")
         cond = self.label(given)
         cond = cond if cond.dim() == 3 else cond[:, None]  # (B, labels, C)
         weight = given.get("weight", torch.full_like(cond[..., 0], self.cfg.guide))
         each = (part.repeat_interleave(self.candidates, 0).unbind(1) for part in (cond, weight))
         return Compose([Term(c, w[:, None, None]) for c, w in zip(*each, strict=True)])
-
-
-WALK: dict[str, Any] = {"penalty": 100.0, "replan": 4, "mults": (1, 2, 2)}
-PAPER = Config(  # as the authors trained hopper-medium-expert
-    horizon=100, updates=1_000_000, width=128, mults=(1, 4, 8), penalty=100.0, best=400.0, target=0.9, ema_every=10,
-    ema_start=2000, optim=Optim(2e-4),
-    model=Recipe("cosine", "eps", 200, solver="ddpm", steps=200, clip=1.0, init_temperature=0.5, noise_temperature=0.5),
-)  # fmt: skip
-PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config
-    "toy-point": {"horizon": 12, "mults": (1,), "updates": 3000, "replan": 4, "discount": 0.9},
-    "pointmaze-umaze": {"horizon": 32, "stride": 4, "updates": 5000},
-    "pointmaze-medium": {"horizon": 52, "stride": 5, "updates": 6000},
-    "pointmaze-large": {"horizon": 64, "stride": 6, "updates": 8000},
-    "hopper": WALK,
-    "halfcheetah": WALK,
-    "walker2d": WALK,
-}

@@ -14,12 +14,12 @@ no actions, time is continuous and 16 DDIM steps sample it; the table's row `dif
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Example, Given, Lesson, Metrics, Plan, Planner, Spec, Stage
+from ornstein.contract import Example, Given, Lesson, Metrics, Plan, Planner, Spec, Stage, Takes
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import MinMax, ZScore
 from ornstein.data.views import Window, Windows
@@ -70,8 +70,6 @@ def resolve(cfg: Config, spec: Spec) -> Config:
     rows = cfg.horizon or max(2, -(-spec.horizon // stride))  # rounded up
     if not spec.tracked and (stride > 1 or not actions):
         raise InputError(f"stride={stride}, actions={actions}: expected 1, True where no world tracks; leave them out")
-    if spec.agents > 1:
-        raise InputError(f"Diffuser for {spec.agents} agents: expected a task with one")
     # ms an update on one core, as measured
     cost = 10 + 0.0021 * cfg.batch * rows * (cfg.width / 32) ** 2 * sum(m * m / 2**i for i, m in enumerate(cfg.mults))
     updates = cfg.updates or max(1, min(20_000, int(1.2e6 / cost / (1 if goal else 1 + cfg.value_share))))
@@ -85,11 +83,12 @@ class Diffuser(Planner):
     A plan is x (B, H, features): rows of a normalised action, where plans hold actions, and a normalised observation.
     """
 
+    takes = Takes(given=("goal",))
     known: Tensor  # (H, features) bool: the first row's observation and, with a goal, the last one's
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
-        self.spec, self.cfg = spec, (cfg := resolve(cfg, spec))
+        cfg = resolve(cfg, spec)
+        super().__init__(spec, cfg)
         self.rows, self.stride, self.replan = cfg.horizon or 0, cfg.stride or 0, cfg.replan or 0
         self.acts, self.goal = spec.act if cfg.actions else 0, "goal" in spec.given
         self.candidates, features = cfg.plans or 1, self.acts + spec.obs
@@ -109,14 +108,14 @@ class Diffuser(Planner):
         return [("model", updates)] + [("value", max(1, round(self.cfg.value_share * updates)))] * (not self.goal)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(data.obs)
-        self.scale_act.learn(data.act)
+        self.scale_obs.learn(data.obs, "observations")
+        self.scale_act.learn(data.act, "actions")
         windows, steps = self.windows(replace(data, rew=data.rew - self.cfg.penalty * data.done)), dict(self.stages)
         self.step_model.over(steps["model"])
         yield Stage("model", windows, self.update_model, steps["model"], self.cfg.batch)
         if not self.goal:
             self.step_value.over(steps["value"])
-            self.value.scale.learn(windows.returns[:, None])
+            self.value.scale.learn(windows.returns[:, None], "returns")
             yield Stage("value", windows, self.update_value, steps["value"], self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
@@ -153,65 +152,29 @@ class Diffuser(Planner):
         follow(ema, net, pace(step.count, self.cfg.ema_rate, self.cfg.ema_every, self.cfg.ema_start))
         return {"loss": loss.detach()}
 
-    @torch.no_grad()
-    def plan(self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None) -> Plan:
+    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
         n, guide = self.candidates, None
         x = torch.zeros(len(obs) * n, *self.known.shape, device=obs.device)
         x[:, 0, self.acts :] = self.scale_obs(obs).repeat_interleave(n, 0)
-        if not self.goal:
+        if given is None:
             guide = Climb(self.worth, self.cfg.guide, self.cfg.guide_inner, self.cfg.guide_stop)
-        elif given is None or "goal" not in given:
-            raise InputError("plan() was given no goal: expected given={'goal': (B, O)}, as task.reset() returns it")
         else:
             x[:, -1, self.acts :] = self.scale_obs(given["goal"]).repeat_interleave(n, 0)
         show = watch and (lambda x: watch(self.scale_obs.inverse(x[::n, :, self.acts :])))
         x = self.model_ema.sample(torch.randn_like(x), guide=guide, pin=Pin(self.known, x), watch=show)
-        value, best = self.judge(x).unflatten(0, (-1, n)).max(-1)
-        x = x[torch.arange(len(obs), device=x.device) * n + best]  # (B, H, features)
+        value = None
+        if n > 1 or not self.goal:
+            value, best = self.judge(x).unflatten(0, (-1, n)).max(-1)
+            x = x[torch.arange(len(obs), device=x.device) * n + best]  # (B, H, features)
         act = self.scale_act.inverse(x[..., : self.acts]) if self.acts else None
         return Plan(self.scale_obs.inverse(x[..., self.acts :]), act, value, self.stride)
 
     def judge(self, x: Tensor) -> Tensor:
         """What plans (B, H, features) are chosen by, (B,): J or, with a goal, how little they surprise the model."""
         if self.goal:
-            return -self.model_ema.surprise(x, 0.4, Pin(self.known, x), draws=2 if self.candidates > 1 else 0)
+            return -self.model_ema.surprise(x, 0.4, Pin(self.known, x), draws=2)
         return self.worth(x, torch.full((), self.model.path[-2].t, device=x.device))
 
     def worth(self, x: Tensor, t: Tensor) -> Tensor:
         """J of noised plans (B, H, features) at t: (B,)."""
         return self.value_ema(self.model_ema, x, t)
-
-
-WALK: dict[str, Any] = {"scale": "zscore", "penalty": 100.0}
-SLOW: dict[str, Any] = {"updates": 1_000_000, "ema_every": 10, "ema_start": 2000, "optim": Optim(2e-4)}
-SLOW |= {"actions": True, "activation": "mish"}
-MAZE = {"stride": 1, "mults": (1, 4, 8), "scale": "minmax", "first_action": 1.0, "penalty": 0.0, "updates": 2_000_000}
-MANY = Recipe("cosine", "x0", solver="ddpm", steps=32, clip=1.0)
-TEN = Recipe("cosine", "x0", solver="ddim", steps=10)
-LIGHT = WALK | {"mults": (1, 2, 2), "model": TEN, "plans": 16, "replan": 4, "guide_inner": 1, "updates": 20_000}
-# As the authors trained locomotion; their mazes are among the presets.
-PAPER = Config(**WALK, **SLOW, mults=(1, 2, 4, 8), model=Recipe("cosine", "x0", 20, solver="ddpm", steps=20))
-
-
-def _maze(rows: int, levels: int) -> dict[str, Any]:
-    return MAZE | {"horizon": rows, "model": Recipe("cosine", "x0", levels, solver="ddpm", steps=levels, clip=1.0)}
-
-
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {  # row of the table -> task or world -> what differs from its Config
-    "diffuser": {
-        "toy-point": {"horizon": 12, "mults": (1,), "updates": 3000, "value_share": 1.0, "plans": 32, "replan": 4},
-        "pointmaze-umaze": {"horizon": 32, "stride": 4, "updates": 5000},
-        "pointmaze-medium": {"horizon": 52, "stride": 5, "updates": 6000},
-        "pointmaze-large": {"horizon": 64, "stride": 6, "updates": 8000, "plans": 8, "model": MANY},
-        "hopper-medium-expert-sim": LIGHT | {"guide": 0.0001},
-        "hopper": LIGHT,
-        "halfcheetah": LIGHT | {"horizon": 4, "guide": 0.001},
-        "walker2d": LIGHT,
-    },
-    "diffuser_paper": {
-        "pointmaze-umaze": _maze(128, 64),
-        "pointmaze-medium": _maze(256, 256),
-        "pointmaze-large": _maze(384, 256),
-        "halfcheetah": {"horizon": 4, "guide": 0.001, "guide_stop": 4, "mults": (1, 4, 8)},
-    },
-}

@@ -9,13 +9,12 @@ the deviation depends on the observation matters: where the data's actions are e
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Given, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Given, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
-from ornstein.data.views import Transition, Transitions
+from ornstein.data.views import Step, Steps
 from ornstein.diffusion.optim import Optim, Stepper
 from ornstein.networks.actor import GaussianActor
 
@@ -34,8 +33,7 @@ class BC(Agent):
     """Imitates the data, one action at a time. Refuses tasks that give the agent a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
-        self.spec, self.cfg = takes_nothing(spec, "bc"), cfg
+        super().__init__(spec, cfg)
         self.scale = StepScale(spec.obs, spec.act)
         self.actor = GaussianActor(spec.obs, spec.act, cfg.hidden, seen=True)
         self.step_actor = Stepper(self.actor, cfg.optim)
@@ -43,15 +41,14 @@ class BC(Agent):
     def fit(self, data: Episodes) -> Iterator[Stage]:
         self.scale.learn(data)
         self.step_actor.over(self.cfg.updates)
-        yield Stage("fit", Transitions(data), self.update, self.cfg.updates, self.cfg.batch)
+        yield Stage("fit", Steps(data), self.update, self.cfg.updates, self.cfg.batch)
 
-    def update(self, batch: Transition) -> Metrics:
+    def update(self, batch: Step) -> Metrics:
         """One step up the likelihood of the data's actions."""
-        seen = self.scale(batch)
-        loss = -self.actor.log_prob(seen.obs, seen.act).mean()
+        act, obs = self.scale.pair(batch)
+        loss = -self.actor.log_prob(obs, act).mean()
         self.step_actor(loss)
         return {"loss": loss.detach()}
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
-from ornstein.data.views import Transition, Transitions
+from ornstein.data.views import Step, Steps
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper, follow, slow
 from ornstein.errors import at_least
@@ -44,9 +44,9 @@ class DiffusionBC(Agent):
     """Imitates the data, one action at a time. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
+        super().__init__(spec, cfg)
         at_least(cfg, extra=0, candidates=1)
-        self.spec, self.cfg, self.candidates = takes_nothing(spec, "diffusion_bc"), cfg, cfg.candidates
+        self.candidates = cfg.candidates
         self.scale = StepScale(spec.obs, spec.act)
         net = ResidualMLP(spec.act, spec.obs, cfg.width, cfg.blocks, dropout=cfg.dropout)
         self.model = Diffusion(net, cfg.model)
@@ -55,12 +55,12 @@ class DiffusionBC(Agent):
     def fit(self, data: Episodes) -> Iterator[Stage]:
         self.scale.learn(data)
         self.step_model.over(self.cfg.updates)
-        yield Stage("fit", Transitions(data), self.update, self.cfg.updates, self.cfg.batch)
+        yield Stage("fit", Steps(data), self.update, self.cfg.updates, self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
-        return {"model": Lesson(Transitions(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
+        return {"model": Lesson(Steps(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
 
-    def update(self, batch: Transition) -> Metrics:
+    def update(self, batch: Step) -> Metrics:
         """One step of denoising."""
         act, obs = self.scale.pair(batch)
         loss = self.model.loss(act, obs).mean()
@@ -68,8 +68,7 @@ class DiffusionBC(Agent):
         follow(self.model_ema, self.model, self.cfg.ema_rate)
         return {"loss": loss.detach()}
 
-    @torch.no_grad()
-    def consider(self, obs: Tensor, given: Given | None = None, n: int | None = None) -> Candidates:
+    def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
         n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         x = self.model_ema.sample(torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device), seen)
@@ -83,9 +82,8 @@ class DiffusionBC(Agent):
             chosen = worth.argmax(-1)
         return Candidates(act, worth, chosen)
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        return self.consider(obs).taken()[:, None]
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+        return self._consider(obs, given, None).taken()[:, None]
 
 
 def density(x: Tensor) -> Tensor:

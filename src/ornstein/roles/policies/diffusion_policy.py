@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Example, Given, Lesson, Metrics, Spec, Stage, Takes
 from ornstein.data.episodes import Episodes, Obs, plain
 from ornstein.data.normalize import MinMax
 from ornstein.data.views import Chunk, Chunks
@@ -51,12 +51,11 @@ class Config:
 class DiffusionPolicy(Agent):
     """Imitates the data, many actions at a time. Refuses tasks that give a goal."""
 
-    sees_parts = True
+    takes = Takes(images=True)
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
+        super().__init__(spec, cfg)
         at_least(cfg, history=1, horizon=1, execute=1)
-        self.spec, self.cfg = takes_nothing(spec, "diffusion_policy"), cfg
         self.history, self.execute = cfg.history, cfg.execute
         self.scale_obs, self.scale_act = MinMax(spec.obs), MinMax(spec.act)
         self.images = images = {name: shape for name, shape in spec.parts.items() if len(shape) == 3}
@@ -71,8 +70,8 @@ class DiffusionPolicy(Agent):
         self.model_ema, self.step = slow(self.model).eval(), Stepper(self.model, cfg.optim)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
-        self.scale_obs.learn(plain(data.obs))
-        self.scale_act.learn(data.act)
+        self.scale_obs.learn(plain(data.obs), "observations")
+        self.scale_act.learn(data.act, "actions")
         self.step.over(self.cfg.updates)
         view = Chunks(data, self.cfg.history, self.cfg.horizon, self.cfg.execute)
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
@@ -101,22 +100,8 @@ class DiffusionPolicy(Agent):
         follow(self.model_ema, self.model, warming(self.step.count))
         return {"loss": loss.detach()}
 
-    @torch.no_grad()
-    def act(self, obs: Obs, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Obs, given: Given | None) -> Tensor:
         cfg, flat = self.cfg, plain(obs)
         noise = torch.randn(len(flat), cfg.horizon, self.spec.act, dtype=flat.dtype, device=flat.device)
         act = self.scale_act.inverse(self.model_ema.sample(noise, self.seen(obs)))  # (B, H, A)
         return act[:, cfg.history - 1 : cfg.history - 1 + cfg.execute]
-
-
-_DDPM = Recipe("cosine", "eps", 100, solver="ddpm", steps=100, clip=1.0)
-PAPER = Config(
-    width=256, batch=256, updates=500_000, model=_DDPM,
-    optim=Optim(1e-4, decay=1e-6, cosine=True, warmup=500, betas=(0.95, 0.999)),
-)  # fmt: skip
-TRANSFORMER = Config(
-    net="transformer", width=128, optim=Optim(5e-4, decay=1e-3, cosine=True, warmup=1000, betas=(0.9, 0.95))
-)
-PRESETS: dict[str, dict[str, Any]] = {  # task -> what differs from Config
-    "pusht-image": {"updates": 5_000},
-}

@@ -13,16 +13,16 @@ cosine falls by .1 %); 100,000 updates instead of two million; EDP's scale comes
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
-from ornstein.data.rewards import scaled_rewards
-from ornstein.data.views import Transition, Transitions
+from ornstein.data.rewards import RewardScale
+from ornstein.data.views import Steps, Transition, Transitions
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, pace, slow
 from ornstein.errors import at_least
@@ -58,10 +58,10 @@ class DiffusionQL(Agent):
     """A diffusion policy between the data and its critic. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
+        super().__init__(spec, cfg)
         at_least(cfg, backups=1)
-        self.spec, self.cfg, self.candidates = takes_nothing(spec, "diffusion_ql"), cfg, cfg.choice.candidates
-        self.scale = StepScale(spec.obs, spec.act)
+        self.candidates = cfg.choice.candidates
+        self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         self.model = Diffusion(MLP(spec.act, spec.obs, cfg.hidden), cfg.model)
         self.critics = TDCritics(spec.obs, spec.act, cfg.discount, cfg.hidden, cfg.norm)
         self.model_ema = slow(self.model)
@@ -71,11 +71,11 @@ class DiffusionQL(Agent):
         self.scale.learn(data)
         self.step_model.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
-        view = Transitions(scaled_rewards(data, self.cfg.reward))
+        view = Transitions(self.rewards.learn(data))
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
-        return {"model": Lesson(Transitions(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
+        return {"model": Lesson(Steps(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
 
     def update(self, batch: Transition) -> Metrics:
         """One step of the critics, then one of the actor."""
@@ -104,44 +104,12 @@ class DiffusionQL(Agent):
         """One normalised action (B, A) for each obs (B, O)."""
         return model.sample(torch.randn(len(obs), self.spec.act, dtype=obs.dtype, device=obs.device), obs)
 
-    @torch.no_grad()
-    def consider(self, obs: Tensor, given: Given | None = None, n: int | None = None) -> Candidates:
+    def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
         n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         act = self.propose(self.model, seen)
         worth = self.critics.worth(seen, act).unflatten(0, (-1, n))
         return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), worth, self.cfg.choice.pick(worth))
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        return self.consider(obs).taken()[:, None]
-
-
-def _clip(norm: float, **more: Any) -> dict[str, Any]:
-    """Bounds on both gradients."""
-    rate = more.pop("lr", 3e-4)
-    return {"actor": Optim(rate, clip=norm), "critic": Optim(3e-4, clip=norm), **more}
-
-
-MAZE: dict[str, Any] = {"reward": "minus_one"}  # theirs: 4 (r - 0.5)
-PRESETS: dict[str, dict[str, Any]] = {  # task -> what differs from Config, as the authors ran it
-    "halfcheetah-medium": _clip(9.0),
-    "hopper-medium": _clip(9.0),
-    "walker2d-medium": _clip(1.0),
-    "halfcheetah-medium-replay": _clip(2.0),
-    "hopper-medium-replay": _clip(4.0),
-    "walker2d-medium-replay": _clip(4.0),
-    "halfcheetah-medium-expert": _clip(7.0),
-    "hopper-medium-expert": _clip(5.0),
-    "walker2d-medium-expert": _clip(5.0),
-    "antmaze-umaze": _clip(2.0, eta=0.5, **MAZE),
-    "antmaze-umaze-diverse": _clip(3.0, eta=2.0, backups=10, **MAZE),
-    "antmaze-medium-play": _clip(2.0, eta=2.0, lr=1e-3, backups=10, **MAZE),
-    "antmaze-medium-diverse": _clip(1.0, eta=3.0, backups=10, **MAZE),
-    "antmaze-large-play": _clip(10.0, eta=4.5, backups=10, **MAZE),
-    "antmaze-large-diverse": _clip(7.0, eta=3.5, backups=10, **MAZE),
-    "pen-human": _clip(7.0, eta=0.15, lr=3e-5),
-    "pen-cloned": _clip(8.0, eta=0.1, lr=3e-5),
-}
-# EDP with TD3's critics: 1000 levels, 15 calls of DPM-Solver++
-EDP = Config(climb="guess", eta=2.0, model=Recipe("linear", "eps", 1000, solver="dpmpp", steps=15, clip=1.0))
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+        return self._consider(obs, given, None).taken()[:, None]

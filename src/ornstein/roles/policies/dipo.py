@@ -12,12 +12,11 @@ is 1e-8 for the networks. The row `dipo` samples in 10 steps of the 100 levels, 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ornstein.contract import Explorer, Given, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Explorer, Given, Metrics, Spec, Stage
 from ornstein.data.buffer import Buffer
 from ornstein.data.normalize import MinMax
 from ornstein.data.views import Transition
@@ -59,9 +58,9 @@ class DIPO(Explorer):
     memory: Buffer | None = None  # the buffer, where improved actions stay in it: the checkpoint keeps them
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
+        super().__init__(spec, cfg)
         at_least(cfg, action_steps=0, action_lr=0, warmup=0)
-        self.spec, self.cfg, self.warmup = takes_nothing(spec, "dipo"), cfg, cfg.warmup
+        self.warmup = cfg.warmup
         self.scale = MinMax(spec.act)  # the bounds of actions; observations are as they are
         net = MLP(spec.act, spec.obs, cfg.hidden)
         self.model = Diffusion(net, cfg.model)
@@ -71,7 +70,7 @@ class DIPO(Explorer):
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 
     def fit(self, data: Buffer) -> Iterator[Stage]:
-        self.scale.learn(torch.stack([data.low, data.high]))
+        self.scale.learn(torch.stack([data.low, data.high]), "bounds of actions")
         self.step_model.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
         if self.cfg.write_back:
@@ -105,12 +104,10 @@ class DIPO(Explorer):
         """One normalised action (B, A) for each obs (B, O)."""
         return model.sample(torch.randn(len(obs), self.spec.act, dtype=obs.dtype, device=obs.device), obs)
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self.scale.inverse(self.propose(self.calm, obs[:, -1]))[:, None]
 
-    @torch.no_grad()
-    def explore(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _explore(self, obs: Tensor, given: Given | None) -> Tensor:
         return self.scale.inverse(self.propose(self.model, obs[:, -1]))[:, None]
 
 
@@ -127,18 +124,3 @@ def ascend(worth: Callable[[Tensor], Tensor], act: Tensor, cfg: Config) -> Tenso
         step = (mean / (1 - 0.9**k)) / ((square / (1 - 0.999**k)).sqrt() + 1e-5)
         act = (act + cfg.action_lr * step).clamp(-1, 1)
     return act.detach()
-
-
-def _bounds(norm: float, ratio: float, **more: Any) -> dict[str, Any]:
-    """Bounds on the gradients of the networks and of the actions."""
-    return {"actor": Optim(3e-4, clip=norm), "critic": Optim(3e-4, clip=norm), "action_clip": ratio, **more}
-
-
-PRESETS: dict[str, dict[str, Any]] = {  # world -> what differs from Config
-    "hopper": _bounds(1.0, 0.3),
-    "walker2d": _bounds(2.0, 0.08),
-    "ant": _bounds(0.8, 0.1),
-    "halfcheetah": _bounds(2.0, 0.08, action_steps=40, ema_every=2),
-    "humanoid": _bounds(2.0, 0.1),
-}
-PAPER = Config(model=Recipe("cosine", "eps", 100, solver="ddpm", steps=100, clip=1.0))

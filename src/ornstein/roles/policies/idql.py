@@ -13,16 +13,16 @@ of 256; V's input has no layer norm of its own; 100,000 updates instead of three
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Candidates, Example, Given, Lesson, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
-from ornstein.data.rewards import scaled_rewards
-from ornstein.data.views import Transition, Transitions
+from ornstein.data.rewards import RewardScale
+from ornstein.data.views import Steps, Transition, Transitions
 from ornstein.diffusion.guide import Clamp
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.optim import Optim, Stepper, follow, slow
@@ -59,9 +59,9 @@ class IDQL(Agent):
     """A cloned policy whose offers are chosen among by in-sample critics. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
-        self.spec, self.cfg, self.candidates = takes_nothing(spec, "idql"), cfg, cfg.choice.candidates
-        self.scale = StepScale(spec.obs, spec.act)
+        super().__init__(spec, cfg)
+        self.candidates = cfg.choice.candidates
+        self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         net = ResidualMLP(spec.act, spec.obs, cfg.width, cfg.blocks, dim=128, dropout=cfg.dropout, fourier=cfg.fourier)
         self.model = Diffusion(net, cfg.model)
         self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
@@ -72,11 +72,11 @@ class IDQL(Agent):
         self.scale.learn(data)
         self.step_model.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
-        view = Transitions(scaled_rewards(data, self.cfg.reward))
+        view = Transitions(self.rewards.learn(data))
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
-        return {"model": Lesson(Transitions(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
+        return {"model": Lesson(Steps(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
 
     def update(self, batch: Transition) -> Metrics:
         """One step of the actor and one of the critics, which know nothing of each other."""
@@ -89,8 +89,7 @@ class IDQL(Agent):
         self.critics.follow(self.cfg.target_rate)
         return {"loss": loss.detach(), "value": value.detach(), "critic": q.detach()}
 
-    @torch.no_grad()
-    def consider(self, obs: Tensor, given: Given | None = None, n: int | None = None) -> Candidates:
+    def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
         n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         noise = torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device)
@@ -101,21 +100,5 @@ class IDQL(Agent):
         worth = worth.unflatten(0, (-1, n))
         return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), worth, self.cfg.choice.pick(worth))
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
-        return self.consider(obs).taken()[:, None]
-
-
-PAPER = Config(
-    norm=False,
-    ema_rate=0.001,
-    dropout=0.1,
-    fourier=True,
-    choice=Choice(64, "argmax"),
-    model=Recipe("vp", "eps", levels=5, solver="ddpm_large", steps=5, clip=1.0),
-)
-
-PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config
-    "antmaze": {"tau": 0.9, "reward": "minus_one"},
-    "adroithanddoor": {"reward": "raw"},
-}
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+        return self._consider(obs, given, None).taken()[:, None]

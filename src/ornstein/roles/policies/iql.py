@@ -10,15 +10,13 @@ million.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Given, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Given, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
-from ornstein.data.rewards import scaled_rewards
+from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Transition, Transitions
 from ornstein.diffusion.optim import Optim, Stepper
 from ornstein.networks.actor import GaussianActor
@@ -47,9 +45,8 @@ class IQL(Agent):
     """A Gaussian policy, extracted from critics that never ask for an unseen action. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
-        self.spec, self.cfg = takes_nothing(spec, "iql"), cfg
-        self.scale = StepScale(spec.obs, spec.act)
+        super().__init__(spec, cfg)
+        self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         self.actor = GaussianActor(spec.obs, spec.act, cfg.hidden)
         self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
         self.step_actor, self.step_critics = Stepper(self.actor, cfg.actor), Stepper(self.critics, cfg.critic)
@@ -58,7 +55,7 @@ class IQL(Agent):
         self.scale.learn(data)
         self.step_actor.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
-        view = Transitions(scaled_rewards(data, self.cfg.reward))
+        view = Transitions(self.rewards.learn(data))
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def update(self, batch: Transition) -> Metrics:
@@ -72,12 +69,5 @@ class IQL(Agent):
         self.step_actor(actor)
         return {"loss": (value + q).detach(), "value": value.detach(), "actor": actor.detach()}
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]
-
-
-PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config (appendix B of the paper)
-    "antmaze": {"tau": 0.9, "beta": 10.0, "reward": "minus_one"},
-    "adroithanddoor": {"beta": 0.5, "reward": "raw"},
-}

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ornstein.contract import Agent, Given, Metrics, Spec, Stage, takes_nothing
+from ornstein.contract import Agent, Given, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
-from ornstein.data.rewards import scaled_rewards
+from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Transition, Transitions
 from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, slow
 from ornstein.errors import at_least
@@ -47,10 +47,9 @@ class TD3BC(Agent):
     """A deterministic policy that climbs its critic and stays near the data. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
+        super().__init__(spec, cfg)
         at_least(cfg, delay=1)
-        self.spec, self.cfg = takes_nothing(spec, "td3_bc"), cfg
-        self.scale = StepScale(spec.obs, spec.act)
+        self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         self.actor = Actor(spec.obs, spec.act, cfg.hidden)
         self.critic = Critics(spec.obs, spec.act, hidden=cfg.hidden, activation="relu")
         self.actor_slow, self.critic_slow = slow(self.actor), slow(self.critic)
@@ -65,7 +64,7 @@ class TD3BC(Agent):
         steps = self.stages[0][1]
         self.step_actor.over(steps)
         self.step_critic.over(steps * self.cfg.delay)
-        view = Transitions(scaled_rewards(data, self.cfg.reward))
+        view = Transitions(self.rewards.learn(data))
         yield Stage("fit", view, self.update, steps, self.cfg.batch * self.cfg.delay)
 
     def update(self, batch: Transition) -> Metrics:
@@ -96,6 +95,5 @@ class TD3BC(Agent):
         q = frozen(self.critic, slice(1))(batch.obs, act)  # (1, B)
         return F.mse_loss(act, batch.act) - self.cfg.alpha * q.mean() / q.abs().mean().detach()
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Example, Lesson, Metrics, Spec, Stage, Synthesizer, takes_nothing
+from ornstein.contract import Example, Lesson, Metrics, Spec, Stage, Synthesizer
+from ornstein.data import spread
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import ZScore
 from ornstein.data.views import Transition, Transitions
@@ -65,11 +66,24 @@ class Packing(nn.Module):
         self.register_buffer("high", torch.full((sum(self.sizes),), HUGE))
 
     def learn(self, data: Episodes) -> None:
-        """Measure the data."""
-        for scale, rows in ((self.obs, data.obs), (self.act, data.act), (self.rew, data.rew[:, None])):
-            scale.learn(rows)
-        self.low.copy_(torch.cat([*_bound(data, -1), self.low.new_full((1,), -HUGE)]))
-        self.high.copy_(torch.cat([*_bound(data, 1), self.high.new_full((1,), HUGE)]))
+        """Measure the data. Where that was done already, scales and bounds stay, and data beyond them is warned of."""
+        fresh = not self.obs.learned
+        self.obs.learn(data.obs, "observations")
+        self.rew.learn(data.rew[:, None], "rewards")
+        if fresh:
+            self.act.learn(data.act, "actions")
+            self.low.copy_(torch.cat([*self._bound(-1), self.low.new_full((1,), -HUGE)]))
+            self.high.copy_(torch.cat([*self._bound(1), self.high.new_full((1,), HUGE)]))
+        else:
+            least, most = (bound.split(self.sizes)[1] for bound in (self.low, self.high))
+            low, high, room = data.act.amin(0).to(least), data.act.amax(0).to(least), (most - least) / 4
+            spread.tell("actions", (low < least - room) | (high > most + room), low, high, spread.KEPT)
+
+    def _bound(self, side: int) -> Iterator[Tensor]:
+        """The bound on s, a, r and s' towards `side`, -1 or 1: the data's on actions and on constant columns."""
+        for free, scale in ((True, self.obs), (False, self.act), (True, self.rew), (True, self.obs)):
+            bound = scale.ends[0 if side < 0 else 1]
+            yield torch.where(spread.constant(*scale.ends), bound, side * HUGE) if free else bound
 
     def forward(self, batch: Transition) -> Tensor:
         """Rows of a batch."""
@@ -84,20 +98,11 @@ class Packing(nn.Module):
         return Transition(obs, act, rew[:, 0], after, (done[:, 0] > 0.5).to(rew.dtype))
 
 
-def _bound(data: Episodes, side: int) -> Iterator[Tensor]:
-    """The bound on s, a, r and s' towards `side`, -1 or 1: the data's on actions and on columns that are constant."""
-    for free, rows in ((True, data.obs), (False, data.act), (True, data.rew[:, None]), (True, data.obs)):
-        low, high = rows.amin(0), rows.amax(0)
-        bound = low if side < 0 else high
-        yield torch.where(low < high, side * HUGE, bound) if free else bound
-
-
 class SynthER(Synthesizer):
     """Invents single transitions like the data's. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
-        super().__init__()
-        self.spec, self.cfg = takes_nothing(spec, "synther"), cfg
+        super().__init__(spec, cfg)
         self.pack = Packing(spec.obs, spec.act)
         self.features = sum(self.pack.sizes)
         self.model = Diffusion(SkipMLP(self.features, 0, cfg.width, cfg.blocks, cfg.dim), cfg.model)
@@ -122,7 +127,6 @@ class SynthER(Synthesizer):
         follow(self.model_ema, self.model, pace(self.step_model.count, self.cfg.ema_rate, self.cfg.ema_every))
         return {"loss": loss.detach()}
 
-    @torch.no_grad()
-    def sample(self, n: int) -> Transition:
+    def _sample(self, n: int) -> Transition:
         noise = torch.randn(n, self.features, device=self.pack.low.device)
         return self.pack.inverse(self.model_ema.sample(noise))

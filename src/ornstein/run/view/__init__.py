@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from ornstein.envs.tasks import Task
-from ornstein.run.checkpoint import write
+from ornstein.files import write
+from ornstein.run.checkpoint import PAGE
 from ornstein.run.view.gather import gather
 from ornstein.run.view.page import render
 
 
 def show(run: Path, task: Task, out: Path | None = None) -> Path:
     """Write the report of a run folder, by default into it, and say where."""
-    out = out or run / "report.html"
+    out = out or run / PAGE
     write(out, render(gather(run, task)))
     return out

@@ -9,14 +9,14 @@ import torch
 
 from ornstein.envs.tasks import Task
 from ornstein.roles import ALGORITHMS, preset
-from ornstein.run.checkpoint import flat
+from ornstein.run.fields import flat
 from ornstein.run.report import kept
 
 
 def timing(run: Path, lines: list[dict[str, Any]]) -> dict[str, Any]:
     """How long things took, and where; `lines` are those of the run's log."""
     found: dict[str, Any] = {"training": lines[-1]["seconds"] if lines else None}
-    found |= {f"evaluation, {r['protocol']}": r["seconds"] for r in kept(run)}
+    found |= {f"evaluation, {r['protocol']}": r.get("seconds") for r in kept(run)}
     return found | {"machine": f"{platform.machine()}, {torch.get_num_threads()} threads"}
 
 

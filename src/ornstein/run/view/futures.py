@@ -6,7 +6,7 @@ import torch
 
 from ornstein.contract import Planner
 from ornstein.envs.vector import Start
-from ornstein.run.rollout import Rollout, randomness
+from ornstein.run.rollout import Rollout, randomness, wanted
 from ornstein.run.view.considered import names, spread
 
 MOMENTS = 4  # of each episode, at which a plan is shown
@@ -25,12 +25,12 @@ def futures(agent: Planner, done: Rollout, start: Start, seed: int) -> dict[str,
                 {
                     "episode": i,
                     "made": step,
-                    "value": plan.value[0],
+                    "value": None if plan.value is None else plan.value[0],
                     "plan": plan.obs[0, :, :SHOWN],
                     "real": obs[step : last + 1, :SHOWN],
                 }
             )
-    values = [[(step, plan.value[0]) for step, plan in made] for made in done.plans]
+    values = [[(step, plan.value[0]) for step, plan in made if plan.value is not None] for made in done.plans]
     found = names(agent.spec)
     return {
         "names": found[:SHOWN],
@@ -38,7 +38,7 @@ def futures(agent: Planner, done: Rollout, start: Start, seed: int) -> dict[str,
         "stride": done.plans[0][0][1].stride,
         "replan": agent.replan,
         "plans": plans,
-        "values": values if any(value for line in values for _, value in line) else [],
+        "values": values if any(values) else [],
         "film": _film(agent, start, seed),
     }
 
@@ -46,7 +46,7 @@ def futures(agent: Planner, done: Rollout, start: Start, seed: int) -> dict[str,
 def _film(agent: Planner, start: Start, seed: int) -> dict[str, Any]:
     """A plan from the first episode's start as it is denoised, in at most FRAMES of its steps."""
     seen: list[torch.Tensor] = []
-    given = start.given and {name: value[:1] for name, value in start.given.items()}
+    given = wanted(agent, start.given and {name: value[:1] for name, value in start.given.items()})
     with randomness(seed):
         agent.plan(start.obs[:1], given, watch=lambda obs: seen.append(obs[0, :, :SHOWN].clone()))
     shown = spread(len(seen), FRAMES).tolist()

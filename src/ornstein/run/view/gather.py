@@ -15,8 +15,8 @@ from ornstein.errors import InputError
 from ornstein.run import log
 from ornstein.run.checkpoint import LOG, load, read_config
 from ornstein.run.evaluate import check_agent
-from ornstein.run.report import kept
-from ornstein.run.rollout import Driver, Rollout, randomness, rollout
+from ornstein.run.report import kept, whole
+from ornstein.run.rollout import Driver, Rollout, randomness, rollout, wanted
 from ornstein.run.view.background import against_paper, curves, timing
 from ornstein.run.view.considered import choices, lived
 from ornstein.run.view.futures import futures
@@ -46,7 +46,7 @@ def gather(run: Path, task: Task, seed: int = 1_000) -> dict[str, Any]:
         "timing": timing(run, lines),
         "notes": [task.title, *(PROTOCOLS[p] for p in task.protocols), *against_paper(config, task)],
         "curves": curves(lines),
-        "scores": kept(run),
+        "scores": [whole(row, run) for row in kept(run)],
         "scene": task.scene(),
         "episodes": [],
         "film": None,
@@ -124,5 +124,5 @@ def _film(agent: Planner, start: Start, seed: int) -> list[list[list[float]]]:
     """The first episode's plan as it is denoised."""
     seen: list[list[list[float]]] = []
     with randomness(seed):
-        agent.plan(start.obs, start.given, watch=lambda obs: seen.append(_xy(obs[0])))
+        agent.plan(start.obs, wanted(agent, start.given), watch=lambda obs: seen.append(_xy(obs[0])))
     return seen

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ornstein.envs.tasks import Task
-from ornstein.errors import InputError
+from ornstein.errors import InputError, needs
 from ornstein.run.rollout import Rollout
 from ornstein.run.video import chosen, labelled, played
 
@@ -37,7 +37,7 @@ def movie(task: Task, done: Rollout, seed: int, limit: int | None = None) -> dic
     except InputError as error:
         return {"missing": str(error)}
     except ImportError as error:
-        return {"missing": f'package {error.name} is missing: run `pip install "ornstein[plots]"`'}
+        return {"missing": str(needs(error, "plots"))}
     begun = "the beginning of " if len(acts) == limit else ""
     return {
         "gif": _address("gif", gif),

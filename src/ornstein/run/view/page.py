@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
+from ornstein.run.terminal import printable
+
 SCRIPTS = (  # in the order in which they build up
     *("base.js", "scores.js", "world.js", "film.js", "panel.js", "futures.js", "choices.js", "movie.js"),
     *("curves.js", "page.js"),
@@ -49,14 +51,13 @@ def render(data: Mapping[str, Any]) -> str:
         "choices": _short(shown.get("choices")),
     }
     parts = {
-        "title": html.escape(str(data.get("title") or "Run report")),
+        "title": html.escape(printable(str(data.get("title") or "Run report"))),
         "style": _asset("page.css"),
         "script": "\n".join(_asset(name) for name in SCRIPTS),
         "data": _embedded(shown),
     }
     # One pass, so that a part which happens to contain the name of another is not filled in again.
-    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
-    return page.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate, as in odd file names, cannot be written
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
 
 
 def _asset(name: str) -> str:
@@ -75,13 +76,15 @@ def _plain(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
+    if value is None or isinstance(value, int):
         return value
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {printable(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, Iterable):
         return [_plain(item) for item in value]
-    return str(value)
+    return printable(str(value))
 
 
 def _short(value: Any) -> Any:

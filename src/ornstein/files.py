@@ -1,0 +1,119 @@
+"""Writing to disk, for every room: files and folders that are whole or not there, and a full disk told in one line.
+
+A file that is not whole yet lies beside its place as `NAME.part`.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ornstein.errors import InputError, TrainingError, writable
+from ornstein.locks import locked, remove, take, unfinished
+
+GIGA = 1e9
+MARGIN = 1 << 16  # bytes for names and headers
+
+
+def refused(place: Path, error: OSError, kept: str = "what was saved before is still there") -> TrainingError:
+    """What to say when the disk refuses to write at `place`."""
+    return TrainingError(f"could not write {place}: {error.strerror or error}; {kept}: make room, then go on")
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Says in one line that the disk refuses, where nothing is kept. Raises `TrainingError`."""
+    try:
+        yield
+    except OSError as error:
+        raise refused(place, error, "nothing of it is left there") from error
+
+
+def room(place: Path, nbytes: float) -> None:
+    """An `InputError` if so many bytes do not fit on the disk of `place`, which need not be there yet."""
+    there = next(folder for folder in (place.absolute(), *place.absolute().parents) if os.path.exists(folder))
+    disk = shutil.disk_usage(there)
+    if disk.total and nbytes > 0 and nbytes + MARGIN > disk.free:  # some network file systems do not tell
+        raise InputError(
+            f"{place} would take {nbytes / GIGA:.3g} GB, the disk of {there} has {disk.free / GIGA:.3g} GB: expected "
+            "room for it; make some, or name another disk"
+        )
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file so that `path` is at every moment the old one or the new one, whole. Who writes the same file at the
+    same time waits.
+
+    Raises TrainingError if the disk refuses; the old file is then still there.
+    """
+    beside = path.with_name(path.name + ".part")
+    try:
+        hold = take(beside, wait=True)
+        assert hold is not None
+        try:
+            hold.file.truncate()
+            hold.file.write(content.encode() if isinstance(content, str) else content)
+            hold.file.flush()
+            os.fsync(hold.file.fileno())
+            os.replace(beside, path)
+        except (Exception, KeyboardInterrupt):
+            hold.drop()
+            raise
+        hold.drop(remove=False)
+    except OSError as error:
+        raise refused(path, error) from error
+
+
+def sweep(files: Iterable[Path]) -> None:
+    """Remove what a killed writer left of these files, but not what another is writing."""
+    for path in files:
+        for beside in (path.with_name(f"{path.name}.part"), path.with_name(f".{path.name}.lock")):
+            if beside.is_file():
+                with suppress(OSError):
+                    hold = take(beside, wait=False)
+                    if hold is not None:
+                        hold.drop(remove=hold.sure)
+
+
+def discard(folder: Path, place: Path) -> None:
+    """Remove a folder that was needed to write `place`, which is locked: at every moment it is whole or not there."""
+    with suppress(OSError):
+        aside = unfinished(place)
+        remove(aside)
+        os.rename(folder, aside)
+        remove(aside)
+
+
+def publish(folder: str | Path, fill: Callable[[Path], Any]) -> Path:
+    """A new folder, which `fill` writes to, complete or not there at all; its path. Raises `InputError` if there is one
+    already, if another process makes it, and where none can be made; TrainingError if the disk refuses."""
+    folder = Path(folder)
+    taken = f"{folder} exists already: choose another folder, or remove it"
+    with locked(folder):
+        if folder.exists():
+            raise InputError(taken)
+        writable(folder)
+        made = unfinished(folder)
+        with writing(folder):
+            made.mkdir(parents=True)
+            try:
+                fill(made)
+                sync(made)
+                if folder.exists():  # made by a program that knows no lock
+                    raise InputError(taken)
+                os.rename(made, folder)
+            finally:
+                remove(made)
+            sync(folder.parent)
+    return folder
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

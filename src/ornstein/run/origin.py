@@ -1,0 +1,46 @@
+"""Training that begins with another run's weights and scales, in a folder of its own."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ornstein.contract import Learner
+from ornstein.data.normalize import forget
+from ornstein.errors import InputError
+from ornstein.run import checkpoint
+
+SHAPES = ("obs", "act", "given", "parts", "tracked", "agents")  # of a spec: what weights are made for
+
+
+class Origin(NamedTuple):
+    """The run to begin with, and whether its scales are learned anew from the new data."""
+
+    run: Path
+    rescale: bool = False
+
+    def settings(self, algorithm: str) -> Any:
+        """The run's settings. Raises `InputError` unless it is one of `algorithm`."""
+        config = checkpoint.read_config(self.run)
+        if config["algorithm"] != algorithm:
+            raise InputError(
+                f"--from {self.run} is a run of {config['algorithm']}: expected one of {algorithm}; train that one"
+            )
+        return checkpoint.settings(config)[2]
+
+    def begin(self, agent: Learner) -> None:
+        """Give an agent the run's weights. Raises `InputError` where they do not fit its spec or its settings."""
+        old = checkpoint.load(self.run, **asdict(agent.cfg))
+        before, now = asdict(old.spec), asdict(agent.spec)
+        for name in SHAPES:
+            if before[name] != now[name]:
+                raise InputError(
+                    f"--from {self.run} was trained with {name}={before[name]!r}, the data has {now[name]!r}: expected "
+                    "the same; train anew"
+                )
+        agent.load_state_dict(old.state_dict())
+        if self.rescale:
+            forget(agent)
+
+    def record(self) -> dict[str, Any]:
+        """What config.json says of it."""
+        return {"from": {"run": str(self.run), "rescale": self.rescale}}
