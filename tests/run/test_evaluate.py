@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Agent, Given, Plan, Planner, Spec, Stage
+from ornstein.contract import Agent, Given, Plan, Planner, Spec, Stage, Takes
 from ornstein.data.episodes import Episodes
 from ornstein.envs.maze import Reference
 from ornstein.envs.tasks import Task, task
@@ -41,7 +41,7 @@ class Clock(World):
     def reset(self, episodes: Sequence[int], seed: int, copies: Sequence[int] | None = None) -> Start:
         places = list(range(len(episodes)) if copies is None else copies)
         self.numbers[places], self.time[places] = torch.tensor(list(episodes), dtype=torch.float32), 0.0
-        return Start(self.see()[places], {"goal": 100 + self.numbers[places, None]})
+        return Start(self.see()[places], {"budget": 100 + self.numbers[places, None]})
 
     def begin(self, copies: Sequence[int], rngs: Sequence[np.random.Generator]) -> Start:
         raise AssertionError("the clock is reset by the numbers of its episodes")
@@ -75,14 +75,15 @@ class Idle:
 class Chunky(Idle, Agent):
     """Looks at three observations and returns two actions: the oldest time it sees, and the newest."""
 
+    takes = Takes(given=("budget",))
     history, execute = 3, 2
 
     def __init__(self) -> None:
-        super().__init__()
-        self.spec, self.weight = Spec(obs=2, act=1), nn.Parameter(torch.zeros(1))
+        super().__init__(Spec(obs=2, act=1), None)
+        self.weight = nn.Parameter(torch.zeros(1))
         self.seen: list[Tensor] = []
 
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         self.seen.append(obs)
         return torch.stack([obs[:, 0, 1:], obs[:, -1, 1:]], 1)
 
@@ -90,12 +91,15 @@ class Chunky(Idle, Agent):
 class Scheming(Idle, Planner):
     """Plans rows of 100, 101, ... from the time it is asked at; its actions are ten times that."""
 
-    def __init__(self, replan: int, tracked: bool = False) -> None:
-        super().__init__()
-        self.spec, self.weight = Spec(obs=2, act=1, tracked=tracked), nn.Parameter(torch.zeros(1))
-        self.replan, self.asked = replan, []
+    takes = Takes(given=("budget",))
 
-    def plan(self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None) -> Plan:
+    def __init__(self, replan: int, tracked: bool = False) -> None:
+        super().__init__(Spec(obs=2, act=1, given={"budget": 1}, tracked=tracked), None)
+        self.weight, self.replan = nn.Parameter(torch.zeros(1)), replan
+        self.asked: list[tuple[Tensor, Given]] = []
+
+    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
+        assert given is not None
         self.asked.append((obs, given))
         rows = torch.arange(3.0) + obs[:, 1:] + 100  # (B, 3)
         plan = torch.stack([obs[:, :1].expand(-1, 3), rows], -1)
@@ -110,7 +114,13 @@ def live(agent: Agent, world: World, episodes: Sequence[int]) -> Rollout:
 def clock(**more: Any) -> Task:
     """The task of that world."""
     made = Task(
-        "clock", "", "clock", Spec(obs=2, act=1), ("standard",), lambda progress: None, lambda n, protocol: Clock(n)
+        "clock",
+        "",
+        "clock",
+        Spec(obs=2, act=1, given={"budget": 1}),
+        ("standard",),
+        lambda progress: None,
+        lambda n, protocol: Clock(n),
     )
     return replace(made, **more)
 
@@ -182,7 +192,7 @@ def test_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     live(agent, Clock(), range(8))
     assert [len(obs) for obs, _ in agent.asked] == [3, 3, 2]
     for obs, given in agent.asked:
-        assert torch.equal(given["goal"][:, 0], obs[:, 0] + 100)
+        assert torch.equal(given["budget"][:, 0], obs[:, 0] + 100)
 
 
 def test_many_episodes_in_few_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +251,7 @@ def test_what_has_ended_is_not_asked_any_more() -> None:
         [(4, 4)],
     ]
     for obs, given in agent.asked:
-        assert torch.equal(given["goal"][:, 0], obs[:, 0] + 100), "what is given goes with its episode"
+        assert torch.equal(given["budget"][:, 0], obs[:, 0] + 100), "what is given goes with its episode"
 
 
 def test_nothing_is_remembered_from_one_episode_to_the_next() -> None:
@@ -260,13 +270,13 @@ def test_a_plan_is_followed_with_open_eyes() -> None:
     """`follow` sees the plan, its latent, how long ago it was made, and the world as it now is."""
 
     class Watching(Scheming):
-        def plan(self, obs: Tensor, given: Given | None = None, watch: Any = None) -> Plan:
-            return super().plan(obs, given)._replace(act=None, hidden=7 + obs[:, :1])
+        def _plan(self, obs: Tensor, given: Given | None, watch: Any) -> Plan:
+            return super()._plan(obs, given, watch)._replace(act=None, hidden=7 + obs[:, :1])
 
         def follow(self, plan: Plan, step: Tensor, obs: Tensor, given: Given | None = None) -> Tensor:
             assert plan.hidden is not None
             assert given is not None
-            return plan.hidden * 100 + step[:, None] * 10 + obs[:, 1:] + given["goal"] * 1000
+            return plan.hidden * 100 + step[:, None] * 10 + obs[:, 1:] + given["budget"] * 1000
 
     done = live(Watching(2), Clock(2), [2, 3, 1])
     wanted = [[(7 + k) * 100 + t % 2 * 10 + t + (100 + k) * 1000 for t in range(k + 1)] for k in (2, 3, 1)]

@@ -100,9 +100,8 @@ def online(
         curve = Curve(out, world, collector, progress, episodes, seed, capture) if evaluate_every else None
         first = f"{plan.warmup:,} of them at random first"
         say(f"{algorithm} in {world.name}: {steps:,} steps in {worlds} at once, {first}")
-        _learn(
-            agent, collector, plan, progress.step, out, config, curve, max(1, round(evaluate_every * ratio)), capture
-        )
+        every = max(1, round(evaluate_every * ratio))
+        _learn(agent, collector, plan, progress.step, out, config, curve, every, capture)
         return agent
 
 
@@ -164,7 +163,7 @@ def _buffer(world: Task, steps: int, prior: bool, capacity: int, device: str) ->
 
 
 def _row(world: Task) -> int:
-    """Bytes of a transition: what was seen before and after, done, earned and paid, whether it ended, what was asked."""
+    """Bytes of a transition: what was seen before and after, asked for, done, earned and paid, and whether it ended."""
     images = sum(math.prod(shape) for shape in world.spec.parts.values() if len(shape) == 3)
     return 2 * images + FLOAT * (2 * world.spec.obs + world.spec.act + 3 + sum(world.spec.given.values()))
 
