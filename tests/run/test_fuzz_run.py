@@ -1,14 +1,18 @@
 """Damaged run folders, at random and by design: every command that reads them reads them, or refuses them in one line.
 
-`ORNSTEIN_FUZZ=5000 pytest tests/run/test_fuzz_run.py -k at_random` tries as many damages.
+`ORNSTEIN_FUZZ=5000 pytest -s tests/run/test_fuzz_run.py -k at_random` tries as many damages, and
+`ORNSTEIN_SIZES=1 pytest -s tests/run/test_fuzz_run.py -k every` says what refusals of sizes cost.
 """
 
 import json
 import os
 import random
+import resource
 import shutil
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from ornstein.envs.tasks import task
+from ornstein.envs.vector import simulators
 from ornstein.errors import InputError
 from ornstein.roles.policies.idql import Config
 from ornstein.run import jobs, log
@@ -25,6 +30,7 @@ from ornstein.run.compare import compare
 from ornstein.run.report import kept, whole
 from ornstein.run.view.background import curves, timing
 
+ALL = "ORNSTEIN_SIZES" in os.environ
 COUNT = int(os.environ.get("ORNSTEIN_FUZZ", "150"))
 SETTINGS = Config(width=16, blocks=1, hidden=(8,), batch=8, updates=4)
 HUGE = [
@@ -302,16 +308,57 @@ def numbers(value: Any) -> list[tuple[Any, ...]]:
     return [where for where in places(value) if isinstance(at(where), int | float)]
 
 
+@contextmanager
+def little_memory(most: int = 10**9) -> Iterator[None]:
+    """No more than this beside what is there."""
+    if not Path("/proc/self/statm").exists():
+        yield
+        return
+    there = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (there + most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+COSTS: list[tuple[float, int, str]] = []  # seconds of the processor, kilobytes of memory, what was refused
+
+
+@contextmanager
+def measured(what: str) -> Iterator[None]:
+    """Keep what it costs, if one asks for it."""
+    start, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
+    COSTS.append((time.process_time() - start, grown, what))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def costs() -> Iterator[None]:
+    """With ORNSTEIN_SIZES: the dearest of all that was refused, beside the imports of a sound call."""
+    if ALL:
+        simulators().make("Pendulum-v1").close()
+    yield
+    if ALL and COSTS:
+        seconds, grown = max(COSTS), max(COSTS, key=lambda row: row[1])
+        print(f"\n{len(COSTS)} sizes; at most {seconds[0]:.2f} s ({seconds[2]}), {grown[1] / 1000:.0f} MB ({grown[2]})")
+        assert seconds[0] < 1
+        assert sum(row[1] for row in COSTS) < 200_000
+
+
 SIZED = ("obs", "act", "width", "blocks", "hidden", "steps", "candidates", "batch", "updates", "horizon")
 
 
-@pytest.mark.parametrize("huge", HUGE, ids=str)
+@pytest.mark.parametrize("huge", HUGE if ALL else [10**9, 1e30, float("nan")], ids=str)
 def test_every_number_of_a_config(huge: Any, run: Path) -> None:
     """Read or refused; refused where it is a size; and what is refused takes no memory."""
     config = json.loads((run / CONFIG).read_text())
     for where in numbers(config):
         (run / CONFIG).write_text(json.dumps(put(json.loads(json.dumps(config)), where, huge)))
-        said = behaves(run, CONFIG)
+        with little_memory(), measured(f"{where} {huge}"):
+            said = behaves(run, CONFIG)
         if where[0] in ("spec", "config") and {*where} & set(SIZED) and huge not in (0, True):
             assert said, where
 
@@ -350,10 +397,11 @@ SOUND = {"--seed": ("1000000000000",), "--agent.model.clip": ("1000000000000",),
 def test_every_option(line: str, command: Callable[..., Any], whole_run: Path) -> None:
     """Exit code 2 and one line; nothing is made."""
     for option in OPTIONS[line]:
-        for value in TOO_MUCH:
+        for value in TOO_MUCH if ALL else TOO_MUCH[::4]:
             if value in SOUND.get(option, ()):
                 continue
-            done = command(*line.format(run=whole_run).split(), option, value)
+            with little_memory(), measured(f"{line} {option} {value[:20]}"):
+                done = command(*line.format(run=whole_run).split(), option, value)
             assert done.code == 2, (option, value[:40], done)
             assert done.err[-1].startswith("ornstein: error: ")
             assert len(done.err[-1]) < 1000
