@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
+from ornstein.contract import Agent, Spec
 from ornstein.envs.tasks import task
 from ornstein.envs.vector import simulators
-from ornstein.errors import InputError
+from ornstein.errors import InputError, TrainingError
+from ornstein.roles import build, preset
 from ornstein.roles.policies.idql import Config
-from ornstein.run import jobs, log
+from ornstein.run import jobs, log, sizes
 from ornstein.run.checkpoint import CONFIG, LOG, REPORT, TRAIN, WEIGHTS, load
 from ornstein.run.compare import compare
 from ornstein.run.report import kept, whole
+from ornstein.run.sizes import made, memory_enough, outline
 from ornstein.run.view.background import curves, timing
 
 ALL = "ORNSTEIN_SIZES" in os.environ
-COUNT = int(os.environ.get("ORNSTEIN_FUZZ", "150"))
+COUNT = int(os.environ.get("ORNSTEIN_FUZZ", "100"))
 SETTINGS = Config(width=16, blocks=1, hidden=(8,), batch=8, updates=4)
 HUGE = [
     10**9,
@@ -406,3 +410,48 @@ def test_every_option(line: str, command: Callable[..., Any], whole_run: Path) -
             assert done.err[-1].startswith("ornstein: error: ")
             assert len(done.err[-1]) < 1000
             assert not Path("new").exists()
+
+
+# ---- memory ----
+
+
+def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six layers of 60,000 by 60,000, a batch, a buffer: none of it is made, and the largest setting is named."""
+    monkeypatch.setattr(sizes, "free_memory", lambda: 10**9)
+    with (
+        little_memory(),
+        pytest.raises(InputError, match=r"would take .* 1 GB are free.*lower hidden \(\(60000, 60000"),
+    ):
+        made("idql", Spec(2, 2), replace(SETTINGS, hidden=(60_000,) * 7))
+    with little_memory(), pytest.raises(InputError, match=r"an update of idql on 50,000,000 rows .*lower batch"):
+        made("idql", Spec(2, 2), replace(SETTINGS, batch=50_000_000))
+    with little_memory(), pytest.raises(InputError, match=r"training idql.*lower spec.obs"):
+        made("idql", Spec(10**7, 2), SETTINGS)
+    assert isinstance(made("idql", Spec(2, 2), SETTINGS), Agent)
+
+
+def test_weights_that_are_not_there_are_not_made(run: Path) -> None:
+    """A config that asks for 10 GB of weights, where the file holds a few hundred kilobytes."""
+    config = json.loads((run / CONFIG).read_text())
+    config["config"]["width"] = 30_000
+    (run / CONFIG).write_text(json.dumps(config))
+    with little_memory(), pytest.raises(InputError, match=r"has shape .*, expected \(.*30000"):
+        load(run)
+
+
+def test_an_outline_has_the_shapes_of_the_learner_and_draws_nothing() -> None:
+    before = torch.get_rng_state()
+    for name in ("diffuser", "diffusion_policy_transformer", "edp", "synther"):
+        drawn = outline(name, Spec(3, 2), preset(name))
+        assert torch.equal(torch.get_rng_state(), before)
+        with torch.random.fork_rng():
+            whole = build(name, Spec(3, 2), preset(name)).state_dict()
+        assert {key: value.shape for key, value in drawn.state_dict().items()} == {k: v.shape for k, v in whole.items()}
+        assert any(value.is_meta for value in drawn.state_dict().values())
+
+
+def test_memory_that_is_full_is_said() -> None:
+    with pytest.raises(TrainingError, match="the memory is full"), memory_enough():
+        torch.empty(2**60)
+    with pytest.raises(RuntimeError, match="other"), memory_enough():
+        raise RuntimeError("other")

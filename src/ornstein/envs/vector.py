@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ornstein.contract import Plan
 from ornstein.data.episodes import Obs
-from ornstein.errors import InputError
+from ornstein.errors import InputError, bounded
 
 
 class Start(NamedTuple):
@@ -210,7 +210,7 @@ def step_limit(spec: Any) -> int:
     """The steps of an episode, or an `InputError` for an environment whose spec has no limit."""
     if not spec.max_episode_steps:
         raise InputError(f"environment '{spec.id}' has no step limit: expected max_episode_steps in its spec")
-    return int(spec.max_episode_steps)
+    return int(bounded("max_episode_steps", spec.max_episode_steps, f"max_episode_steps of '{spec.id}'"))
 
 
 def made(spec: Any, **how: Any) -> Any:

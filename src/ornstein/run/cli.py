@@ -25,6 +25,7 @@ from ornstein.run.collect import collect
 from ornstein.run.compare import compare, summaries
 from ornstein.run.online import explorers, online_jobs
 from ornstein.run.options import parser
+from ornstein.run.sizes import memory_enough
 from ornstein.run.train import Interrupted
 from ornstein.run.view import show
 
@@ -216,7 +217,8 @@ def _run(argv: Sequence[str]) -> int:
     if rest and args.command != "train":
         raise InputError(f"unexpected argument '{rest[0]}'; see `ornstein {args.command} --help`")
     torch.set_num_threads(1)  # small networks run fastest with one, and far fastest where other programs run
-    return COMMANDS[args.command](args, rest)
+    with memory_enough():
+        return COMMANDS[args.command](args, rest)
 
 
 def _warn(message: Warning | str, *rest: object, **more: object) -> None:
