@@ -4,6 +4,7 @@ shapes and made tensors. It only refuses and converts; nothing is read from the 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,9 +76,9 @@ def asked(obs: Any, given: Any, seen: Shapes, expects: Mapping[str, Shape], axes
     counts = [len(rows) for rows in fields]
     if min(counts) != max(counts):
         raise InputError(f"observations and what is given have {counts} rows: expected the same B of both")
-    fault = sum((x - x).flatten(1).sum(1) for x in fields if x.is_floating_point())
-    if not isinstance(fault, Tensor):  # of images alone
-        fault = torch.zeros(counts[0], dtype=like.dtype, device=like.device)
+    faults = [(x - x).flatten(1).sum(1) for x in fields if x.is_floating_point()]
+    none = [] if faults else [torch.zeros(counts[0], dtype=like.dtype, device=like.device)]  # of images alone
+    fault = reduce(torch.add, none or faults)
     return Asked(each(_finite, obs), each(_finite, given) if given else None, fault)
 
 
