@@ -50,8 +50,6 @@ class Takes:
                 f"{name} takes {only}, the task gives a {', '.join(unknown)} too: expected a task without (such as "
                 "pointmaze-umaze-dense), or an algorithm that takes one (diffuser takes a goal, decision_diffuser any)"
             )
-        if spec.given.get("goal", spec.obs) != spec.obs:
-            raise InputError(f"a goal of size {spec.given['goal']}: expected a whole observation, of size {spec.obs}")
         return spec
 
 
@@ -77,9 +75,8 @@ def asked(obs: Any, given: Any, seen: Shapes, expects: Mapping[str, Shape], axes
     if min(counts) != max(counts):
         raise InputError(f"observations and what is given have {counts} rows: expected the same B of both")
     faults = [(x - x).flatten(1).sum(1) for x in fields if x.is_floating_point()]
-    none = [] if faults else [torch.zeros(counts[0], dtype=like.dtype, device=like.device)]  # of images alone
-    fault = reduce(torch.add, none or faults)
-    return Asked(each(_finite, obs), each(_finite, given) if given else None, fault)
+    faults = faults or [like.new_zeros(counts[0])]  # of images alone
+    return Asked(each(_finite, obs), each(_finite, given) if given else None, reduce(torch.add, faults))
 
 
 def _finite(x: Tensor) -> Tensor:
