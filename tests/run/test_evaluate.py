@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Agent, Given, Plan, Planner, Spec, Stage
+from ornstein.contract import Agent, Given, Plan, Planner, Spec, Stage, Takes
 from ornstein.data.episodes import Episodes
 from ornstein.envs.maze import Reference
 from ornstein.envs.tasks import Task, task
@@ -67,11 +67,11 @@ class Chunky(Idle, Agent):
     history, execute = 3, 2
 
     def __init__(self) -> None:
-        super().__init__()
-        self.spec, self.weight = Spec(obs=2, act=1), nn.Parameter(torch.zeros(1))
+        super().__init__(Spec(obs=2, act=1), None)
+        self.weight = nn.Parameter(torch.zeros(1))
         self.seen: list[Tensor] = []
 
-    def act(self, obs: Tensor, given: Given | None = None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         self.seen.append(obs)
         return torch.stack([obs[:, 0, 1:], obs[:, -1, 1:]], 1)
 
@@ -79,12 +79,14 @@ class Chunky(Idle, Agent):
 class Scheming(Idle, Planner):
     """Plans rows of 100, 101, ... from the time it is asked at; its actions are ten times that."""
 
+    takes = Takes(given=("goal",))
+
     def __init__(self, replan: int, tracked: bool = False) -> None:
-        super().__init__()
-        self.spec, self.weight = Spec(obs=2, act=1, tracked=tracked), nn.Parameter(torch.zeros(1))
+        super().__init__(Spec(obs=2, act=1, given={"goal": 1}, tracked=tracked), None)
+        self.weight = nn.Parameter(torch.zeros(1))
         self.replan, self.asked = replan, []
 
-    def plan(self, obs: Tensor, given: Given | None = None, watch: Callable[[Tensor], None] | None = None) -> Plan:
+    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
         self.asked.append((obs, given))
         rows = torch.arange(3.0) + obs[:, 1:] + 100  # (B, 3)
         plan = torch.stack([obs[:, :1].expand(-1, 3), rows], -1)
