@@ -73,7 +73,8 @@ ALGORITHMS: dict[str, Row] = {
     ),
     "diffusion_policy": Row(
         "policies", diffusion_policy.DiffusionPolicy, diffusion_policy.Config(), diffusion_policy_presets.PRESETS,
-        "imitation", "clone the data by denoising chunks of actions, from states or images", paper="diffusion_policy_paper",
+        "imitation", "clone the data by denoising chunks of actions, from states or images",
+        paper="diffusion_policy_paper",
     ),
     "diffusion_policy_transformer": Row(
         "policies", diffusion_policy.DiffusionPolicy, diffusion_policy_presets.TRANSFORMER,
