@@ -1,6 +1,5 @@
 """The errors a caller can meet. Every message names the value, what was expected, and how to mend it, in one line."""
 
-import math
 import os
 import re
 import reprlib
@@ -36,7 +35,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "width": (1, 10**6), "hidden": (1, 10**6), "dim": (1, 10**6), "features": (1, 10**6), "mults": (1, 10**4),
     "depth": (1, 256), "blocks": (0, 256),
     # rows of a plan, a chunk, a batch
-    "horizon": (1, 10**5), "history": (1, 10**4), "execute": (1, 10**5), "stride": (1, 10**6), "batch": (1, 10**8),
+    "horizon": (1, 10**5), "max_episode_steps": (1, 10**6),
+    "history": (1, 10**4), "execute": (1, 10**5), "stride": (1, 10**6), "batch": (1, 10**8),
     "plans": (1, 10**4), "candidates": (1, 10**4), "backups": (1, 10**4),
     # steps of a loop
     "levels": (1, 10**4), "steps": (1, 10**4), "guide_inner": (1, 1000), "langevin": (0, 1000), "extra": (0, 1000),
@@ -101,7 +101,7 @@ def brief(value: Any) -> str:
 def bounded(name: str, value: float, label: str = "") -> float:
     """`value` if it is a finite number within the `BOUNDS` of `name`, else an `InputError` that calls it `label`."""
     low, high = BOUNDS.get(name, ANY)
-    if not low <= value <= high or math.isnan(value):
+    if not isinstance(value, int | float) or not low <= value <= high:  # NaN is not
         raise InputError(f"{label or name} is {brief(value)}: expected a number from {low:,} to {high:,}")
     return value
 

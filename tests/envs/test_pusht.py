@@ -108,7 +108,7 @@ def test_a_missing_simulator_names_the_extra(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setitem(sys.modules, name, None)
     pusht._simulator.cache_clear()
     try:
-        with pytest.raises(InputError, match=r'pip install "ornstein\[pusht\]"'):
+        with pytest.raises(InputError, match='pip install "gym-pusht'):
             PushT(1)
     finally:
         pusht._simulator.cache_clear()

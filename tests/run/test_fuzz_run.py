@@ -1,14 +1,19 @@
 """Damaged run folders, at random and by design: every command that reads them reads them, or refuses them in one line.
 
-`ORNSTEIN_FUZZ=5000 pytest tests/run/test_fuzz_run.py -k at_random` tries as many damages.
+`ORNSTEIN_FUZZ=5000 pytest -s tests/run/test_fuzz_run.py -k at_random` tries as many damages, and
+`ORNSTEIN_SIZES=1 pytest -s tests/run/test_fuzz_run.py -k every` says what refusals of sizes cost.
 """
 
 import json
 import os
 import random
+import resource
 import shutil
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +21,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
+from ornstein.contract import Agent, Spec
 from ornstein.envs.tasks import task
-from ornstein.errors import InputError
+from ornstein.envs.vector import simulators
+from ornstein.errors import InputError, TrainingError
+from ornstein.roles import build, preset
 from ornstein.roles.policies.idql import Config
-from ornstein.run import jobs, log
+from ornstein.run import jobs, log, sizes
 from ornstein.run.checkpoint import CONFIG, LOG, REPORT, TRAIN, WEIGHTS, load
 from ornstein.run.compare import compare
 from ornstein.run.report import kept, whole
+from ornstein.run.sizes import made, memory_enough, outline
 from ornstein.run.view.background import curves, timing
 
-COUNT = int(os.environ.get("ORNSTEIN_FUZZ", "150"))
+ALL = "ORNSTEIN_SIZES" in os.environ
+COUNT = int(os.environ.get("ORNSTEIN_FUZZ", "100"))
 SETTINGS = Config(width=16, blocks=1, hidden=(8,), batch=8, updates=4)
 HUGE = [
     10**9,
@@ -302,16 +312,57 @@ def numbers(value: Any) -> list[tuple[Any, ...]]:
     return [where for where in places(value) if isinstance(at(where), int | float)]
 
 
+@contextmanager
+def little_memory(most: int = 10**9) -> Iterator[None]:
+    """No more than this beside what is there."""
+    if not Path("/proc/self/statm").exists():
+        yield
+        return
+    there = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (there + most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+COSTS: list[tuple[float, int, str]] = []  # seconds of the processor, kilobytes of memory, what was refused
+
+
+@contextmanager
+def measured(what: str) -> Iterator[None]:
+    """Keep what it costs, if one asks for it."""
+    start, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
+    COSTS.append((time.process_time() - start, grown, what))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def costs() -> Iterator[None]:
+    """With ORNSTEIN_SIZES: the dearest of all that was refused, beside the imports of a sound call."""
+    if ALL:
+        simulators().make("Pendulum-v1").close()
+    yield
+    if ALL and COSTS:
+        seconds, grown = max(COSTS), max(COSTS, key=lambda row: row[1])
+        print(f"\n{len(COSTS)} sizes; at most {seconds[0]:.2f} s ({seconds[2]}), {grown[1] / 1000:.0f} MB ({grown[2]})")
+        assert seconds[0] < 1
+        assert sum(row[1] for row in COSTS) < 200_000
+
+
 SIZED = ("obs", "act", "width", "blocks", "hidden", "steps", "candidates", "batch", "updates", "horizon")
 
 
-@pytest.mark.parametrize("huge", HUGE, ids=str)
+@pytest.mark.parametrize("huge", HUGE if ALL else [10**9, 1e30, float("nan")], ids=str)
 def test_every_number_of_a_config(huge: Any, run: Path) -> None:
     """Read or refused; refused where it is a size; and what is refused takes no memory."""
     config = json.loads((run / CONFIG).read_text())
     for where in numbers(config):
         (run / CONFIG).write_text(json.dumps(put(json.loads(json.dumps(config)), where, huge)))
-        said = behaves(run, CONFIG)
+        with little_memory(), measured(f"{where} {huge}"):
+            said = behaves(run, CONFIG)
         if where[0] in ("spec", "config") and {*where} & set(SIZED) and huge not in (0, True):
             assert said, where
 
@@ -350,11 +401,57 @@ SOUND = {"--seed": ("1000000000000",), "--agent.model.clip": ("1000000000000",),
 def test_every_option(line: str, command: Callable[..., Any], whole_run: Path) -> None:
     """Exit code 2 and one line; nothing is made."""
     for option in OPTIONS[line]:
-        for value in TOO_MUCH:
+        for value in TOO_MUCH if ALL else TOO_MUCH[::4]:
             if value in SOUND.get(option, ()):
                 continue
-            done = command(*line.format(run=whole_run).split(), option, value)
+            with little_memory(), measured(f"{line} {option} {value[:20]}"):
+                done = command(*line.format(run=whole_run).split(), option, value)
             assert done.code == 2, (option, value[:40], done)
             assert done.err[-1].startswith("ornstein: error: ")
             assert len(done.err[-1]) < 1000
             assert not Path("new").exists()
+
+
+# ---- memory ----
+
+
+def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six layers of 60,000 by 60,000, a batch, a buffer: none of it is made, and the largest setting is named."""
+    monkeypatch.setattr(sizes, "free_memory", lambda: 10**9)
+    with (
+        little_memory(),
+        pytest.raises(InputError, match=r"would take .* 1 GB are free.*lower hidden \(\(60000, 60000"),
+    ):
+        made("idql", Spec(2, 2), replace(SETTINGS, hidden=(60_000,) * 7))
+    with little_memory(), pytest.raises(InputError, match=r"an update of idql on 50,000,000 rows .*lower batch"):
+        made("idql", Spec(2, 2), replace(SETTINGS, batch=50_000_000))
+    with little_memory(), pytest.raises(InputError, match=r"training idql.*lower spec.obs"):
+        made("idql", Spec(10**7, 2), SETTINGS)
+    assert isinstance(made("idql", Spec(2, 2), SETTINGS), Agent)
+
+
+def test_weights_that_are_not_there_are_not_made(run: Path) -> None:
+    """A config that asks for 10 GB of weights, where the file holds a few hundred kilobytes."""
+    config = json.loads((run / CONFIG).read_text())
+    config["config"]["width"] = 30_000
+    (run / CONFIG).write_text(json.dumps(config))
+    with little_memory(), pytest.raises(InputError, match=r"has shape .*, expected \(.*30000"):
+        load(run)
+
+
+def test_an_outline_has_the_shapes_of_the_learner_and_draws_nothing() -> None:
+    before = torch.get_rng_state()
+    for name in ("diffuser", "diffusion_policy_transformer", "edp", "synther"):
+        drawn = outline(name, Spec(3, 2), preset(name))
+        assert torch.equal(torch.get_rng_state(), before)
+        with torch.random.fork_rng():
+            whole = build(name, Spec(3, 2), preset(name)).state_dict()
+        assert {key: value.shape for key, value in drawn.state_dict().items()} == {k: v.shape for k, v in whole.items()}
+        assert any(value.is_meta for value in drawn.state_dict().values())
+
+
+def test_memory_that_is_full_is_said() -> None:
+    with pytest.raises(TrainingError, match="the memory is full"), memory_enough():
+        torch.empty(2**60)
+    with pytest.raises(RuntimeError, match="other"), memory_enough():
+        raise RuntimeError("other")

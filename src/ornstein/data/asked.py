@@ -4,6 +4,7 @@ shapes and made tensors. It only refuses and converts; nothing is read from the 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,8 +50,6 @@ class Takes:
                 f"{name} takes {only}, the task gives a {', '.join(unknown)} too: expected a task without (such as "
                 "pointmaze-umaze-dense), or an algorithm that takes one (diffuser takes a goal, decision_diffuser any)"
             )
-        if spec.given.get("goal", spec.obs) != spec.obs:
-            raise InputError(f"a goal of size {spec.given['goal']}: expected a whole observation, of size {spec.obs}")
         return spec
 
 
@@ -75,10 +74,9 @@ def asked(obs: Any, given: Any, seen: Shapes, expects: Mapping[str, Shape], axes
     counts = [len(rows) for rows in fields]
     if min(counts) != max(counts):
         raise InputError(f"observations and what is given have {counts} rows: expected the same B of both")
-    fault = sum((x - x).flatten(1).sum(1) for x in fields if x.is_floating_point())
-    if not isinstance(fault, Tensor):  # of images alone
-        fault = torch.zeros(counts[0], dtype=like.dtype, device=like.device)
-    return Asked(each(_finite, obs), each(_finite, given) if given else None, fault)
+    faults = [(x - x).flatten(1).sum(1) for x in fields if x.is_floating_point()]
+    faults = faults or [like.new_zeros(counts[0])]  # of images alone
+    return Asked(each(_finite, obs), each(_finite, given) if given else None, reduce(torch.add, faults))
 
 
 def _finite(x: Tensor) -> Tensor:

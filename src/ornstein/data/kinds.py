@@ -121,8 +121,8 @@ def _text(head: bytes, suffix: str) -> tuple[str, str]:
         return f"of no known kind (it begins with the bytes {begin})", "download or make it again, or " + SAVE
     if text[:1] in ("{", "["):
         return "a JSON file", "load it with json.load, and " + SAVE
-    first = text.split("\n", 1)[0]
-    if suffix in (".csv", ".tsv") or any(mark in first for mark in (",", ";", "\t")):
+    first, second = [*text.split("\n"), ""][:2]
+    if suffix in (".csv", ".tsv") or any(first.count(mark) == second.count(mark) > 0 for mark in (",", ";", "\t")):
         return "a CSV file", CSV
     return "a text file", "read its numbers with numpy.loadtxt, and " + SAVE
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ornstein.data.checks import few_words
-from ornstein.errors import InputError, needs
+from ornstein.errors import InputError, bounded, needs
 
 WORDS = {  # settings of words that a file may change, and the words
     "reward_type": {"sparse", "dense"},
@@ -97,7 +97,7 @@ def step_limit(spec: Any) -> int:
             f"environment '{spec.id}' has no step limit: expected max_episode_steps in its spec, or as an attribute of "
             "its class"
         )
-    return int(spec.max_episode_steps)
+    return int(bounded("max_episode_steps", spec.max_episode_steps, f"max_episode_steps of '{spec.id}'"))
 
 
 # ---- what a user says ----

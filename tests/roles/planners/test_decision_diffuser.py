@@ -98,7 +98,7 @@ def test_label_of_a_terminated_episode() -> None:
     )
     made = DecisionDiffuser(VALUE, small(horizon=2, discount=0.9, penalty=100.0, best=50.0, drop=0.0))
     view = next(iter(made.fit(data))).view
-    cond = made.example(view.batch(64)).cond
+    cond = made.example(view.batch(64)).cond.cond
     expected = torch.tensor([1 + 0.9 * 2 + 0.81 * -97, 2 + 0.9 * -97, -97.0]) / 50
     torch.testing.assert_close(cond.unique(), expected.sort().values, atol=1e-5, rtol=1e-5)
 
@@ -128,10 +128,10 @@ def test_labels_are_those_of_the_window(walks: Episodes) -> None:
     data = labelled(walks)
     made = DecisionDiffuser(LABELLED, small(drop=0.0))
     batch = next(iter(made.fit(data))).view.batch(8)
-    assert torch.equal(made.example(batch).cond, batch.more["gait"][:, 0])
+    assert torch.equal(made.example(batch).cond.cond, batch.more["gait"][:, 0])
     made = DecisionDiffuser(GOAL, small(drop=0.0))
     batch = next(iter(made.fit(data))).view.batch(8)
-    torch.testing.assert_close(made.example(batch).cond, made.scale_obs(batch.obs[:, -1]))
+    torch.testing.assert_close(made.example(batch).cond.cond, made.scale_obs(batch.obs[:, -1]))
     assert batch.real.all()
 
 

@@ -75,6 +75,8 @@ def resolve(cfg: Config, spec: Spec) -> Config:
         raise InputError(f"stride={stride}: expected 1 where no world tracks plans; leave it out")
     if not 0 <= cfg.drop < 1:
         raise InputError(f"drop is {cfg.drop}: expected a share from 0 to below 1, such as 0.25")
+    if spec.given.get("goal", spec.obs) != spec.obs:
+        raise InputError(f"a goal of size {spec.given['goal']}: expected a whole observation, of size {spec.obs}")
     replan = (0 if "goal" in spec.given else 1) if cfg.replan is None else cfg.replan
     return replace(cfg, horizon=cfg.horizon or max(2, -(-spec.horizon // stride)), stride=stride, replan=replan)
 

@@ -65,6 +65,8 @@ def resolve(cfg: Config, spec: Spec) -> Config:
     """`cfg` with every None filled in for `spec`. Raises InputError for what is too small or does not go together."""
     at_least(cfg, horizon=2, stride=1, updates=1, batch=1, plans=1, guide_inner=1, ema_every=1)
     at_least(cfg, value_share=0, replan=0, guide_stop=0, ema_start=0)
+    if spec.given.get("goal", spec.obs) != spec.obs:
+        raise InputError(f"a goal of size {spec.given['goal']}: expected a whole observation, of size {spec.obs}")
     goal, actions = "goal" in spec.given, not spec.tracked if cfg.actions is None else cfg.actions
     stride = cfg.stride or (-(-spec.horizon // 128) if spec.tracked and not cfg.horizon else 1)
     rows = cfg.horizon or max(2, -(-spec.horizon // stride))  # rounded up
