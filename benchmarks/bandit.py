@@ -26,8 +26,8 @@ from torch import Tensor
 import ornstein
 from ornstein.contract import Agent, Spec
 from ornstein.diffusion.model import Recipe
-from ornstein.diffusion.optim import Optim
 from ornstein.envs import toy
+from ornstein.optim import Optim
 from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, idql, td3_bc
 from ornstein.roles.values.choice import Choice
 from ornstein.run import checkpoint

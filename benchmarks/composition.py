@@ -32,11 +32,11 @@ from torch import Tensor
 import ornstein
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
-from ornstein.data.sources import read
 from ornstein.diffusion.model import Recipe
-from ornstein.diffusion.optim import Optim
 from ornstein.envs.maze import Maze
 from ornstein.envs.maze_data import make
+from ornstein.formats.sources import read
+from ornstein.optim import Optim
 from ornstein.roles.planners.decision_diffuser import Config, DecisionDiffuser
 from ornstein.run import checkpoint
 from ornstein.run.evaluate import randomness

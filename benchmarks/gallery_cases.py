@@ -8,7 +8,7 @@ from gallery_data import TOYS
 from gallery_models import Shelf, Trained, draw
 from torch import Tensor
 
-from ornstein.diffusion.path import GRIDS, Churn
+from ornstein.diffusion.schedule import GRIDS, Churn
 from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.target import TARGETS
 
@@ -88,7 +88,7 @@ def solvers() -> Iterator[Case]:
     for (process, (target, grid)), toy, calls in product(TESTBEDS.items(), TOYS, CALLS):
         model = Trained(toy, process, target)
         for solver in SOLVERS:
-            if solver != "renoise":  # for consistency functions, which these models are not
+            if solver != "consistency":  # for consistency functions, which these models are not
                 yield case(model, solver, grid, calls)
         yield case(model, "heun", grid, calls, CHURNED, churn=Churn(amount=10.0, low=0.05, high=50.0, noise=1.0))
 

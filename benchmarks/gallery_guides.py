@@ -17,11 +17,11 @@ from torch import Generator, Tensor, nn
 
 from ornstein.diffusion.constraint import ball, box, half_space
 from ornstein.diffusion.energy import contrastive_energy_loss
-from ornstein.diffusion.guide import Climb, Free, Guide, Lean, PlugIn
+from ornstein.diffusion.guide import ClassifierFree, EnergyGuidance, Guide, ReconstructionGuidance, ValueGuidance
 from ornstein.diffusion.model import Diffusion
-from ornstein.diffusion.optim import Optim, Stepper
 from ornstein.diffusion.pin import Pin, identity
 from ornstein.networks.blocks import Sinusoidal
+from ornstein.optim import Optim, Stepper
 
 TILT = (1.5, 0.0)
 STD = MODE_STD / RING
@@ -160,19 +160,38 @@ def cases() -> Iterator[Guided]:
     knows = Trained("ring", "cosine", "v", knows="label")
     yield Guided("label", "no label", "no label")
     for weight in (0.0, 1.0, 2.0, 4.0):
-        yield Guided("label", f"`Free({weight:g})`", f"Free({weight:g})", lambda m, s, w=weight: Free(w), knows)  # type: ignore[misc]
+        yield Guided(
+            "label", f"`Free({weight:g})`", f"Free({weight:g})", lambda m, s, w=weight: ClassifierFree(w), knows
+        )  # type: ignore[misc]
     yield Guided("tilt", "no guide", "no guide")
-    yield Guided("tilt", "`Lean`, the exact energy", "Lean", lambda m, s: Lean(exact(m), 1.0))
     yield Guided(
-        "tilt", "`Lean`, an energy learned by contrast", "Lean, learned", lambda m, s: Lean(learned(m, s), 1.0)
+        "tilt", "`EnergyGuidance`, the exact energy", "EnergyGuidance", lambda m, s: EnergyGuidance(exact(m), 1.0)
     )
-    yield Guided("tilt", "`PlugIn`, through the network", "PlugIn", lambda m, s: PlugIn(worth, 1.0))
-    yield Guided("tilt", "`PlugIn`, not through it", "PlugIn 2", lambda m, s: PlugIn(worth, 1.0, through=False))
+    yield Guided(
+        "tilt",
+        "`EnergyGuidance`, an energy learned by contrast",
+        "Lean, learned",
+        lambda m, s: EnergyGuidance(learned(m, s), 1.0),
+    )
+    yield Guided(
+        "tilt",
+        "`ReconstructionGuidance`, through the network",
+        "ReconstructionGuidance",
+        lambda m, s: ReconstructionGuidance(worth, 1.0),
+    )
+    yield Guided(
+        "tilt",
+        "`ReconstructionGuidance`, not through it",
+        "PlugIn 2",
+        lambda m, s: ReconstructionGuidance(worth, 1.0, through=False),
+    )
     climbs = {"": (1, 0), ", as in Diffuser's code": (2, 2)}
     for name, (inner, stop) in climbs.items():
-        label = f"`Climb`, the exact energy, `inner={inner}`, `stop={stop}`{name}"
+        label = f"`ValueGuidance`, the exact energy, `inner={inner}`, `stop={stop}`{name}"
         short = "Climb 2, 2" if name else "Climb 1, 0"
-        yield Guided("tilt", label, short, lambda m, s, i=inner, o=stop: Climb(exact(m), 1.0, i, o), solver="ddpm")  # type: ignore[misc]
+        yield Guided(
+            "tilt", label, short, lambda m, s, i=inner, o=stop: ValueGuidance(exact(m), 1.0, i, o), solver="ddpm"
+        )  # type: ignore[misc]
     for bound in BOUNDS:
         yield Guided("bound", f"{bound}, no guide", bound=bound)
         yield Guided("bound", f"{bound}, projected", bound, bound=bound, project=True)

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, slow
-from ornstein.diffusion.path import Path as Grid
 from ornstein.diffusion.pin import Pin
+from ornstein.diffusion.schedule import SamplingSchedule as Grid
 from ornstein.networks.blocks import Condition, Denoiser, Sinusoidal
+from ornstein.optim import Optim, Stepper, polyak_update, target_copy
 
 M = TypeVar("M", bound=nn.Module)
 ROWS = 5_000  # sampled at once; small enough for the processor's cache
@@ -91,14 +91,14 @@ def make(trained: Trained) -> Diffusion:
 
 def fit(model: Diffusion, loss: Callable[[Diffusion], Tensor], training: Training) -> Diffusion:
     """Trains in place on losses; the average of the weights that samples."""
-    average = slow(model)
+    average = target_copy(model)
     stepper = Stepper(model, Optim(training.rate, training.clip, cosine=True))
     stepper.over(training.updates)
     rise = min(training.rise, training.updates)
     stepper.rates[:rise] *= torch.arange(1, rise + 1) / rise
     for update in range(training.updates):
         stepper(loss(model).mean())
-        follow(average, model, max(training.ema, 1 / (update + 1)))
+        polyak_update(average, model, max(training.ema, 1 / (update + 1)))
     return average
 
 

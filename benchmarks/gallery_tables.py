@@ -1,6 +1,7 @@
 """The gallery's tables, from results/gallery/*.json."""
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -118,13 +119,30 @@ def solver(results: Path = RESULTS) -> str:
     return "\n\n".join(parts)
 
 
+FORMER = {  # what guides were called when results were taken
+    "Free": "ClassifierFree", "Lean": "EnergyGuidance", "PlugIn": "ReconstructionGuidance", "Climb": "ValueGuidance",
+}  # fmt: skip
+
+
+def present(label: str) -> str:
+    """A label with the names that guides have now."""
+    for former, name in FORMER.items():
+        label = re.sub(rf"`{former}\b", f"`{name}", label)
+    return label
+
+
 def guide(task: str, extra: dict[str, str], results: Path = RESULTS) -> str:
     """The guides of a task; `extra` says what other columns there are, and how they are written."""
     if (found := read("guide", results)) is None:
         return EMPTY
     rows = [row for row in found["rows"] if row["task"] == task]
     lines = [
-        [row["label"], f"`{row['solver']}`", cell(row, True), *[text.format(row[name]) for name, text in extra.items()]]
+        [
+            present(row["label"]),
+            f"`{row['solver']}`",
+            cell(row, True),
+            *[text.format(row[name]) for name, text in extra.items()],
+        ]
         for row in rows
     ]
     words = {"hits": "in the mode asked for", "spread": "spread, 1 is the data's", "worth": "mean of b · x"}

@@ -27,8 +27,8 @@ import torch
 from speed_harness import commit_of, machine, write
 
 from ornstein.data.episodes import Episodes, each
-from ornstein.data.sources import convert, read, write_minari
 from ornstein.data.views import Transitions, Windows
+from ornstein.formats.sources import convert, read, write_minari
 
 ROOT = Path(__file__).resolve().parents[1]
 OBS, ACT, LENGTH = 17, 6, 1000

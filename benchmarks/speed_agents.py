@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, pace, slow
 from ornstein.networks.attention import SelfAttention
 from ornstein.networks.blocks import Sinusoidal
+from ornstein.optim import Optim, Stepper, frozen, pace, polyak_update, target_copy
 
 Metrics = tuple[Tensor, ...]
 Worth = Callable[[Tensor, Tensor], Tensor]  # obs (B, O), act (B, A) -> (B,)
@@ -22,13 +22,13 @@ class Denoising:
 
     def __init__(self, net: nn.Module, recipe: Recipe, optim: Optim, rate: float, every: int = 1):
         self.model = Diffusion(net, recipe).to(next(net.parameters()).device)
-        self.ema, self.rate, self.every = slow(self.model).eval(), rate, every
+        self.ema, self.rate, self.every = target_copy(self.model).eval(), rate, every
         self.stepper = Stepper(self.model, optim)
 
     def learn(self, loss: Tensor) -> Tensor:
         """A step down a loss (), and the average after it."""
         self.stepper(loss)
-        follow(self.ema, self.model, pace(self.stepper.count, self.rate, self.every))
+        polyak_update(self.ema, self.model, pace(self.stepper.count, self.rate, self.every))
         return loss.detach()
 
     def step(self, x: Tensor, cond: Tensor | None = None, pin: Any = None, weight: Tensor | None = None) -> Tensor:
@@ -55,7 +55,7 @@ class DiffusionQL:
 
     def __init__(self, actor: Denoising, critics: nn.Module, optim: Optim, discount: float = 0.99):
         self.actor, self.critics, self.discount = actor, critics, discount
-        self.target, self.step_critics = slow(critics).eval(), Stepper(critics, optim)
+        self.target, self.step_critics = target_copy(critics).eval(), Stepper(critics, optim)
 
     def update(self, batch: Batch) -> Metrics:
         """One iteration: critics, actor, both averages every fifth time."""
@@ -71,7 +71,7 @@ class DiffusionQL:
             size = frozen(self.critics, 1 - k)(obs, climber).abs().mean()
         climb = -frozen(self.critics, k)(obs, climber).mean() / size
         self.actor.learn(imitation + climb)
-        follow(self.target, self.critics, pace(self.step_critics.count, 0.005, 5))
+        polyak_update(self.target, self.critics, pace(self.step_critics.count, 0.005, 5))
         return imitation.detach(), climb.detach(), critic_loss.detach(), goal.mean()
 
     def act(self, obs: Tensor, candidates: int, size: int) -> Tensor:
@@ -84,7 +84,7 @@ class ImplicitQL:
 
     def __init__(self, actor: Denoising, critics: nn.Module, value: nn.Module, optim: Optim, discount: float = 0.99):
         self.actor, self.critics, self.value, self.discount = actor, critics, value, discount
-        self.target = slow(critics).eval()
+        self.target = target_copy(critics).eval()
         self.step_critics, self.step_value = Stepper(critics, optim), Stepper(value, optim)
 
     def update_values(self, batch: Batch) -> Metrics:
@@ -99,7 +99,7 @@ class ImplicitQL:
             goal = rew + self.discount * (1 - done) * self.value(next_obs)[0]
         critic_loss = (self.critics(obs, act) - goal).square().mean(1).sum()
         self.step_critics(critic_loss)
-        follow(self.target, self.critics, 0.005)
+        polyak_update(self.target, self.critics, 0.005)
         return value_loss.detach(), critic_loss.detach()
 
     def update(self, batch: Batch) -> Metrics:

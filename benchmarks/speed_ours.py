@@ -19,9 +19,8 @@ from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import ZScore
 from ornstein.data.views import Transitions, Window, Windows
-from ornstein.diffusion.guide import Lean
+from ornstein.diffusion.guide import EnergyGuidance
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, slow
 from ornstein.diffusion.pin import Pin
 from ornstein.networks.critics import Critics
 from ornstein.networks.dit1d import DiT1D
@@ -29,6 +28,7 @@ from ornstein.networks.film_unet import FilmUNet
 from ornstein.networks.mlp import MLP, ResidualMLP, SkipMLP
 from ornstein.networks.transformer import CausalTransformer
 from ornstein.networks.unet1d import TemporalUNet, ValueUNet
+from ornstein.optim import Optim, Stepper, polyak_update, target_copy
 from ornstein.roles import preset
 from ornstein.roles.planners import Diffuser
 from ornstein.run.capture import Captured
@@ -91,7 +91,7 @@ def diffuser(at: Setting) -> Works:
     calls = at.calls(s["levels"])
     recipe = at.recipe("cosine", "x0", s["levels"], solver="ddpm", steps=calls, init_temperature=0.5)
     denoising = Denoising(net, recipe, Optim(2e-4, decay=1e-5), 1e-4)
-    judge, step_value, model = slow(value).eval(), Stepper(value, Optim(2e-4, decay=1e-4)), denoising.model
+    judge, step_value, model = target_copy(value).eval(), Stepper(value, Optim(2e-4, decay=1e-4)), denoising.model
     known, weight = torch.zeros(rows, features, dtype=torch.bool), torch.ones(rows, features, device=at.device)
     known[0, : s["obs"]], weight[0, s["obs"] :] = True, 10.0
     pin, start = Pin(known.to(at.device), x), Pin(known.to(at.device), at.randn(1, rows, features))
@@ -104,7 +104,7 @@ def diffuser(at: Setting) -> Works:
         noised = model.noised(x, pin)
         loss = (value(noised.x, model.process.embed(noised.t)) - returns).square().mean()
         step_value(loss)
-        follow(judge, value, 0.005)
+        polyak_update(judge, value, 0.005)
         return loss.detach()
 
     def worth(x: Tensor, t: Tensor) -> Tensor:
@@ -115,8 +115,8 @@ def diffuser(at: Setting) -> Works:
 
     @torch.no_grad()
     def guided(n: int) -> tuple[Tensor, Tensor]:
-        made = denoising.sample(at.randn(n, rows, features), pin=start, guide=Lean(worth, 1e-4))
-        return made, worth(made, torch.full((), model.path[-2].t, device=at.device))
+        made = denoising.sample(at.randn(n, rows, features), pin=start, guide=EnergyGuidance(worth, 1e-4))
+        return made, worth(made, torch.full((), model.schedule[-2].t, device=at.device))
 
     n, params, all_params = s["plans"], size(net), size(net, value)
     return {
@@ -194,7 +194,7 @@ def dql(at: Setting) -> Works:
     critics: nn.Module = Critics(s["obs"], s["act"], 2, hidden, norm=not at.shipped)
     critics = at.take("critic", critics, weights.critics, obs[:2], act[:2])
     actor = Denoising(net, policy(at, calls), Optim(3e-4), 0.005, every=5)
-    alone = Denoising(slow(net).requires_grad_(), policy(at, calls), Optim(3e-4), 0.005)
+    alone = Denoising(target_copy(net).requires_grad_(), policy(at, calls), Optim(3e-4), 0.005)
     agent = DiffusionQL(actor, critics, Optim(3e-4))
     note = "the authors' embedding of 16, critics without layer norm" if at.shipped else ""
     return {

@@ -30,9 +30,9 @@ from speed_peer import import_peer
 from torch import Tensor, nn
 
 from ornstein.data.episodes import Episodes
-from ornstein.data.sources import write_minari
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.envs.tasks import Task, task
+from ornstein.formats.sources import write_minari
 from ornstein.networks.mlp import ResidualMLP, SkipMLP
 from ornstein.roles import preset
 from ornstein.roles.synthesizers.synther import recipe

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion import solvers
-from ornstein.diffusion.guide import Climb, Free, Guide, Lean
+from ornstein.diffusion.guide import ClassifierFree, EnergyGuidance, Guide, ValueGuidance
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.path import Level, Path, path_through
 from ornstein.diffusion.process import Karras, Linear, Process, Table
+from ornstein.diffusion.schedule import Level, SamplingSchedule, schedule_through
 
 # process and number of levels of its table: all that a Recipe can name
 PROCESSES = [
@@ -97,23 +97,25 @@ def consistency(x: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tens
     return 0.5 + (x - alpha * 0.5) * 0.3 * (alpha**2 * 0.3**2 + sigma**2) ** -0.5
 
 
-def solve(oracle: Oracle, x: Tensor, path: Path, solver: Any) -> Tensor:
+def solve(oracle: Oracle, x: Tensor, schedule: SamplingSchedule, solver: Any) -> Tensor:
     """The sampling loop on an ideal denoiser alone, without a network."""
 
     def denoise(x: Tensor, level: Level) -> Tensor:
         return oracle(x, level.alpha, level.sigma)
 
-    return solvers.sample(denoise, x, path, solver)
+    return solvers.sample(denoise, x, schedule, solver)
 
 
 LINEAR = Linear()
 
 
-def golden_path(n: int, process: Process = LINEAR, low: float = 1e-3, high: float = 1.0, eta: float = 0.0) -> Path:
+def golden_path(
+    n: int, process: Process = LINEAR, low: float = 1e-3, high: float = 1.0, eta: float = 0.0
+) -> SamplingSchedule:
     """Even steps of lam between two times, not ending on clean data: the grid of the cards' golden rows."""
     noisy, clean = process.log_snr(torch.tensor([high, low], dtype=torch.float64))
     t = process.time(torch.lerp(noisy, clean, torch.linspace(0, 1, n + 1, dtype=torch.float64)))
-    return path_through(process, t, clean=False, eta=eta)
+    return schedule_through(process, t, clean=False, eta=eta)
 
 
 class Ideal(nn.Module):
@@ -137,10 +139,10 @@ class Ideal(nn.Module):
         return target.aim(clean, (x - alpha * clean) / sigma, alpha, sigma)
 
 
-def ideal(oracle: Oracle, recipe: Recipe, path: Path | None = None) -> Diffusion:
+def ideal(oracle: Oracle, recipe: Recipe, schedule: SamplingSchedule | None = None) -> Diffusion:
     """A Diffusion whose network is ideal."""
     net = Ideal(oracle)
-    model = Diffusion(net, recipe, path)
+    model = Diffusion(net, recipe, schedule)
     net.model = [model]  # in a list, so that it is no submodule
     return model
 
@@ -172,7 +174,12 @@ def guides() -> dict[str, Guide | None]:
     def energy(x: Tensor, t: Tensor) -> Tensor:
         return -(x - 1).square().sum(-1)
 
-    return {"plain": None, "free": Free(1.5), "climb": Climb(energy), "lean": Lean(energy, 0.1)}
+    return {
+        "plain": None,
+        "free": ClassifierFree(1.5),
+        "climb": ValueGuidance(energy),
+        "lean": EnergyGuidance(energy, 0.1),
+    }
 
 
 def affine(

@@ -259,7 +259,7 @@ def test_every_student_is_taught(method: str, tmp_path: Path, monkeypatch: pytes
     assert len(shelf.used) == 1 + said.taught
     student = module.get(shelf, few.student)
     assert (student.recipe.solver, student.recipe.steps) == (
-        "renoise" if said.few == "consistency" else "ddim",
+        "consistency" if said.few == "consistency" else "ddim",
         said.steps,
     )
     if said.taught:
@@ -279,8 +279,8 @@ def test_everything_is_in_the_gallery() -> None:
     from gallery_cases import CALLS
 
     from ornstein.diffusion.distill import METHODS
-    from ornstein.diffusion.path import GRIDS
     from ornstein.diffusion.process import PROCESSES
+    from ornstein.diffusion.schedule import GRIDS
     from ornstein.diffusion.solvers import SOLVERS
     from ornstein.diffusion.target import TARGETS
 
@@ -289,7 +289,7 @@ def test_everything_is_in_the_gallery() -> None:
     assert {c.key["target"] for c in found["target"]} == set(TARGETS)
     assert {c.key["grid"] for c in found["grid"]} == set(GRIDS)
     solvers = {c.key["solver"] for c in found["solver"]}
-    assert solvers | {"renoise"} == set(SOLVERS)
+    assert solvers | {"consistency"} == set(SOLVERS)
     assert {c.key["calls"] for c in found["solver"]} == set(CALLS) == {2, 4, 8, 16, 32, 64}
     import gallery_distill
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from ornstein.contract import Agent, Given, Learner, Plan, Planner, Spec, Synthesizer
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
-from ornstein.diffusion.optim import Optim
 from ornstein.envs import toy
+from ornstein.optim import Optim
 from ornstein.roles import ALGORITHMS, build
 from ornstein.run import checkpoint
 from ornstein.run.checkpoint import load

@@ -26,20 +26,18 @@ MAY_IMPORT = {  # room -> rooms it may import, beside itself and those below all
     "diffusion": set(),
     "networks": set(),
     "data": set(),
+    "optim": set(),
+    "formats": {"data"},
     "contract": GROUND,
-    "envs": {"contract", "data"},
-    "roles": {"contract", *GROUND},
-    "run": {"contract", "envs", "roles", "ornstein", *GROUND},
-    "ornstein": {"contract", "envs", "roles", "run", *GROUND},  # the package itself
+    "envs": {"contract", "data", "formats"},
+    "roles": {"contract", "optim", *GROUND},
+    "run": {"contract", "envs", "formats", "optim", "roles", "ornstein", *GROUND},
+    "ornstein": {"contract", "envs", "formats", "optim", "roles", "run", *GROUND},  # the package itself
 }
 PARTS = {"values", "rewards", "dynamics"}  # of roles: what the other roles are made of
 WHOLE = {"planners", "policies", "synthesizers"}
 AS_TORCH = {"kernels", "mish", "dropout"}  # of networks: torch's own modules by name and meaning, only quicker
-REFUSING = {
-    "errors",
-    "asked",
-    "checks",
-}  # of data: they stand before an algorithm, and only convert and refuse
+REFUSING = {"errors", "asked", "checks"}  # of data: they stand before an algorithm, and only convert and refuse
 SILENT = {"item", "cpu", "numpy"}  # methods that read from the device
 UNSAFE = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 

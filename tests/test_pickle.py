@@ -18,12 +18,12 @@ from ornstein.data.episodes import Episodes
 from ornstein.diffusion import constraint, guide
 from ornstein.diffusion.mcmc import Langevin
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import frozen
 from ornstein.diffusion.process import PROCESSES
 from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.tables import TABLES
 from ornstein.diffusion.target import TARGETS
 from ornstein.networks.mlp import MLP
+from ornstein.optim import frozen
 from ornstein.roles import ALGORITHMS
 from small import VALUE
 from test_contract import CASES, SPECS, asked, fed, make
@@ -115,11 +115,11 @@ def first(x: Tensor, t: Tensor | None = None) -> Tensor:
 
 def test_guides_and_constraints_travel() -> None:
     guides = [
-        guide.Free(2.0),
+        guide.ClassifierFree(2.0),
         guide.Compose([guide.Term(torch.zeros(1, 2))], guide.flat),
-        guide.Lean(first, 0.5),
-        guide.PlugIn(first, 0.5),
-        guide.Together(guide.Climb(first), guide.Within(guide.Clamp(0.5), 0.1, 0.9)),
+        guide.EnergyGuidance(first, 0.5),
+        guide.ReconstructionGuidance(first, 0.5),
+        guide.Chain(guide.ValueGuidance(first), guide.Within(guide.Clamp(0.5), 0.1, 0.9)),
         Langevin(2),
     ]
     for one in guides:

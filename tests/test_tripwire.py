@@ -17,11 +17,11 @@ import pytest
 pytest.importorskip("gymnasium_robotics")
 
 import layouts
-from ornstein.data.minari_write import write_minari
-from ornstein.data.sources import convert, read
 from ornstein.envs.registered import described, env_spec
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError, OrnsteinError
+from ornstein.formats.minari_write import write_minari
+from ornstein.formats.sources import convert, read
 from ornstein.roles import ALGORITHMS
 from ornstein.run import checkpoint, jobs
 from small import Done

@@ -17,11 +17,11 @@ import pytest
 
 from ornstein import distill, files, locks, train
 from ornstein.data.episodes import Episodes
-from ornstein.data.hdf5_write import written
-from ornstein.data.sources import convert, read
 from ornstein.envs.maze_data import make
 from ornstein.errors import InputError, TrainingError
 from ornstein.files import publish, refused, room, sweep, write
+from ornstein.formats.hdf5_write import written
+from ornstein.formats.sources import convert, read
 from ornstein.locks import locked
 from ornstein.roles.planners.diffuser import Diffuser
 from ornstein.run import report

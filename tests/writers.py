@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 import torch
 
-from ornstein.data.sources import read
+from ornstein.formats.sources import read
 from ornstein.run import cli
 from ornstein.run.checkpoint import load
 from small import OPTIONS

@@ -9,7 +9,7 @@ then calls what an algorithm writes, which has the same name after an underscore
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -114,11 +114,6 @@ class Plan(NamedTuple):
         parts = zip(self, *others, strict=True)
         found: Any = (function(*same) if isinstance(same[0], Tensor) else same[0] for same in parts)
         return Plan(*found)
-
-    @classmethod
-    def joined(cls, plans: Sequence["Plan"]) -> "Plan":
-        """The plans of several batches, end to end."""
-        return plans[0].each(lambda *parts: torch.cat(parts), *plans[1:])
 
 
 class Candidates(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ornstein.data.sources import write_minari
+from ornstein.formats.sources import write_minari
 
 Episode = dict[str, Any]
 

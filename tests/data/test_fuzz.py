@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 import layouts
 from layouts import STEPS, WRITERS
 from ornstein.data import checks
-from ornstein.data.sources import convert, read
 from ornstein.errors import InputError
+from ornstein.formats.sources import convert, read
 
 steady = settings(
     max_examples=25, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)

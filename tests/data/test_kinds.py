@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from ornstein.data.kinds import EXPECTED, unlike
-from ornstein.data.sources import read
 from ornstein.errors import InputError
+from ornstein.formats.kinds import EXPECTED, unlike
+from ornstein.formats.sources import read
 
 
 def tar() -> bytes:

@@ -12,8 +12,8 @@ import torch
 import layouts
 from layouts import ENDS, LENGTHS, STEPS, WRITERS, marks
 from ornstein.data.episodes import Episodes
-from ornstein.data.sources import convert, read
 from ornstein.errors import InputError
+from ornstein.formats.sources import convert, read
 
 
 def same(got: torch.Tensor, wanted: Any) -> bool:

@@ -14,9 +14,9 @@ import layouts
 from ornstein import files
 from ornstein.data import build, checks, hdf5, mapped
 from ornstein.data.normalize import MinMax, ZScore
-from ornstein.data.sources import convert, read
 from ornstein.data.views import Steps, Transitions, Windows
 from ornstein.errors import InputError, TrainingError
+from ornstein.formats.sources import convert, read
 from ornstein.run.capture import moved
 
 VIEWS = [
@@ -152,7 +152,7 @@ def test_a_change_is_noticed(tmp_path: Path) -> None:
 DRAW = """
 import sys
 import h5py, numpy as np, torch
-from ornstein.data.sources import convert, read
+from ornstein.formats.sources import convert, read
 from ornstein.data.views import Steps, Transitions, Windows
 
 def status(key):

@@ -12,9 +12,9 @@ import torch
 
 import layouts
 from ornstein.data.episodes import Episodes
-from ornstein.data.minari_write import write_minari
-from ornstein.data.sources import read
 from ornstein.errors import InputError
+from ornstein.formats.minari_write import write_minari
+from ornstein.formats.sources import read
 
 Write = Callable[..., Path]
 Episode = dict[str, Any]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from ornstein.data.episodes import Episodes
-from ornstein.data.sources import convert, read
 from ornstein.errors import InputError
+from ornstein.formats.sources import convert, read
 
 S, LENGTHS = 60, [20, 20, 20]
 STEP = np.arange(S)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ornstein.data.sources import convert, read
 from ornstein.data.views import Windows
 from ornstein.errors import InputError
+from ornstein.formats.sources import convert, read
 
 GIVEN = os.environ.get("ORNSTEIN_TEST_DATA")
 ROOT = Path(GIVEN or "nowhere")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import layouts
-from ornstein.data.sources import read
 from ornstein.errors import InputError
+from ornstein.formats.sources import read
 
 minari = pytest.importorskip("minari")
 

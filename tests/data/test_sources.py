@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from ornstein.data.sources import data_folder, read
 from ornstein.errors import InputError
+from ornstein.formats.sources import data_folder, read
 
 Write = Callable[..., Path]
 Episode = dict[str, Any]

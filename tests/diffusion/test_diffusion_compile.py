@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from oracles import Mlp, guides, known
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.path import Churn
 from ornstein.diffusion.pin import Pin
+from ornstein.diffusion.schedule import Churn
 from ornstein.diffusion.solvers import SOLVERS
 
 # theirs, of a lookup that is cached between calls and worked out anew in a graph

@@ -19,9 +19,9 @@ from ornstein.diffusion.distill import (
     trajectory,
 )
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.path import make_path
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.process import process
+from ornstein.diffusion.schedule import make_schedule
 from ornstein.errors import InputError
 
 MEAN, STD = 0.5, 0.3
@@ -34,9 +34,9 @@ def flow_to_data(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
 
 def taught(recipe: Recipe, calls: int) -> tuple[Diffusion, tuple[int, ...]]:
     """An ideal teacher on the path that leads through the student's levels."""
-    path, stations = teacher_path(recipe, calls)
+    schedule, stations = teacher_path(recipe, calls)
     teacher = ideal(gaussian(), replace(recipe, solver="dpmpp"))
-    model = Diffusion(teacher.net, replace(recipe, solver="dpmpp"), path)
+    model = Diffusion(teacher.net, replace(recipe, solver="dpmpp"), schedule)
     teacher.net.model[0] = model
     return model, stations
 
@@ -45,14 +45,14 @@ def taught(recipe: Recipe, calls: int) -> tuple[Diffusion, tuple[int, ...]]:
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
 def test_the_teachers_path_leads_through_the_students_levels(name: str, levels: int | None, steps: int) -> None:
     recipe = student_recipe(Recipe(name, "x0", levels), steps)
-    path, stations = teacher_path(recipe, 24)
-    wanted = make_path(process(name, levels), steps)
+    schedule, stations = teacher_path(recipe, 24)
+    wanted = make_schedule(process(name, levels), steps)
     assert len(stations) == steps + 1
     for k, level in zip(stations, wanted.levels, strict=True):
-        assert path[k][:3] == pytest.approx(level[:3], abs=1e-9)
-    ratios = [level.sigma / level.alpha for level in path.levels]
+        assert schedule[k][:3] == pytest.approx(level[:3], abs=1e-9)
+    ratios = [level.sigma / level.alpha for level in schedule.levels]
     assert all(a > b for a, b in pairwise(ratios))
-    assert 12 <= path.steps <= 30
+    assert 12 <= schedule.steps <= 30
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
@@ -61,17 +61,19 @@ def test_path_distillation_of_a_gaussian(name: str, steps: int) -> None:
     """A student whose steps end where the exact flow does has a loss that falls as the teacher's error does, squared;
     and its samples are the flow's, with `steps` network calls."""
     recipe = student_recipe(Recipe(name, "v"), steps)
-    path = make_path(process(name), steps)
+    schedule = make_schedule(process(name), steps)
 
     def jump(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """The clean prediction whose DDIM step from this level leads along the exact flow to the next one."""
-        k = min(range(steps), key=lambda k: abs(path[k].sigma / path[k].alpha - float((sigma / alpha).flatten()[0])))
-        if path.last(k):
+        k = min(
+            range(steps), key=lambda k: abs(schedule[k].sigma / schedule[k].alpha - float((sigma / alpha).flatten()[0]))
+        )
+        if schedule.last(k):
             return flow_to_data(x, alpha, sigma)
-        there = path[k + 1]
+        there = schedule[k + 1]
         scale = ((there.alpha * STD) ** 2 + there.sigma**2) / (alpha**2 * STD**2 + sigma**2)
         after = there.alpha * MEAN + (x - alpha * MEAN) * scale.sqrt()
-        p, q = path.first_order(k)
+        p, q = schedule.first_order(k)
         return (after - p * x) / q
 
     student, noise = ideal(jump, recipe), torch.randn(64, 2, dtype=torch.float64)
@@ -93,7 +95,7 @@ def test_path_distillation_repeats_the_teacher_exactly() -> None:
     recipe = student_recipe(Recipe("cosine", "x0"), 3)
     teacher, stations = taught(recipe, 12)
     states = trajectory(teacher, stations, torch.randn(5, 2, dtype=torch.float64))
-    path, seen = make_path(process("cosine"), 3), []
+    schedule, seen = make_schedule(process("cosine"), 3), []
 
     class Recorder(nn.Module):
         def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
@@ -104,11 +106,11 @@ def test_path_distillation_repeats_the_teacher_exactly() -> None:
     assert path_loss(student, states).shape == (5,)
     for k, (x, noise) in enumerate(seen):
         torch.testing.assert_close(x, states[k])
-        torch.testing.assert_close(noise, torch.full_like(noise, 1000 * path[k].t))
+        torch.testing.assert_close(noise, torch.full_like(noise, 1000 * schedule[k].t))
     # a network that says 0 is off by the whole wanted prediction: rebuild it from the losses of each level
     total = torch.zeros(5, dtype=torch.float64)
     for k in range(3):
-        p, q = path.first_order(k)
+        p, q = schedule.first_order(k)
         wanted = (states[k + 1] - p * states[k]) / q
         torch.testing.assert_close(p * states[k] + q * wanted, states[k + 1])
         total += wanted.square().mean(1) / 3
@@ -214,7 +216,7 @@ def test_students_recipes(target: str, method: str) -> None:
     recipe = Recipe("cosine", target, solver="ddpm", eta=0.5, clip=1.0, grid="logsnr", weight="min-snr")
     student = student_recipe(recipe, 2, method)
     assert student.target == ("v" if target in ("eps", "score") else target)
-    assert (student.solver, student.steps) == ("renoise" if method == "consistency" else "ddim", 2)
+    assert (student.solver, student.steps) == ("consistency" if method == "consistency" else "ddim", 2)
     assert (student.eta, student.weight) == (0.0, "simple")
     assert (student.process, student.clip, student.grid) == ("cosine", 1.0, "logsnr")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from oracles import gaussian, ideal
 from ornstein.diffusion.energy import contrastive_energy_loss
-from ornstein.diffusion.guide import Lean
+from ornstein.diffusion.guide import EnergyGuidance
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.process import Linear
 
@@ -160,6 +160,6 @@ def test_a_network_trained_with_it_guides_to_the_tilted_gaussian() -> None:
         opt.step()
         schedule.step()
     noise = torch.randn(4000, 1, dtype=torch.float64)
-    x = model.sample(noise, guide=Lean(energy, 1.0))
+    x = model.sample(noise, guide=EnergyGuidance(energy, 1.0))
     assert x.mean().item() == pytest.approx(0.86, abs=0.03)
     assert x.std().item() == pytest.approx(0.24, abs=0.02)

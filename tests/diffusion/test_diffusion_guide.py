@@ -9,23 +9,23 @@ from torch import Tensor, nn
 
 from oracles import MIXTURE, affine, gaussian, golden_path, ideal, known
 from ornstein.diffusion.guide import (
+    Chain,
     Clamp,
-    Climb,
+    ClassifierFree,
     Compose,
-    Free,
+    EnergyGuidance,
     Guide,
-    Lean,
     Partial,
-    PlugIn,
+    ReconstructionGuidance,
     Term,
-    Together,
+    ValueGuidance,
     Within,
     flat,
 )
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.path import Level, Path, make_path
 from ornstein.diffusion.pin import Pin, identity
 from ornstein.diffusion.process import Process, process
+from ornstein.diffusion.schedule import Level, SamplingSchedule, make_schedule
 from ornstein.diffusion.solvers import ddim, ddpm, heun, sample
 
 GAUSSIAN = gaussian()
@@ -74,13 +74,13 @@ def two_gaussians(x: Tensor, level: Level, cond: Any) -> Tensor:
 
 
 def free_run(weight: float, solver: Callable, steps: int) -> tuple[float, float]:
-    path = golden_path(steps)
+    schedule = golden_path(steps)
 
     def run(x: Tensor) -> Tensor:
-        guide, cond = Free(weight), torch.zeros_like(x)
+        guide, cond = ClassifierFree(weight), torch.zeros_like(x)
         asked = guide.ask(cond)
         guided = guide.denoise(lambda x, level: two_gaussians(x, level, asked), cond)
-        return sample(guided, x, path, solver)
+        return sample(guided, x, schedule, solver)
 
     return affine(run, steps)
 
@@ -107,10 +107,10 @@ def test_free_is_convention_a_in_one_call(target: str) -> None:
     noise, cond = torch.randn(4, 3), torch.randn(4, 1)
     given, null = model.sample(noise, cond), model.sample(noise, withheld(cond))  # type: ignore[arg-type]
     model.net.seen.clear()
-    got = model.sample(noise, cond, guide=Free(3.0))
+    got = model.sample(noise, cond, guide=ClassifierFree(3.0))
     assert [len(x) for x in model.net.seen] == [8]
     torch.testing.assert_close(got, null + 3.0 * (given - null), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(model.sample(noise, cond, guide=Free(0.0)), null)
+    torch.testing.assert_close(model.sample(noise, cond, guide=ClassifierFree(0.0)), null)
 
 
 def test_convention_b_is_one_more_than_a_and_both_hold_for_the_noise() -> None:
@@ -118,8 +118,8 @@ def test_convention_b_is_one_more_than_a_and_both_hold_for_the_noise() -> None:
     x = torch.linspace(-2, 2, 7, dtype=torch.float64)[:, None]
     cond = torch.zeros_like(x)
     given, null = two_gaussians(x, CARD, cond), two_gaussians(x, CARD, withheld(cond))
-    asked = Free(1.3).ask(cond)
-    got = Free(1.3).denoise(lambda x, level: two_gaussians(x, level, asked), cond)(x, CARD)
+    asked = ClassifierFree(1.3).ask(cond)
+    got = ClassifierFree(1.3).denoise(lambda x, level: two_gaussians(x, level, asked), cond)(x, CARD)
     torch.testing.assert_close(got, (1 + 0.3) * given - 0.3 * null)
     eps, eps_given, eps_null = ((x - CARD.alpha * clean) / CARD.sigma for clean in (got, given, null))
     torch.testing.assert_close(eps, eps_null + 1.3 * (eps_given - eps_null))
@@ -128,16 +128,16 @@ def test_convention_b_is_one_more_than_a_and_both_hold_for_the_noise() -> None:
 def test_free_of_weight_one_changes_nothing() -> None:
     model = Diffusion(Net(cond=1), Recipe(solver="dpmpp", steps=6, target="x0"))
     noise, cond = torch.randn(5, 3), torch.randn(5, 1)
-    torch.testing.assert_close(model.sample(noise, cond, guide=Free(1.0)), model.sample(noise, cond))
+    torch.testing.assert_close(model.sample(noise, cond, guide=ClassifierFree(1.0)), model.sample(noise, cond))
     model = Diffusion(Net(), Recipe(solver="dpmpp", steps=6, target="x0"))
-    assert torch.equal(model.sample(noise, guide=Free(5.0)), model.sample(noise))  # nothing was asked for
+    assert torch.equal(model.sample(noise, guide=ClassifierFree(5.0)), model.sample(noise))  # nothing was asked for
 
 
 def test_free_and_pins_go_together() -> None:
     """Both halves of the doubled batch see what is known of their own sample."""
     model = Diffusion(Net(cond=1), Recipe(solver="ddim", steps=3, target="x0"))
     pin = Pin(torch.tensor([True, False, False]), torch.arange(4.0)[:, None])
-    out = model.sample(torch.randn(4, 3), torch.randn(4, 1), guide=Free(2.0), pin=pin)
+    out = model.sample(torch.randn(4, 3), torch.randn(4, 1), guide=ClassifierFree(2.0), pin=pin)
     assert torch.equal(out[:, 0], torch.arange(4.0))
     for seen in model.net.seen:
         assert torch.equal(seen[:, 0], torch.arange(4.0).repeat(2))
@@ -158,7 +158,7 @@ def log_likelihood(p: Process, exact: bool) -> Callable[[Tensor, Tensor], Tensor
 def test_lean_adds_the_gradient_to_the_clean_guess(exact: bool, gradient: float) -> None:
     """At alpha = 0.7 and x = 0.2, where the posterior mean is 0.4829453167."""
     p = process("linear")
-    guided = Lean(log_likelihood(p, exact), 2.0).denoise(gaussian_denoiser, None)
+    guided = EnergyGuidance(log_likelihood(p, exact), 2.0).denoise(gaussian_denoiser, None)
     got = guided(torch.tensor([[0.2]], dtype=torch.float64), CARD).item()
     assert got == pytest.approx(0.4829453167 + 2 * CARD.sigma**2 / CARD.alpha * gradient, abs=1e-8)
 
@@ -167,7 +167,7 @@ def test_lean_adds_the_gradient_to_the_clean_guess(exact: bool, gradient: float)
 def test_lean_with_the_exact_energy_reaches_the_tilted_gaussian(name: str) -> None:
     """N(0.5, 0.3^2) times exp(-(x - 1.5)^2 / (2 0.4^2)) is N(0.86, 0.24^2)."""
     model = ideal(GAUSSIAN, Recipe(name, "v", solver="dpmpp", grid="logsnr", steps=100))
-    guide = Lean(log_likelihood(model.process, exact=True), 1.0)
+    guide = EnergyGuidance(log_likelihood(model.process, exact=True), 1.0)
     mean, std = affine(lambda z: model.sample(z, guide=guide), 100)
     assert (mean, std) == (pytest.approx(0.86, abs=3e-3), pytest.approx(0.24, abs=3e-3))
 
@@ -182,7 +182,7 @@ def test_lean_with_the_exact_energy_reaches_the_tilted_gaussian(name: str) -> No
 )
 def test_lean_by_other_solvers_and_with_the_plug_in_energy(solver: str, exact: bool, mean: float, std: float) -> None:
     model = ideal(GAUSSIAN, Recipe("linear", "v", solver=solver, grid="logsnr", steps=300))
-    guide = Lean(log_likelihood(model.process, exact), 1.0)
+    guide = EnergyGuidance(log_likelihood(model.process, exact), 1.0)
     assert affine(lambda z: model.sample(z, guide=guide), 300) == (
         pytest.approx(mean, abs=5e-3),
         pytest.approx(std, abs=6e-3),
@@ -193,20 +193,20 @@ def test_lean_by_other_solvers_and_with_the_plug_in_energy(solver: str, exact: b
 def test_lean_under_ddim_is_the_rule_for_the_noise(name: str) -> None:
     """eps -= scale sigma grad log h, then DDIM's step by hand."""
     model = ideal(GAUSSIAN, Recipe(name, "eps", solver="ddim", steps=7))
-    energy, path = log_likelihood(model.process, exact=True), model.path
+    energy, schedule = log_likelihood(model.process, exact=True), model.schedule
     noise = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
     x = noise * model.process.spread
-    for here, there in zip(path.levels, path.levels[1:], strict=False):
+    for here, there in zip(schedule.levels, schedule.levels[1:], strict=False):
         y = x.clone().requires_grad_()
         (rise,) = torch.autograd.grad(energy(y, torch.tensor(here.t, dtype=torch.float64)).sum(), y)
         eps = (x - here.alpha * gaussian_denoiser(x, here)) / here.sigma - 2.5 * here.sigma * rise
         x = there.alpha * (x - here.sigma * eps) / here.alpha + there.sigma * eps
-    torch.testing.assert_close(model.sample(noise, guide=Lean(energy, 2.5)), x, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(model.sample(noise, guide=EnergyGuidance(energy, 2.5)), x, atol=1e-9, rtol=1e-9)
 
 
-def plug(through: bool, std: float = 0.3, scale: float = 1.0) -> PlugIn:
+def plug(through: bool, std: float = 0.3, scale: float = 1.0) -> ReconstructionGuidance:
     """The quadratic energy as a worth of clean samples."""
-    return PlugIn(lambda x0: -((x0 - GOAL).square() / (2 * WIDTH**2)).sum(-1), scale, through, std)
+    return ReconstructionGuidance(lambda x0: -((x0 - GOAL).square() / (2 * WIDTH**2)).sum(-1), scale, through, std)
 
 
 @pytest.mark.parametrize("through", [True, False])
@@ -240,7 +240,7 @@ def test_plug_in_beside_the_network_takes_the_variance_it_is_told() -> None:
     clean = 0.4829453167
     want = clean + 0.51 * (GOAL - clean) / WIDTH**2
     assert plug(False, std=1.0).denoise(gaussian_denoiser, None)(x, CARD).item() == pytest.approx(want, abs=1e-8)
-    assert PlugIn(torch.sum, 1.0) == PlugIn(torch.sum, 1.0, through=True, std=1.0)
+    assert ReconstructionGuidance(torch.sum, 1.0) == ReconstructionGuidance(torch.sum, 1.0, through=True, std=1.0)
 
 
 @pytest.mark.parametrize("through", [True, False])
@@ -259,7 +259,7 @@ def test_where_plug_in_guidance_goes_too_far(solver: str, steps: int, mean: floa
 def test_plug_in_guidance_of_a_linear_worth_is_exact(name: str, through: bool) -> None:
     """N(0.5, 0.3^2) times exp(2 x) is N(0.68, 0.3^2)."""
     model = ideal(GAUSSIAN, Recipe(name, "x0", solver="dpmpp", grid="logsnr", steps=100))
-    guide = PlugIn(lambda x0: 2 * x0.sum(-1), 1.0, through, std=0.3)
+    guide = ReconstructionGuidance(lambda x0: 2 * x0.sum(-1), 1.0, through, std=0.3)
     mean, std = affine(lambda z: model.sample(z, guide=guide), 100)
     assert (mean, std) == (pytest.approx(0.68, abs=3e-3), pytest.approx(0.3, abs=2e-3))
 
@@ -288,17 +288,17 @@ def test_a_plug_in_worth_sees_what_is_known(through: bool) -> None:
         return (x0[:, 0] * x0[:, 1]).sum() + 0 * x0.sum(-1)
 
     pin = Pin(torch.tensor([True, False, False]), 2 + torch.arange(4.0)[:, None])
-    shown = PlugIn(lambda x0: (x0[:, 0] - 2 - torch.arange(4.0)).abs() * 1e6 * x0[:, 1], 1.0, through)
+    shown = ReconstructionGuidance(lambda x0: (x0[:, 0] - 2 - torch.arange(4.0)).abs() * 1e6 * x0[:, 1], 1.0, through)
     noise, cond = torch.randn(4, 3), torch.randn(4, 1)
-    plain = model.sample(noise, cond, pin=pin, guide=Free(2.0))
-    torch.testing.assert_close(model.sample(noise, cond, pin=pin, guide=Together(Free(2.0), shown)), plain)
-    model.sample(noise, cond, pin=pin, guide=PlugIn(worth, 0.1, through))
+    plain = model.sample(noise, cond, pin=pin, guide=ClassifierFree(2.0))
+    torch.testing.assert_close(model.sample(noise, cond, pin=pin, guide=Chain(ClassifierFree(2.0), shown)), plain)
+    model.sample(noise, cond, pin=pin, guide=ReconstructionGuidance(worth, 0.1, through))
     assert len(seen) == 3
 
 
 def test_guidance_acts_before_the_clip() -> None:
     model = ideal(GAUSSIAN, Recipe("linear", "v", solver="ddim", steps=4, clip=1.0))
-    guide = Lean(lambda x, t: 1e3 * x.sum(-1), 1.0)
+    guide = EnergyGuidance(lambda x, t: 1e3 * x.sum(-1), 1.0)
     assert model.sample(torch.randn(5, 1), guide=guide).max() <= 1.0
 
 
@@ -310,16 +310,16 @@ def test_climbs_bias_in_the_number_of_steps(levels: int, mean: float) -> None:
     def energy(x: Tensor, t: Tensor) -> Tensor:
         return 2.0 * GAUSSIAN(x, *model.process.alpha_sigma(t)).sum(-1)
 
-    guide = Climb(energy, scale=1.0, inner=1, stop=2)
+    guide = ValueGuidance(energy, scale=1.0, inner=1, stop=2)
     assert affine(lambda z: model.sample(z, guide=guide), levels)[0] == pytest.approx(mean, abs=6e-5)
 
 
 def test_climb_moves_by_the_posterior_variance() -> None:
-    path, x = make_path(process("cosine", 20), 20), torch.randn(4, 3, dtype=torch.float64)
+    schedule, x = make_schedule(process("cosine", 20), 20), torch.randn(4, 3, dtype=torch.float64)
     slope = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     abar = torch.tensor((1.0, *process("cosine", 20).abar), dtype=torch.float64)
     for k in range(20):
-        moved = Climb(lambda x, t: x @ slope, scale=0.3, inner=2, stop=3).move(x, k, path, identity)
+        moved = ValueGuidance(lambda x, t: x @ slope, scale=0.3, inner=2, stop=3).move(x, k, schedule, identity)
         now, below = abar[20 - k], abar[19 - k]
         variance = (1 - now / below) * (1 - below) / (1 - now)
         want = 2 * 0.3 * variance * slope if k < 17 else torch.zeros(3).double()
@@ -328,10 +328,10 @@ def test_climb_moves_by_the_posterior_variance() -> None:
 
 def test_climb_puts_known_entries_back_between_its_steps() -> None:
     """The rise in one entry is the value of the known one: 2 at every inner step, though J would raise that too."""
-    path, x = make_path(process("cosine"), 10), torch.tensor([[2.0, 0.0]])
+    schedule, x = make_schedule(process("cosine"), 10), torch.tensor([[2.0, 0.0]])
     pin = Pin(torch.tensor([True, False]), torch.tensor([2.0, 0.0]))
-    moved = Climb(lambda x, t: x[:, 0] * x[:, 1], scale=1.0, inner=3).move(x, 4, path, pin)
-    torch.testing.assert_close(moved, torch.tensor([[2.0, 3 * 2 * path.posterior_variance(4)]]))
+    moved = ValueGuidance(lambda x, t: x[:, 0] * x[:, 1], scale=1.0, inner=3).move(x, 4, schedule, pin)
+    torch.testing.assert_close(moved, torch.tensor([[2.0, 3 * 2 * schedule.posterior_variance(4)]]))
 
 
 @pytest.mark.parametrize("solver", ["ddpm", "ddim", "heun", "dpmpp"])
@@ -342,9 +342,18 @@ def test_an_energy_without_slope_changes_nothing(solver: str) -> None:
         return 0 * x.sum(-1) + t
 
     noise, out = torch.randn(4, 3), []
-    plugs = [PlugIn(lambda x: flat(x, x.new_zeros(())), 3.0, through) for through in (True, False)]
-    steep = Lean(lambda x, t: x.sum(-1), 0.0)
-    for guide in (None, Guide(), Climb(flat), Lean(flat, 3.0), steep, *plugs, Together(), Together(*plugs, Guide())):
+    plugs = [ReconstructionGuidance(lambda x: flat(x, x.new_zeros(())), 3.0, through) for through in (True, False)]
+    steep = EnergyGuidance(lambda x, t: x.sum(-1), 0.0)
+    for guide in (
+        None,
+        Guide(),
+        ValueGuidance(flat),
+        EnergyGuidance(flat, 3.0),
+        steep,
+        *plugs,
+        Chain(),
+        Chain(*plugs, Guide()),
+    ):
         torch.manual_seed(1)
         out.append(model.sample(noise, guide=guide))
     assert all(torch.equal(x, out[0]) for x in out)
@@ -358,9 +367,9 @@ def test_an_energy_is_asked_once_per_step_or_inner_step() -> None:
         asked.append(len(x))
         return x.sum(-1)
 
-    model.sample(torch.randn(4, 3), guide=Climb(energy, inner=3, stop=2))
+    model.sample(torch.randn(4, 3), guide=ValueGuidance(energy, inner=3, stop=2))
     assert asked == [4] * 12
-    model.sample(torch.randn(4, 3), guide=Lean(energy, 1.0))
+    model.sample(torch.randn(4, 3), guide=EnergyGuidance(energy, 1.0))
     assert asked == [4] * 18
 
 
@@ -375,8 +384,11 @@ def test_no_gradient_of_an_energy_reaches_a_weight(kind: str) -> None:
     def worth(x: Tensor) -> Tensor:
         return energy(x, torch.zeros(()))
 
-    kinds = {"climb": Climb(energy, 1.0), "lean": Lean(energy, 1.0)}
-    kinds |= {"through": PlugIn(worth, 1.0), "beside": PlugIn(worth, 1.0, through=False)}
+    kinds = {"climb": ValueGuidance(energy, 1.0), "lean": EnergyGuidance(energy, 1.0)}
+    kinds |= {
+        "through": ReconstructionGuidance(worth, 1.0),
+        "beside": ReconstructionGuidance(worth, 1.0, through=False),
+    }
     guide = kinds[kind]
     model.sample(torch.randn(4, 3), guide=guide).sum().backward()
     assert all(p.grad is None for p in judge.parameters())
@@ -395,11 +407,11 @@ def pull(x: Tensor, t: Tensor) -> Tensor:
 
 
 GUIDES = {
-    "free": lambda w: Free(w),
-    "lean": lambda w: Lean(pull, w),
-    "climb": lambda w: Climb(pull, w, stop=0),
-    "through": lambda w: PlugIn(lambda x0: pull(x0, x0.new_zeros(())), w),
-    "beside": lambda w: PlugIn(lambda x0: pull(x0, x0.new_zeros(())), w, through=False),
+    "free": lambda w: ClassifierFree(w),
+    "lean": lambda w: EnergyGuidance(pull, w),
+    "climb": lambda w: ValueGuidance(pull, w, stop=0),
+    "through": lambda w: ReconstructionGuidance(lambda x0: pull(x0, x0.new_zeros(())), w),
+    "beside": lambda w: ReconstructionGuidance(lambda x0: pull(x0, x0.new_zeros(())), w, through=False),
 }
 
 
@@ -417,23 +429,27 @@ def test_guides_compose_in_turn() -> None:
     """Free, an energy, a worth and Diffuser's rule with known entries, against the rules written out by hand."""
     model = Diffusion(Net(cond=1), Recipe("linear", "x0", solver="ddim", steps=5))
     pin = Pin(torch.tensor([True, False, False]), torch.arange(4.0)[:, None])
-    noise, cond, path = torch.randn(4, 3), torch.randn(4, 1), model.path
+    noise, cond, schedule = torch.randn(4, 3), torch.randn(4, 1), model.schedule
 
     def worth(x0: Tensor) -> Tensor:
         return -(x0 + 1).square().sum(-1)
 
-    free, lean, plug_in = Free(2.0), Lean(pull, 0.1), PlugIn(worth, 0.2, through=False)
-    climb = Climb(pull, 0.05, inner=1, stop=2)
+    free, lean, plug_in = (
+        ClassifierFree(2.0),
+        EnergyGuidance(pull, 0.1),
+        ReconstructionGuidance(worth, 0.2, through=False),
+    )
+    climb = ValueGuidance(pull, 0.05, inner=1, stop=2)
     model.net.seen.clear()
-    got = model.sample(noise, cond, pin=pin, guide=Together(free, lean, climb, plug_in))
+    got = model.sample(noise, cond, pin=pin, guide=Chain(free, lean, climb, plug_in))
     assert [len(x) for x in model.net.seen] == [8] * 5
     assert torch.equal(got[:, 0], torch.arange(4.0))
 
     x = pin(noise)
     for k in range(5):
-        here, there = path[k], path[k + 1]
+        here, there = schedule[k], schedule[k + 1]
         if k < 3:
-            x = pin(x - 0.05 * path.posterior_variance(k) * 2 * (x - 2) * (1 + here.t))
+            x = pin(x - 0.05 * schedule.posterior_variance(k) * 2 * (x - 2) * (1 + here.t))
         told = torch.full((4,), 1000 * here.t)
         given, null = (pin(model.net(x, told, c)) for c in (cond, withheld(cond)))
         clean = null + 2 * (given - null)
@@ -447,19 +463,22 @@ def test_guides_compose_in_turn() -> None:
 class Push(Guide):
     """Moves every entry by 1, the known ones too."""
 
-    def move(self, x: Tensor, k: int, path: Path, pin: Callable[[Tensor], Tensor]) -> Tensor:
+    def move(self, x: Tensor, k: int, schedule: SamplingSchedule, pin: Callable[[Tensor], Tensor]) -> Tensor:
         return x + 1
 
 
 def test_moves_compose_in_turn() -> None:
     """The second guide climbs from where the first has gone, with known entries put back between them."""
-    path, x = make_path(process("cosine"), 10), torch.tensor([[2.0, 1.0]])
+    schedule, x = make_schedule(process("cosine"), 10), torch.tensor([[2.0, 1.0]])
     pin = Pin(torch.tensor([True, False]), torch.tensor([2.0, 0.0]))
-    first, second = Climb(lambda x, t: x.sum(-1), 1.0, 1), Climb(lambda x, t: x[:, 0] * x[:, 1].square() / 4, 1.0, 1)
-    v = path.posterior_variance(3)
-    moved = Together(first, second).move(x, 3, path, pin)
+    first, second = (
+        ValueGuidance(lambda x, t: x.sum(-1), 1.0, 1),
+        ValueGuidance(lambda x, t: x[:, 0] * x[:, 1].square() / 4, 1.0, 1),
+    )
+    v = schedule.posterior_variance(3)
+    moved = Chain(first, second).move(x, 3, schedule, pin)
     torch.testing.assert_close(moved, torch.tensor([[2.0, 1 + v + v * (1 + v)]]))
-    moved = Together(Push(), second).move(x, 3, path, pin)
+    moved = Chain(Push(), second).move(x, 3, schedule, pin)
     torch.testing.assert_close(moved, torch.tensor([[2.0, 2 + v * 2]]))
 
 
@@ -471,13 +490,13 @@ def test_within_acts_at_its_times_alone(kind: str) -> None:
     plain, full = model.sample(noise, cond), model.sample(noise, cond, guide=guide)
     assert torch.equal(model.sample(noise, cond, guide=Within(guide)), full)
     torch.testing.assert_close(model.sample(noise, cond, guide=Within(guide, 0.9, 0.95)), plain)
-    times = [level.t for level in model.path.levels]
+    times = [level.t for level in model.schedule.levels]
     model.net.seen.clear()
     got = model.sample(noise, cond, guide=Within(guide, times[3], times[1]))  # the middle three of five steps
     assert [len(x) for x in model.net.seen] == ([4, 8, 8, 8, 4] if kind == "free" else [4] * 5)
     other = [Within(guide, times[k], times[k]) for k in (1, 2, 3)]
     if kind != "free":
-        torch.testing.assert_close(model.sample(noise, cond, guide=Together(*other)), got)
+        torch.testing.assert_close(model.sample(noise, cond, guide=Chain(*other)), got)
     assert not torch.allclose(got, plain)
     assert not torch.allclose(got, full)
 
@@ -486,7 +505,7 @@ def test_within_acts_at_its_times_alone(kind: str) -> None:
 def test_no_guide_reads_from_the_device(kind: str) -> None:
     """Tensors of the device meta have no values to read."""
     model = Diffusion(Net(cond=1), Recipe("linear", "x0", steps=2)).to("meta")
-    guide = Within(Together(GUIDES[kind](torch.empty(4, 1, device="meta")), Lean(pull, 1.0)))
+    guide = Within(Chain(GUIDES[kind](torch.empty(4, 1, device="meta")), EnergyGuidance(pull, 1.0)))
     pin = Pin(torch.empty(3, dtype=torch.bool, device="meta"), torch.empty(3, device="meta"))
     noise, cond = torch.empty(4, 3, device="meta"), torch.empty(4, 1, device="meta")
     assert model.sample(noise, cond, guide=guide, pin=pin).is_meta
@@ -554,7 +573,7 @@ def test_composition_adds_scores() -> None:
 def test_a_guide_may_ask_of_conditions_that_are_withheld_in_part() -> None:
     """As those of another guide are; nothing is lost of what was withheld before."""
     cond = torch.arange(2.0)[:, None]
-    asked = Together(Free(1.0), Free(2.0)).ask(cond)
+    asked = Chain(ClassifierFree(1.0), ClassifierFree(2.0)).ask(cond)
     assert isinstance(asked, Partial)
     assert asked.cond.flatten().tolist() == [0, 1] * 4
     assert asked.given.tolist() == [True] * 2 + [False] * 6
@@ -567,7 +586,7 @@ def test_composition_of_one_is_free() -> None:
     model = Diffusion(Net(cond=1), Recipe(solver="ddim", steps=4, target="x0"))
     noise, cond = torch.randn(4, 3), torch.randn(4, 1)
     torch.testing.assert_close(
-        model.sample(noise, guide=Compose([Term(cond, 1.7)])), model.sample(noise, cond, guide=Free(1.7))
+        model.sample(noise, guide=Compose([Term(cond, 1.7)])), model.sample(noise, cond, guide=ClassifierFree(1.7))
     )
 
 
@@ -600,6 +619,6 @@ def test_a_clamped_sample_stays_within_after_each_step() -> None:
     assert torch.equal(seen[0], noise)
     assert bound.abs().max() <= 0.5
     assert not torch.equal(free, bound)
-    clamp, path = Clamp(0.6), model.path
-    assert clamp.move(noise, 1, path, lambda x: x).abs().max() <= 0.6
-    assert clamp.move(noise, 0, path, lambda x: x) is noise
+    clamp, schedule = Clamp(0.6), model.schedule
+    assert clamp.move(noise, 1, schedule, lambda x: x).abs().max() <= 0.6
+    assert clamp.move(noise, 0, schedule, lambda x: x) is noise

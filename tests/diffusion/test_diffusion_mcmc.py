@@ -10,8 +10,8 @@ from oracles import Mixture, affine, gaussian, ideal
 from ornstein.diffusion.guide import Compose, Denoiser, Term, flat
 from ornstein.diffusion.mcmc import Langevin, metropolis
 from ornstein.diffusion.model import Recipe
-from ornstein.diffusion.path import Level
 from ornstein.diffusion.pin import Pin
+from ornstein.diffusion.schedule import Level
 from ornstein.errors import InputError
 
 P0, P1, P2, P3 = gaussian(0.0, 1.0), gaussian(0.8, 0.6), gaussian(0.5, 0.7), gaussian(0.5, 0.9)

@@ -8,11 +8,11 @@ import torch
 import ornstein
 from oracles import NAMES, PROCESSES, Mlp, gaussian, guides, ideal
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper
-from ornstein.diffusion.path import Churn
 from ornstein.diffusion.pin import Pin
+from ornstein.diffusion.schedule import Churn
 from ornstein.diffusion.target import TARGETS
 from ornstein.errors import InputError
+from ornstein.optim import Optim, Stepper
 
 GAUSSIAN = gaussian()
 
@@ -26,7 +26,8 @@ GAUSSIAN = gaussian()
         (
             {"solver": "eulr"},
             "'eulr'",
-            "ddim, ddpm, ddpm_large, dpmpp, dpmpp_2s, dpmpp_3m, euler, euler_maruyama, heun, renoise, sde_dpmpp, unipc",
+            "consistency, ddim, ddpm, ddpm_large, dpmpp, dpmpp_2s, dpmpp_3m, euler, euler_maruyama, heun, sde_dpmpp, "
+            "unipc",
         ),
         ({"grid": "log"}, "'log'", "karras, logsnr, quadratic, trailing, uniform"),
         ({"precision": "float16"}, "'float16'", "auto, bfloat16, float32"),
@@ -142,12 +143,12 @@ def test_surprise_is_the_error_of_denoising(name: str, levels: int | None) -> No
     x0 = torch.tensor([0.5, 0.8, -0.4], dtype=torch.float64)[:, None].expand(3, 2000)
     torch.manual_seed(0)
     expected = (sigma**4 * (0.5 - x0[:, 0]) ** 2 + alpha**2 * 0.3**4 * sigma**2) / var**2
-    torch.testing.assert_close(model.surprise(x0, 0.4, draws=20), expected, rtol=0.03, atol=1e-4)
-    assert not model.surprise(x0, 0.4, draws=0).any()
+    torch.testing.assert_close(model.denoising_error(x0, 0.4, draws=20), expected, rtol=0.03, atol=1e-4)
+    assert not model.denoising_error(x0, 0.4, draws=0).any()
 
 
 def test_surprise_leaves_out_what_is_known() -> None:
     model = ideal(GAUSSIAN, Recipe("cosine", "x0"))
     x0 = torch.full((2, 4), 3.0, dtype=torch.float64)
     pin = Pin(torch.tensor([[True, True, True, True]]), x0)
-    assert not model.surprise(x0, 0.4, pin).any()
+    assert not model.denoising_error(x0, 0.4, pin).any()

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.diffusion.guide import Free
+from ornstein.diffusion.guide import ClassifierFree
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.path import Churn
 from ornstein.diffusion.pin import Pin
+from ornstein.diffusion.schedule import Churn
 from ornstein.diffusion.solvers import SOLVERS
 from ornstein.networks.blocks import Condition, Denoiser, noise_embedding
 from ornstein.networks.unet1d import TemporalUNet
@@ -73,7 +73,7 @@ def test_each_part_is_asked_as_often_as_it_must(solver: str) -> None:
 def test_classifier_free_guidance_encodes_both_halves_once() -> None:
     noise, cond = draw()
     net = Parts()
-    Diffusion(net, Recipe(solver="ddim", steps=5)).sample(noise, cond, guide=Free(2.0))
+    Diffusion(net, Recipe(solver="ddim", steps=5)).sample(noise, cond, guide=ClassifierFree(2.0))
     assert net.asked == {"times": [(6,)], "encode": [(8, 2)], "body": [(8, 1, 8)] * 5}
 
 
@@ -83,9 +83,9 @@ def test_without_a_condition_there_is_none_to_encode() -> None:
     assert net.asked["encode"] == [()]
 
 
-@pytest.mark.parametrize("guide", [None, Free(2.0)], ids=["plain", "free"])
+@pytest.mark.parametrize("guide", [None, ClassifierFree(2.0)], ids=["plain", "free"])
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_samples_are_those_of_the_whole_network(solver: str, guide: Free | None) -> None:
+def test_samples_are_those_of_the_whole_network(solver: str, guide: ClassifierFree | None) -> None:
     """The same network behind a plain module, with pins, with a warm start, and with churned levels."""
     (noise, cond), net = draw(), Parts()
     recipe = Recipe("linear", "v", solver=solver, grid="logsnr", steps=6, eta=0.5, churn=Churn(3.0, 0.0, math.inf))
@@ -104,7 +104,7 @@ def test_what_the_parts_are_told_is_what_the_whole_is_told(name: str, levels: in
     net = Parts()
     model = Diffusion(net, Recipe(name, levels=levels, solver="ddim", steps=4))
     model.sample(draw()[0])
-    t = torch.tensor([level.t for level in model.path.levels])
+    t = torch.tensor([level.t for level in model.schedule.levels])
     torch.testing.assert_close(net.told[0][:4], model.process.embed(t)[:4])
 
 
@@ -129,5 +129,5 @@ def test_the_temporal_u_net_in_parts(cond: int) -> None:
     net = TemporalUNet(3, width=8, mults=(1, 2), cond=cond).double()
     noise, given = torch.randn(2, 6, 3).double(), torch.randn(2, cond).double() if cond else None
     recipe = Recipe("cosine", "x0", solver="ddim", steps=3)
-    out = [Diffusion(n, recipe).sample(noise, given, guide=Free(1.5)) for n in (net, Hidden(net))]
+    out = [Diffusion(n, recipe).sample(noise, given, guide=ClassifierFree(1.5)) for n in (net, Hidden(net))]
     torch.testing.assert_close(*out, atol=1e-10, rtol=1e-10)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.path import Churn, make_path
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.process import process
+from ornstein.diffusion.schedule import Churn, make_schedule
 from ornstein.diffusion.solvers import SOLVERS, sample
 
 PROCESSES = ["cosine", "flow", "karras"]
@@ -89,10 +89,13 @@ def test_the_solver_sees_known_entries_after_a_guide_has_moved_them() -> None:
         seen.append(x)
         return 0.5 * x
 
-    path = make_path(process("cosine"), 4)
-    for way in (path, replace(path, levels=path.levels[:-1], clean=False)):  # onto data, or only to the last level
+    schedule = make_schedule(process("cosine"), 4)
+    for way in (
+        schedule,
+        replace(schedule, levels=schedule.levels[:-1], clean=False),
+    ):  # onto data, or only to the last level
         seen.clear()
-        out = sample(denoise, torch.randn(5, 4, 2), way, pin=pin, move=lambda x, k, path, pin: x + 1)
+        out = sample(denoise, torch.randn(5, 4, 2), way, pin=pin, move=lambda x, k, schedule, pin: x + 1)
         assert len(seen) == way.steps
         assert all(torch.equal(x[:, mask], known) for x in (*seen, out))
 

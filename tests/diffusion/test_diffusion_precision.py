@@ -7,7 +7,7 @@ from torch import Tensor
 from oracles import MIXTURE, Mlp
 from ornstein.diffusion import model as module
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper
+from ornstein.optim import Optim, Stepper
 
 
 def pair(solver: str = "ddim", target: str = "v") -> list[Diffusion]:

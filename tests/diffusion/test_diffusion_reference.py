@@ -3,8 +3,8 @@
 What cannot be compared: sub-VP and Euler's rule in t on the probability flow are not there (on the reverse SDE of VP it
 is); churn goes with Euler's rule only; Heun's rule is in EDM's frame only; the third-order multistep solver is the
 released one, of second order, with another second step; consistency sampling adds sqrt(sigma^2 - sigma_min^2) of noise,
-since their models end at sigma_min (stochastic flow matching is `renoise`); their other DPM-Solver++ for an SDE draws
-from a Brownian tree; their single-step solver picks its own levels, so that it is given ours.
+since their models end at sigma_min (stochastic flow matching is `consistency`); their other DPM-Solver++ for an SDE
+draws from a Brownian tree; their single-step solver picks its own levels, so that it is given ours.
 """
 
 import math
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.path import Level, make_path, path_through
 from ornstein.diffusion.process import Table, process
+from ornstein.diffusion.schedule import Level, make_schedule, schedule_through
 from ornstein.diffusion.solvers import SOLVERS, sample
 
 diffusers = pytest.importorskip("diffusers")
@@ -141,13 +141,13 @@ def test_unipc(name: str, steps: int) -> None:
 @pytest.mark.parametrize("steps", [10, 25])
 def test_dpmpp_2s(name: str, steps: int) -> None:
     """Over our levels: theirs never visit the noisiest one."""
-    path = Diffusion(Net(), Recipe(name, "eps", LEVELS, solver="dpmpp_2s", steps=steps)).path
+    schedule = Diffusion(Net(), Recipe(name, "eps", LEVELS, solver="dpmpp_2s", steps=steps)).schedule
     made = diffusers.DPMSolverSinglestepScheduler(
         num_train_timesteps=LEVELS, trained_betas=betas(name), solver_order=2, final_sigmas_type="zero"
     )
     made.set_timesteps(steps)
-    made.timesteps = torch.tensor([round(level.t * LEVELS) - 1 for level in path.levels[:-1]])
-    made.sigmas = torch.tensor([level.sigma / level.alpha for level in path.levels])
+    made.timesteps = torch.tensor([round(level.t * LEVELS) - 1 for level in schedule.levels[:-1]])
+    made.sigmas = torch.tensor([level.sigma / level.alpha for level in schedule.levels])
     agree(ours(Recipe(name, "eps", LEVELS, solver="dpmpp_2s", steps=steps)), theirs(made, noise()))
 
 
@@ -194,7 +194,7 @@ def test_stochastic_flow_matching_is_renoising(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(f"{module}.randn_tensor", lambda shape, **more: torch.randn(shape, dtype=torch.float64))
     made = diffusers.FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, stochastic_sampling=True)
     made.set_timesteps(10)
-    agree(over_their_times(made, "renoise"), theirs(made, noise()))
+    agree(over_their_times(made, "consistency"), theirs(made, noise()))
 
 
 def over_their_times(made: Any, solver: str) -> Tensor:
@@ -205,7 +205,7 @@ def over_their_times(made: Any, solver: str) -> Tensor:
         return x - level.sigma * velocity
 
     torch.manual_seed(5)
-    return sample(denoise, noise(), path_through(flow, times, clean=True), SOLVERS[solver][0])
+    return sample(denoise, noise(), schedule_through(flow, times, clean=True), SOLVERS[solver][0])
 
 
 def test_a_step_of_the_reverse_sde_of_vp() -> None:
@@ -217,10 +217,10 @@ def test_a_step_of_the_reverse_sde_of_vp() -> None:
     for t in made.timesteps[:-2:6].double():
         alpha, sigma = linear.alpha_sigma(t)
         eps = Net()(x, 1000 * t.expand(len(x)))
-        path = path_through(linear, torch.stack([t, t - 1 / 50]), clean=False)
+        schedule = schedule_through(linear, torch.stack([t, t - 1 / 50]), clean=False)
         torch.manual_seed(5)
         got, _ = SOLVERS["euler_maruyama"][0](
-            lambda x, level, e=eps, a=alpha, s=sigma: (x - s * e) / a, x, 0, path, None
+            lambda x, level, e=eps, a=alpha, s=sigma: (x - s * e) / a, x, 0, schedule, None
         )
         torch.manual_seed(5)
         agree(got, made.step_pred(eps, x, t)[0])
@@ -233,17 +233,17 @@ def test_the_reverse_diffusion_of_ve() -> None:
     made.set_timesteps(steps)
     made.set_sigmas(steps)
     made.discrete_sigmas = torch.linspace(math.log(0.01), math.log(50), steps, dtype=torch.float64).exp()
-    path = make_path(process("ve"), steps, "uniform")
+    schedule = make_schedule(process("ve"), steps, "uniform")
 
     def score(x: Tensor, sigma: float) -> Tensor:
         return Net()(x / (1 + sigma**2) ** 0.5, torch.tensor([sigma], dtype=torch.float64)) / -sigma
 
     torch.manual_seed(5)
     got = sample(
-        lambda x, level: x + level.sigma**2 * score(x, level.sigma), 50 * noise(), path, SOLVERS["ddpm_large"][0]
+        lambda x, level: x + level.sigma**2 * score(x, level.sigma), 50 * noise(), schedule, SOLVERS["ddpm_large"][0]
     )
     torch.manual_seed(5)
     x = 50 * noise()
-    for level, t in zip(path.levels[:-1], made.timesteps, strict=True):
+    for level, t in zip(schedule.levels[:-1], made.timesteps, strict=True):
         x, mean = made.step_pred(score(x, level.sigma), t, x, return_dict=False)
     agree(got, mean)  # they return the mean of the last step

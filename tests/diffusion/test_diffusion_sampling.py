@@ -13,15 +13,15 @@ from torch import Tensor
 
 from oracles import MIXTURE, NAMES, PROCESSES, affine, both, consistency, gaussian, ideal, solve
 from ornstein.diffusion.model import Recipe
-from ornstein.diffusion.path import GRIDS, Churn, make_path
 from ornstein.diffusion.process import process
+from ornstein.diffusion.schedule import GRIDS, Churn, make_schedule
 from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.target import TARGETS
 
 GAUSSIAN = gaussian()
 # Relative error, with sign, of the spread of a Gaussian in 60 steps: (continuous time, a table of 100 levels) on all
 # grids but `uniform`, and both on that, whose last step but one spans most of lam. Measured; no bound is far from the
-# worst process. `renoise` is given the consistency function.
+# worst process. `consistency` is given the consistency function.
 SPREAD = {
     "ddpm": ((-0.16, -0.03), (-0.17, -0.03), (-0.16, -0.03)),
     "ddpm_large": ((0.015, 0.125), (0.015, 0.11), (0.015, 0.11)),
@@ -34,9 +34,9 @@ SPREAD = {
     "dpmpp_3m": ((-0.03, 0.002), (-0.025, 0.0), (-0.16, 0.0)),
     "sde_dpmpp": ((0.0, 0.06), (0.005, 0.04), (0.0, 0.23)),
     "unipc": ((-0.015, 0.01), (-0.02, 0.005), (-0.005, 0.075)),
-    "renoise": ((-1e-9, 1e-9), (-1e-9, 1e-9), (-1e-9, 1e-9)),
+    "consistency": ((-1e-9, 1e-9), (-1e-9, 1e-9), (-1e-9, 1e-9)),
 }
-FORGETFUL = {"ddpm", "ddpm_large", "euler_maruyama", "sde_dpmpp", "renoise"}  # of where they started
+FORGETFUL = {"ddpm", "ddpm_large", "euler_maruyama", "sde_dpmpp", "consistency"}  # of where they started
 STEPS = dict.fromkeys(SOLVERS, 60) | {"euler": 120}
 PAIRS = [
     pytest.param(name, levels, solver, id=f"{title}-{solver}")
@@ -65,12 +65,12 @@ def bounds(solver: str, levels: int | None, grid: str) -> tuple[float, float]:
 
 @each_pair
 def test_mean_and_spread_on_every_grid(name: str, levels: int | None, solver: str) -> None:
-    oracle, steps, p = consistency if solver == "renoise" else GAUSSIAN, STEPS[solver], process(name, levels)
+    oracle, steps, p = consistency if solver == "consistency" else GAUSSIAN, STEPS[solver], process(name, levels)
     exact_mean, exact_std = truth(name, levels, solver)
     for grid in GRIDS:
-        path = make_path(p, steps, grid)
+        schedule = make_schedule(p, steps, grid)
         draws = 0 if solver == "euler" else steps
-        mean, std = affine(lambda z, path=path: solve(oracle, z, path, SOLVERS[solver][0]), draws, p.spread)
+        mean, std = affine(lambda z, schedule=schedule: solve(oracle, z, schedule, SOLVERS[solver][0]), draws, p.spread)
         low, high = bounds(solver, levels, grid)
         # the rules in t move the mean too; no other solver can
         assert mean == pytest.approx(exact_mean, abs=8e-3 if solver.startswith("euler") else 1.5e-3), grid
@@ -82,7 +82,7 @@ def test_a_gaussian_and_a_mixture(name: str, levels: int | None, solver: str) ->
     """Through the network, with each target on some pairs and on some grid."""
     turn = list(SOLVERS).index(solver) + NAMES.index(name if levels is None else f"{name}-{levels}")
     target, grid = list(TARGETS)[turn % len(TARGETS)], ("trailing", "quadratic", "logsnr", "karras")[turn % 4]
-    if solver == "renoise":  # not for denoisers: see test_diffusion_stochastic.py
+    if solver == "consistency":  # not for denoisers: see test_diffusion_stochastic.py
         return
     steps = STEPS[solver]
     model = ideal(both, Recipe(name, target, levels, 0.3, solver=solver, grid=grid, steps=steps))
@@ -112,11 +112,11 @@ def test_the_target_does_not_matter_to_an_ideal_network(name: str, levels: int |
     """Few steps on one of the grids: the samples are those of the ideal denoiser itself."""
     noise = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     grid = list(GRIDS)[(list(SOLVERS).index(solver) + len(name)) % len(GRIDS)]
-    p, path = process(name, levels), make_path(process(name, levels), 4, grid)
+    p, schedule = process(name, levels), make_schedule(process(name, levels), 4, grid)
     torch.manual_seed(1)
-    want = solve(both, noise * p.spread, path, SOLVERS[solver][0])
+    want = solve(both, noise * p.spread, schedule, SOLVERS[solver][0])
     for target in TARGETS:
-        model = ideal(both, Recipe(name, target, levels, 0.4, solver=solver, grid=grid, steps=4), path)
+        model = ideal(both, Recipe(name, target, levels, 0.4, solver=solver, grid=grid, steps=4), schedule)
         torch.manual_seed(1)
         torch.testing.assert_close(model.sample(noise), want, atol=1e-8, rtol=1e-7)
 
@@ -129,10 +129,10 @@ def test_few_steps_stay_finite_in_single_precision(name: str, levels: int | None
     targets = list(TARGETS)
     four = [(g, s, targets[(i + j) % 6], 4) for (i, g), (j, s) in product(enumerate(GRIDS), enumerate(solvers))]
     one = [(g, solvers[(i + j) % 10], t, 1) for (i, g), (j, t) in product(enumerate(GRIDS), enumerate(targets))]
-    paths = {(grid, steps): make_path(process(name, levels), steps, grid) for grid in GRIDS for steps in (1, 4)}
+    schedules = {(grid, steps): make_schedule(process(name, levels), steps, grid) for grid in GRIDS for steps in (1, 4)}
     for grid, solver, target, steps in four + one:
         recipe = Recipe(name, target, levels, 0.4, solver=solver, grid=grid, steps=steps)
-        out = ideal(both, recipe, paths[grid, steps]).sample(noise)
+        out = ideal(both, recipe, schedules[grid, steps]).sample(noise)
         assert out.dtype == torch.float32
         assert out.isfinite().all(), (grid, solver, target, steps)
         # Euler's rules, and the corrector of Heun's, overshoot where a step spans most of the noise

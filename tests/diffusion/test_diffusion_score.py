@@ -76,8 +76,8 @@ def test_every_eta_keeps_the_marginals(name: str, eta: float) -> None:
     drift is affine, read off at two points."""
     model = ideal(GAUSSIAN, Recipe(name, "x0"))
     p, steps = model.process, 4000
-    path = golden_path(steps, p, *p.time(torch.tensor([1.5, -1.5], dtype=torch.float64)).tolist())
-    t = torch.tensor([level.t for level in path.levels], dtype=torch.float64)
+    schedule = golden_path(steps, p, *p.time(torch.tensor([1.5, -1.5], dtype=torch.float64)).tolist())
+    t = torch.tensor([level.t for level in schedule.levels], dtype=torch.float64)
     x = torch.tensor([[0.0], [1.0]], dtype=torch.float64).repeat(steps, 1)  # two rows for each time
     drift, volatility = model.reverse(x, t[:-1].repeat_interleave(2), eta=eta)
     (at_zero, at_one), dt = drift.view(steps, 2).T, t.diff()

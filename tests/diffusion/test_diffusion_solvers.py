@@ -14,25 +14,25 @@ from torch import Tensor
 
 from oracles import MIXTURE, Oracle, both, gaussian, golden_path, ideal, order, solve
 from ornstein.diffusion.model import Recipe
-from ornstein.diffusion.path import GRIDS, Churn, Path, make_path, path_through
 from ornstein.diffusion.process import Linear, process
+from ornstein.diffusion.schedule import GRIDS, Churn, SamplingSchedule, make_schedule, schedule_through
 from ornstein.diffusion.solvers import SOLVERS, ddim, dpmpp_3m, euler, heun, sample
 
 GAUSSIAN = gaussian()
 EXACT = 0.7991588085  # where the exact flow takes x = 1
 CONTINUOUS = ["linear", "cosine", "subvp", "ve", "flow", "karras"]
 ORDERS = {"ddim": 1, "euler": 1, "heun": 2, "dpmpp_2s": 2, "dpmpp": 2, "dpmpp_3m": 3, "unipc": 3}  # without noise
-NOISY = {"ddpm", "ddpm_large", "euler_maruyama", "sde_dpmpp", "renoise"}
+NOISY = {"ddpm", "ddpm_large", "euler_maruyama", "sde_dpmpp", "consistency"}
 
 
-def end(oracle: Oracle, path: Path, solver: Any, x: float = 1.0) -> float:
+def end(oracle: Oracle, schedule: SamplingSchedule, solver: Any, x: float = 1.0) -> float:
     solver = SOLVERS[solver][0] if isinstance(solver, str) else solver
-    return solve(oracle, torch.full((1, 1), x, dtype=torch.float64), path, solver).item()
+    return solve(oracle, torch.full((1, 1), x, dtype=torch.float64), schedule, solver).item()
 
 
-def even_times(n: int, power: float = 1.0) -> Path:
+def even_times(n: int, power: float = 1.0) -> SamplingSchedule:
     """Even steps of t^(1/power)."""
-    return path_through(
+    return schedule_through(
         Linear(), torch.linspace(1, 1e-3 ** (1 / power), n + 1, dtype=torch.float64) ** power, clean=False
     )
 
@@ -50,8 +50,8 @@ def even_times(n: int, power: float = 1.0) -> Path:
 )
 def test_golden_rows(solver: str, want: list[float]) -> None:
     calls = 2 if solver == "dpmpp_2s" else 1
-    paths = [replace(golden_path(n * calls), straight=False) for n in (10, 20, 40)]
-    assert [end(GAUSSIAN, path, solver) for path in paths] == pytest.approx(want, abs=1e-9)
+    schedules = [replace(golden_path(n * calls), straight=False) for n in (10, 20, 40)]
+    assert [end(GAUSSIAN, schedule, solver) for schedule in schedules] == pytest.approx(want, abs=1e-9)
 
 
 def test_golden_row_of_eulers_rule() -> None:
@@ -91,8 +91,8 @@ def test_many_steps_reach_the_exact_flow_of_a_mixture(x: float, want: float) -> 
     ],
 )
 def test_errors_on_each_grid(power: int | None, solver: str, want: list[float]) -> None:
-    paths = [even_times(n, power) if power else golden_path(n) for n in (5, 10, 20, 50)]
-    assert [end(GAUSSIAN, path, solver) - EXACT for path in paths] == pytest.approx(want, abs=6e-5)
+    schedules = [even_times(n, power) if power else golden_path(n) for n in (5, 10, 20, 50)]
+    assert [end(GAUSSIAN, schedule, solver) - EXACT for schedule in schedules] == pytest.approx(want, abs=6e-5)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_errors_on_each_grid(power: int | None, solver: str, want: list[float]) 
 )
 def test_edm_grid_onto_clean_data(solver: str, rows: dict[int, float]) -> None:
     for n, want in rows.items():
-        path = make_path(process("karras"), n, "karras")
-        assert end(GAUSSIAN, path, solver, 80.0) == pytest.approx(want, abs=1e-9)
+        schedule = make_schedule(process("karras"), n, "karras")
+        assert end(GAUSSIAN, schedule, solver, 80.0) == pytest.approx(want, abs=1e-9)
 
 
 STEPS = (24, 48, 96, 192)
@@ -133,16 +133,16 @@ def test_heun_is_of_second_order_in_both_frames(straight: bool) -> None:
     assert order(errors, STEPS) == pytest.approx(2, abs=0.1)
 
 
-def released(denoise: Any, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
+def released(denoise: Any, x: Tensor, k: int, schedule: SamplingSchedule, memory: Any) -> tuple[Tensor, Any]:
     """DPM-Solver++(3M) as in released code, that is with half of the second difference."""
-    after, kept = dpmpp_3m(denoise, x, k, path, memory)
+    after, kept = dpmpp_3m(denoise, x, k, schedule, memory)
     if memory is None or len(memory) < 2:
         return after, kept
     (clean, _), (before, one), (first, two) = kept[0], *memory
-    h = path.h(k)
-    r0, r1 = path.h(one) / h, path.h(two) / h
+    h = schedule.h(k)
+    r0, r1 = schedule.h(one) / h, schedule.h(two) / h
     bend = ((clean - before) / r0 - (before - first) / r1) / (r0 + r1)
-    return after + path[k + 1].alpha * ((math.expm1(-h) / h + 1) / h - 0.5) * bend, kept
+    return after + schedule[k + 1].alpha * ((math.expm1(-h) / h + 1) / h - 0.5) * bend, kept
 
 
 def test_the_released_3m_is_of_second_order() -> None:
@@ -160,7 +160,7 @@ def test_the_released_3m_is_of_second_order() -> None:
 def test_heun_is_exact_where_paths_are_straight() -> None:
     """A single point has straight paths from noise in flow matching: any step is exact, from any number of them."""
     for n in (1, 3):
-        assert end(gaussian(0.5, 1e-9), make_path(process("flow"), n), "heun", -2.0) == pytest.approx(0.5, abs=1e-9)
+        assert end(gaussian(0.5, 1e-9), make_schedule(process("flow"), n), "heun", -2.0) == pytest.approx(0.5, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
@@ -168,13 +168,13 @@ def test_heun_is_exact_where_paths_are_straight() -> None:
 def test_a_constant_denoiser_is_reached(solver: str, name: str) -> None:
     """All mass in one point: every solver ends there, and exponential ones are exact on the way."""
     point = gaussian(0.7, 1e-8)
-    assert end(point, make_path(process(name), 6), solver, -1.0) == pytest.approx(0.7, abs=1e-9)
+    assert end(point, make_schedule(process(name), 6), solver, -1.0) == pytest.approx(0.7, abs=1e-9)
     p = process(name)
-    path = golden_path(6, p, p.low, p.high)
+    schedule = golden_path(6, p, p.low, p.high)
     if solver in ORDERS.keys() - {"euler"}:
-        x = path[0].alpha * 0.7 + path[0].sigma * -1.3
-        want = path[-1].alpha * 0.7 + path[-1].sigma * -1.3
-        assert end(point, path, solver, x) == pytest.approx(want, abs=1e-8)
+        x = schedule[0].alpha * 0.7 + schedule[0].sigma * -1.3
+        want = schedule[-1].alpha * 0.7 + schedule[-1].sigma * -1.3
+        assert end(point, schedule, solver, x) == pytest.approx(want, abs=1e-8)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -191,34 +191,36 @@ def test_the_sample_is_the_last_clean_guess(name: str, levels: int | None, solve
             said.append(torch.sin(3 * x) + level.t)
             return said[-1]
 
-        path = make_path(p, steps, "logsnr", eta=0.5, churn=Churn(4.0, 0.0, math.inf))
-        assert torch.equal(sample(denoise, x, path, SOLVERS[solver][0]), said[-1])
+        schedule = make_schedule(p, steps, "logsnr", eta=0.5, churn=Churn(4.0, 0.0, math.inf))
+        assert torch.equal(sample(denoise, x, schedule, SOLVERS[solver][0]), said[-1])
 
 
 def test_the_flow_of_ddim_is_eulers_rule() -> None:
-    path, x = make_path(process("flow"), 4), torch.tensor([[0.3]]).double()
-    here, after = path[0], path[1].t
+    schedule, x = make_schedule(process("flow"), 4), torch.tensor([[0.3]]).double()
+    here, after = schedule[0], schedule[1].t
     clean = GAUSSIAN(x, here.alpha, here.sigma)
     velocity = (x - here.alpha * clean) / here.sigma - clean
     for solver in (ddim, euler):
-        got, _ = solver(lambda x, level: GAUSSIAN(x, level.alpha, level.sigma), x, 0, path, None)
+        got, _ = solver(lambda x, level: GAUSSIAN(x, level.alpha, level.sigma), x, 0, schedule, None)
         torch.testing.assert_close(got, x + (after - here.t) * velocity)
 
 
 def test_the_ode_can_be_run_back() -> None:
     """From noise to data and back along the same levels: the start returns."""
-    path = golden_path(300)
-    back = Path(path.levels[::-1], clean=False)
+    schedule = golden_path(300)
+    back = SamplingSchedule(schedule.levels[::-1], clean=False)
     for name in ("heun", "dpmpp_2s", "dpmpp", "dpmpp_3m", "unipc"):
         x, solver = torch.tensor([[1.0], [-0.4]]).double(), SOLVERS[name][0]
-        torch.testing.assert_close(solve(MIXTURE, solve(MIXTURE, x, path, solver), back, solver), x, atol=0.015, rtol=0)
+        torch.testing.assert_close(
+            solve(MIXTURE, solve(MIXTURE, x, schedule, solver), back, solver), x, atol=0.015, rtol=0
+        )
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("name", ["cosine", "linear", "vp", "subvp", "flow"])
 def test_heun_stays_bounded_in_two_steps(name: str, grid: str) -> None:
     """In EDM's frame the first of few steps is a thousand times too long for some of these."""
-    assert abs(end(GAUSSIAN, make_path(process(name), 2, grid), "heun", -2.0)) < 2
+    assert abs(end(GAUSSIAN, make_schedule(process(name), 2, grid), "heun", -2.0)) < 2
 
 
 @pytest.mark.parametrize("levels", [5, 20])
@@ -231,7 +233,7 @@ def test_solvers_of_two_levels_walk_every_level_of_a_table(levels: int) -> None:
             told: list[float] = []
             model.net.register_forward_hook(lambda net, args, out, told=told: told.append(args[1][0].item()))
             out = model.sample(torch.randn(4, 2, dtype=torch.float64))
-            want = [round(level.t * levels) - 1 for level in model.path.levels[:-1]]
+            want = [round(level.t * levels) - 1 for level in model.schedule.levels[:-1]]
             assert list(dict.fromkeys(told)) == want
             assert out.isfinite().all()
 
@@ -243,8 +245,8 @@ def test_a_middle_level_that_is_far_off_the_middle_still_gives_second_order() ->
         lam = torch.linspace(0, 1, n + 1, dtype=torch.float64)
         lam[1::2] += 0.4 / n  # seven tenths of the way to the end of each pair
         noisy, clean = Linear().log_snr(torch.tensor([1.0, 1e-3], dtype=torch.float64))
-        path = path_through(Linear(), Linear().time(noisy + (clean - noisy) * lam), clean=False)
-        errors.append(end(GAUSSIAN, path, "dpmpp_2s") - EXACT)
+        schedule = schedule_through(Linear(), Linear().time(noisy + (clean - noisy) * lam), clean=False)
+        errors.append(end(GAUSSIAN, schedule, "dpmpp_2s") - EXACT)
     assert order(errors, (40, 80, 160)) == pytest.approx(2, abs=0.15)
 
 
@@ -262,12 +264,12 @@ def test_which_solvers_draw_noise() -> None:
 @pytest.mark.parametrize("solver", ORDERS)
 def test_deterministic_solvers_leave_the_generator_alone(solver: str) -> None:
     before = torch.get_rng_state()
-    solve(GAUSSIAN, torch.ones(2, 1).double(), make_path(process("linear"), 4), SOLVERS[solver][0])
+    solve(GAUSSIAN, torch.ones(2, 1).double(), make_schedule(process("linear"), 4), SOLVERS[solver][0])
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_heun_without_churn_is_heun_with_a_churn_of_nothing() -> None:
-    path = make_path(process("karras"), 9, "karras", churn=Churn(1e-12, 0.0, math.inf))
+    schedule = make_schedule(process("karras"), 9, "karras", churn=Churn(1e-12, 0.0, math.inf))
     torch.manual_seed(0)
-    assert path.churned
-    assert end(GAUSSIAN, path, heun, 80.0) == pytest.approx(0.9003079983, abs=1e-4)
+    assert schedule.churned
+    assert end(GAUSSIAN, schedule, heun, 80.0) == pytest.approx(0.9003079983, abs=1e-4)

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from oracles import MIXTURE, NAMES, PROCESSES, affine, both, gaussian, ideal, solve
 from ornstein.diffusion.model import Recipe
-from ornstein.diffusion.path import Churn
 from ornstein.diffusion.pin import Pin
+from ornstein.diffusion.schedule import Churn
 from ornstein.diffusion.solvers import SOLVERS
 from ornstein.errors import InputError
 
@@ -26,14 +26,14 @@ def noise(rows: int = 5, entries: int = 2) -> Tensor:
 def test_a_guess_at_level_one_adds_what_is_left_of_it(name: str, solver: str) -> None:
     """Of a guess, alpha is left in the noisiest level; all else is as in a fresh start."""
     model = ideal(both, Recipe(name, "v", solver=solver, steps=6, init_temperature=0.7))
-    first, guess, seen = model.path[0], 3 + noise(), []
+    first, guess, seen = model.schedule[0], 3 + noise(), []
     torch.manual_seed(1)
     warm = model.sample(noise(), guess=guess, watch=seen.append)
     start = first.alpha * guess + first.sigma * 0.7 * noise()
     torch.testing.assert_close(seen[0], start)
     assert model.net.calls == (11 if solver == "heun" else 6)
     torch.manual_seed(1)
-    torch.testing.assert_close(warm, solve(both, start, model.path, SOLVERS[solver][0]), atol=1e-8, rtol=1e-8)
+    torch.testing.assert_close(warm, solve(both, start, model.schedule, SOLVERS[solver][0]), atol=1e-8, rtol=1e-8)
     if name == "karras":  # a fresh start is a guess of zero, since its noisiest level is its noise
         ends = []
         for more in ({}, {"guess": torch.zeros_like(guess)}):
@@ -48,7 +48,7 @@ def test_a_warm_start_from_data_stays_data(name: str, levels: int | None, solver
     """Guesses from the data, noised to a level and denoised: mean and spread are the data's, but for what as many steps
     lose in a fresh start. Exact moments: rows of the batch are the mean, each noise, and a guess one deviation away."""
     model = ideal(GAUSSIAN, Recipe(name, "v", levels, solver=solver, grid="karras", steps=60))
-    t = model.path[25].t
+    t = model.schedule[25].t
 
     def run(unit: Tensor) -> Tensor:
         guess = torch.full_like(unit, 0.5)

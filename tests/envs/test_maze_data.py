@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ornstein.data.sources import read
 from ornstein.envs import maze_data
 from ornstein.envs.maze import KNOWN, Maze
 from ornstein.envs.maze_data import CUT, Driver, dense_rewards, episode_limit, make, stream
 from ornstein.errors import InputError
+from ornstein.formats.sources import read
 
 pytest.importorskip("gymnasium_robotics")
 

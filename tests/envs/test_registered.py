@@ -15,11 +15,11 @@ gym = pytest.importorskip("gymnasium")
 pytest.importorskip("gymnasium_robotics")
 
 import arms  # noqa: E402
-from ornstein.data.sources import read  # noqa: E402
 from ornstein.envs.registered import described, env_spec  # noqa: E402
 from ornstein.envs.tasks import Task, task  # noqa: E402
 from ornstein.envs.vector import GymWorld  # noqa: E402
 from ornstein.errors import InputError  # noqa: E402
+from ornstein.formats.sources import read  # noqa: E402
 from ornstein.roles.policies import bc  # noqa: E402
 from ornstein.run.collect import collect  # noqa: E402
 from ornstein.run.evaluate import evaluate  # noqa: E402

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from ornstein.data.sources import write_minari
 from ornstein.envs.sets import SETS, WORLDS, reference_of
 from ornstein.envs.tasks import TASKS, task
 from ornstein.envs.vector import GymWorld, env_spec, simulators
 from ornstein.errors import InputError
+from ornstein.formats.sources import write_minari
 from ornstein.run.collect import collect
 
 pytest.importorskip("gymnasium_robotics")

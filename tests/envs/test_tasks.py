@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from ornstein.contract import Spec
-from ornstein.data.sources import write_minari
 from ornstein.envs.maze import KNOWN, Maze
 from ornstein.envs.maze_data import make
 from ornstein.envs.tasks import TASKS, task
 from ornstein.errors import InputError
+from ornstein.formats.sources import write_minari
 
 pytest.importorskip("gymnasium_robotics")
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ornstein.errors import InputError
-from ornstein.networks.encoders import Camera, Crop, Sighted, SpatialSoftmax, resnet18
+from ornstein.networks.encoders import Camera, Crop, ImageConditioned, SpatialSoftmax, resnet18
 from ornstein.networks.mlp import MLP
 
 
@@ -51,7 +51,7 @@ def test_images_do_not_mix_within_a_batch() -> None:
 def test_a_denoiser_sees_numbers_then_images() -> None:
     torch.manual_seed(0)
     net = MLP(2, cond=2 * (3 + 8), hidden=(16,))
-    sighted = Sighted(net, {"eye": (48, 48, 3)}, features=8).eval()
+    sighted = ImageConditioned(net, {"eye": (48, 48, 3)}, features=8).eval()
     x, t = torch.randn(5, 2), torch.rand(5)
     seen = {"numbers": torch.randn(5, 2, 3), "eye": torch.randint(256, (5, 2, 48, 48, 3), dtype=torch.uint8)}
     codes = torch.stack([sighted.cameras["eye"](seen["eye"][:, k]) for k in range(2)], 1)

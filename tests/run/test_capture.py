@@ -19,14 +19,14 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from oracles import known
 from ornstein.data.episodes import Episodes
-from ornstein.diffusion.guide import Climb, Free, Guide, Lean
+from ornstein.diffusion.guide import ClassifierFree, EnergyGuidance, Guide, ValueGuidance
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, pace, slow
-from ornstein.diffusion.path import Churn
 from ornstein.diffusion.pin import Pin
+from ornstein.diffusion.schedule import Churn
 from ornstein.diffusion.solvers import SOLVERS
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError
+from ornstein.optim import Optim, Stepper, pace, polyak_update, target_copy
 from ornstein.run import capture, checkpoint
 from ornstein.run import distill as distillation
 from ornstein.run.capture import KINDS, WARM, Captured, records
@@ -150,7 +150,7 @@ class Learning:
     def __init__(self, device: torch.device = CPU):
         torch.manual_seed(0)
         self.model = Diffusion(Net(), Recipe("vp", "eps", steps=3))
-        self.average = slow(self.model)
+        self.average = target_copy(self.model)
         self.step = Stepper(self.model, Optim(1e-2, clip=0.5, decay=0.1, cosine=True))
         self.model.to(device), self.average.to(device)
         self.step.over(OFTEN + 2)
@@ -159,7 +159,7 @@ class Learning:
     def update(self, batch: Batch) -> dict[str, Tensor]:
         loss = self.model.loss(batch.x, batch.cond).mean()
         self.step(loss)
-        follow(self.average, self.model, pace(self.step.count, 0.1, every=3, start=5))
+        polyak_update(self.average, self.model, pace(self.step.count, 0.1, every=3, start=5))
         return {"loss": loss.detach(), "rate": self.step.adam.param_groups[0]["lr"].clone()}
 
     def state(self) -> list[Any]:
@@ -203,7 +203,7 @@ def test_what_an_update_counts_on_the_host_is_missed(fault: str) -> None:
                 loss = loss * 0.5 ** count[0]
             learner.step(loss)
             if fault == "the average" and count[0] % 2 == 0:
-                follow(learner.average, learner.model, 0.5)
+                polyak_update(learner.average, learner.model, 0.5)
             return {"count": torch.full((), float(count[0] if fault == "the count" else 0))}
 
         call = Captured(update, mode, CPU)
@@ -288,13 +288,18 @@ def rise(x: Tensor, t: Tensor) -> Tensor:
     return -(x - t).square().sum(-1)
 
 
-GUIDES: dict[str, Guide | None] = {"none": None, "free": Free(2.0), "lean": Lean(rise, 0.1), "climb": Climb(rise, 0.1)}
+GUIDES: dict[str, Guide | None] = {
+    "none": None,
+    "free": ClassifierFree(2.0),
+    "lean": EnergyGuidance(rise, 0.1),
+    "climb": ValueGuidance(rise, 0.1),
+}
 
 
 def sampler(solver: str, guide: str, device: torch.device = CPU, **more: Any) -> Callable[..., Tensor]:
     torch.manual_seed(0)
     recipe = Recipe("vp", "x0", solver=solver, steps=4, eta=0.5, clip=2.0, churn=Churn(1.0), **more)  # type: ignore[arg-type]
-    model = slow(Diffusion(Net(), recipe)).to(device)
+    model = target_copy(Diffusion(Net(), recipe)).to(device)
 
     @torch.no_grad()
     def sample(noise: Tensor, batch: Batch) -> Tensor:

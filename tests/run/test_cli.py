@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import ornstein
-from ornstein.diffusion.path import GRIDS
 from ornstein.diffusion.process import PROCESSES
+from ornstein.diffusion.schedule import GRIDS
 from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.target import TARGETS
 from ornstein.envs.tasks import TASKS

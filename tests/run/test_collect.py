@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from ornstein.data.sources import read
 from ornstein.envs.tasks import task
 from ornstein.envs.vector import GymWorld
 from ornstein.errors import InputError
+from ornstein.formats.sources import read
 from ornstein.run import behaviour
 from ornstein.run import collect as collecting
 from ornstein.run.collect import collect

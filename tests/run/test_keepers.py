@@ -15,8 +15,8 @@ from torch import nn
 from ornstein.contract import Learner, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Transition, Transitions
-from ornstein.diffusion.optim import Optim, Stepper
 from ornstein.errors import InputError
+from ornstein.optim import Optim, Stepper
 from ornstein.run import checkpoint
 from ornstein.run.checkpoint import TRAIN
 from ornstein.run.keepers import keepers

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ornstein.data.episodes import Episodes
-from ornstein.data.sources import Dataset
 from ornstein.envs.tasks import TASKS
+from ornstein.formats.sources import Dataset
 from ornstein.run import listing
 from small import Done
 

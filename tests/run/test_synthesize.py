@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from ornstein.data.sources import read
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError
+from ornstein.formats.sources import read
 from ornstein.roles.synthesizers.synther import Config, SynthER, recipe
 from ornstein.run import jobs
 from ornstein.run.collect import collect

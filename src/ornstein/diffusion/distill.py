@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ornstein.diffusion.guide import Guide
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.path import Path, make_path, path_through
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.process import Process, Table, process
+from ornstein.diffusion.schedule import SamplingSchedule, make_schedule, schedule_through
 from ornstein.errors import choose, positive
 
 METHODS: dict[str, str] = {
@@ -37,15 +37,15 @@ def student_recipe(recipe: Recipe, steps: int, method: str = "path") -> Recipe:
     """
     choose("method", method, METHODS)
     target = "v" if recipe.target in ("eps", "score") else recipe.target
-    changes: dict[str, Any] = {"target": target, "solver": "renoise" if method == "consistency" else "ddim"}
+    changes: dict[str, Any] = {"target": target, "solver": "consistency" if method == "consistency" else "ddim"}
     return replace(recipe, **changes, steps=positive("steps", steps), eta=0.0, weight="simple")
 
 
-def teacher_path(recipe: Recipe, calls: int = 32) -> tuple[Path, tuple[int, ...]]:
+def teacher_path(recipe: Recipe, calls: int = 32) -> tuple[SamplingSchedule, tuple[int, ...]]:
     """A path of about `calls` network calls through all levels of a student's path, and where on it these are. Between
     two of them the steps of (sigma/alpha)^(1/7) are even."""
     p = process(recipe.process, recipe.levels)
-    coarse = make_path(p, recipe.steps, recipe.grid)
+    coarse = make_schedule(p, recipe.steps, recipe.grid)
     ends = [level.t for level in coarse.levels[:-1]]
     times: list[float] = []
     stations: list[int] = []
@@ -54,7 +54,7 @@ def teacher_path(recipe: Recipe, calls: int = 32) -> tuple[Path, tuple[int, ...]
         found = _between(p, start, end, max(1, calls // recipe.steps))
         times += found if end == p.low and len(stations) == len(ends) else found[:-1]
     stations.append(len(times))
-    return path_through(p, torch.tensor([*times, 0.0], dtype=torch.float64), clean=True), tuple(stations)
+    return schedule_through(p, torch.tensor([*times, 0.0], dtype=torch.float64), clean=True), tuple(stations)
 
 
 def _between(p: Process, start: float, end: float, n: int) -> list[float]:
@@ -86,14 +86,14 @@ def trajectory(
 def path_loss(student: Diffusion, states: Tensor, cond: Tensor | None = None, pin: Pin | None = None) -> Tensor:
     """Mean squared error (B,) of the student's clean prediction at each of its N levels: the one that would take a DDIM
     step from where the teacher stood (states (N + 1, B, *event)) to where it stood next."""
-    error, levels = torch.zeros_like(states[0]), student.path.levels
-    for k in range(student.path.steps):
-        p, q = student.path.first_order(k)
-        wanted = states[k + 1] if student.path.last(k) else (states[k + 1] - p * states[k]) / q
+    error, levels = torch.zeros_like(states[0]), student.schedule.levels
+    for k in range(student.schedule.steps):
+        p, q = student.schedule.first_order(k)
+        wanted = states[k + 1] if student.schedule.last(k) else (states[k + 1] - p * states[k]) / q
         time = torch.full((), levels[k].t, dtype=states.dtype, device=states.device)
         error = error + (student.predict(states[k], time, cond, pin)[0] - wanted).square()
     error = error if pin is None else error.masked_fill(pin.mask, 0)
-    return error.flatten(1).mean(1) / student.path.steps
+    return error.flatten(1).mean(1) / student.schedule.steps
 
 
 def reflow_loss(
@@ -149,5 +149,5 @@ def consistency_loss(
 @lru_cache(maxsize=8)
 def _ladder(name: str, table: int | None, levels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """t, alpha and sigma of `levels` falling noise levels, or as many as a table has, and of clean data."""
-    path = make_path(process(name, table), min(levels, table or levels), "karras")
-    return torch.tensor([level[:3] for level in path.levels], dtype=dtype, device=device)
+    schedule = make_schedule(process(name, table), min(levels, table or levels), "karras")
+    return torch.tensor([level[:3] for level in schedule.levels], dtype=dtype, device=device)

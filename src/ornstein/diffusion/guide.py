@@ -1,4 +1,4 @@
-"""Guidance: what a sample should be, said while it is denoised. Guides compose by being applied in turn (`Together`).
+"""Guidance: what a sample should be, said while it is denoised. Guides compose by being applied in turn (`Chain`).
 
 A scale or weight may be a tensor (B, 1, ...), so that each sample of a batch has its own. No gradient of an energy
 reaches a weight of the energy; samples can be trained through as without a guide.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.path import Level, Path
+from ornstein.diffusion.schedule import Level, SamplingSchedule
 
 Denoiser = Callable[[Tensor, Level], Tensor]  # x (B, *event), its level -> clean x0 (B, *event)
 Energy = Callable[[Tensor, Tensor], Tensor]  # x (B, *event), t () -> log h (B,), the log of what is wanted
@@ -68,13 +68,13 @@ class Guide:
         """A denoiser that leans towards what is wanted; `cond` is what `ask` was given."""
         return denoiser
 
-    def move(self, x: Tensor, k: int, path: Path, pin: Callable[[Tensor], Tensor]) -> Tensor:
+    def move(self, x: Tensor, k: int, schedule: SamplingSchedule, pin: Callable[[Tensor], Tensor]) -> Tensor:
         """x (B, *event), shifted before step k of the path."""
         return x
 
 
 @dataclass(frozen=True)
-class Free(Guide):
+class ClassifierFree(Guide):
     """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598) in convention A:
     D = D_null + w (D_cond - D_null), so that w = 1 is the plain conditional model and w = 0 ignores the condition; the
     paper's own w is one less (convention B). Both halves are one network call.
@@ -118,10 +118,10 @@ class Compose(Guide):
     At clean data that is the score of p_ref prod_i (p_i / p_ref)^w_i; with w_i = 1, of Bayes' rule for conditions that
     are independent given the sample. `reference` is what all have in common: by default the sampling model under the
     condition that `sample` is given, else under none; `flat` makes it a plain product of models (experts). One term is
-    `Free`. All conditions are one network call, another model is one more.
+    `ClassifierFree`. All conditions are one network call, another model is one more.
 
-    The sum is not the score of that product's noised samples, so samples come out wrong, as for `Free`: between two
-    Gaussians that agree too narrow and too far from the reference. `mcmc.Langevin` repairs it.
+    The sum is not the score of that product's noised samples, so samples come out wrong, as for `ClassifierFree`:
+    between two Gaussians that agree too narrow and too far from the reference. `mcmc.Langevin` repairs it.
     """
 
     terms: Sequence[Term]
@@ -149,7 +149,7 @@ class Compose(Guide):
 
 
 @dataclass(frozen=True)
-class Lean(Guide):
+class EnergyGuidance(Guide):
     """Energy guidance of the clean sample: D += scale (sigma^2 / alpha) grad log h(x, t), exact if h is the noised
     likelihood E[h(x0) | x] (Dhariwal & Nichol 2021, arXiv:2105.05233, in the form of D), as `energy.py` trains it.
     Under DDIM it is their rule eps -= scale sigma grad log h."""
@@ -166,7 +166,7 @@ class Lean(Guide):
 
 
 @dataclass(frozen=True)
-class PlugIn(Guide):
+class ReconstructionGuidance(Guide):
     """Guidance by a worth J(x0 (B, *event)) -> (B,) of clean samples, taken at the clean prediction, as if the clean
     sample were known to be that: D += scale Cov[x0 | x] grad J(D). It needs no training, and is biased unless J is
     linear: where J is concave, too strong.
@@ -198,7 +198,7 @@ class PlugIn(Guide):
 
 
 @dataclass(frozen=True)
-class Climb(Guide):
+class ValueGuidance(Guide):
     """Diffuser's exact rule (arXiv:2205.09991, released code): before each step, `inner` times, the noised sample moves
     by scale * posterior variance * grad J(x, t), and known entries are put back; not in the last `stop` steps."""
 
@@ -207,16 +207,17 @@ class Climb(Guide):
     inner: int = 2
     stop: int = 2
 
-    def move(self, x: Tensor, k: int, path: Path, pin: Callable[[Tensor], Tensor]) -> Tensor:
-        if path.steps - 1 - k < self.stop:
+    def move(self, x: Tensor, k: int, schedule: SamplingSchedule, pin: Callable[[Tensor], Tensor]) -> Tensor:
+        if schedule.steps - 1 - k < self.stop:
             return x
         for _ in range(self.inner):
-            x = pin(x + self.scale * path.posterior_variance(k) * _rise(self.energy, x, path[k].t))
+            x = pin(x + self.scale * schedule.posterior_variance(k) * _rise(self.energy, x, schedule[k].t))
         return x
 
 
-class Together(Guide):
-    """Guides applied in turn, the first innermost: `Free` belongs there, or others are asked about both its halves."""
+class Chain(Guide):
+    """Guides applied in turn, the first innermost: `ClassifierFree` belongs there, or others are asked about both its
+    halves."""
 
     def __init__(self, *guides: Guide):
         self.guides = guides
@@ -231,9 +232,9 @@ class Together(Guide):
             denoiser = guide.denoise(denoiser, cond)
         return denoiser
 
-    def move(self, x: Tensor, k: int, path: Path, pin: Callable[[Tensor], Tensor]) -> Tensor:
+    def move(self, x: Tensor, k: int, schedule: SamplingSchedule, pin: Callable[[Tensor], Tensor]) -> Tensor:
         for guide in self.guides:
-            x = pin(guide.move(x, k, path, pin))
+            x = pin(guide.move(x, k, schedule, pin))
         return x
 
 
@@ -244,14 +245,14 @@ class Clamp(Guide):
 
     bound: float = 1.0
 
-    def move(self, x: Tensor, k: int, path: Path, pin: Callable[[Tensor], Tensor]) -> Tensor:
+    def move(self, x: Tensor, k: int, schedule: SamplingSchedule, pin: Callable[[Tensor], Tensor]) -> Tensor:
         return x.clamp(-self.bound, self.bound) if k else x
 
 
 @dataclass(frozen=True)
 class Within(Guide):
     """A guide that acts at times from `low` to `high` alone (Kynkäänniemi et al. 2024, arXiv:2404.07724, advise it for
-    classifier-free guidance). Elsewhere the plain conditional model is asked, and of `Free` one half only."""
+    classifier-free guidance). Elsewhere the plain conditional model is asked, and of `ClassifierFree` one half only."""
 
     guide: Guide
     low: float = 0.0
@@ -264,5 +265,5 @@ class Within(Guide):
         guided = self.guide.denoise(denoiser, cond)
         return lambda x, level: (guided if self.low <= level.t <= self.high else denoiser)(x, level)
 
-    def move(self, x: Tensor, k: int, path: Path, pin: Callable[[Tensor], Tensor]) -> Tensor:
-        return self.guide.move(x, k, path, pin) if self.low <= path[k].t <= self.high else x
+    def move(self, x: Tensor, k: int, schedule: SamplingSchedule, pin: Callable[[Tensor], Tensor]) -> Tensor:
+        return self.guide.move(x, k, schedule, pin) if self.low <= schedule[k].t <= self.high else x

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.path import Level, Path
+from ornstein.diffusion.schedule import Level, SamplingSchedule
 from ornstein.diffusion.solvers import Denoise, Solver
 from ornstein.errors import InputError, choose, positive
 
@@ -35,7 +35,7 @@ class Langevin:
     size. With it, the log density of the composed distribution at a level, every move is accepted or refused (MALA),
     which is exact for any size; a network that predicts clean data has none to give.
 
-    They are for solvers without memory (ddpm, ddim, euler, renoise): steps of several are thrown off by the moves.
+    They are for solvers without memory (ddpm, ddim, euler, consistency): steps of several are thrown off by the moves.
     """
 
     steps: int = 5
@@ -52,14 +52,16 @@ class Langevin:
     def around(self, solver: Solver) -> Solver:
         """The solver, with the corrections before each of its steps but the first."""
 
-        def corrected(denoise: Denoise, x: Tensor, k: int, path: Path, memory: Any) -> tuple[Tensor, Any]:
-            return solver(denoise, self.settle(denoise, x, k, path) if k else x, k, path, memory)
+        def corrected(
+            denoise: Denoise, x: Tensor, k: int, schedule: SamplingSchedule, memory: Any
+        ) -> tuple[Tensor, Any]:
+            return solver(denoise, self.settle(denoise, x, k, schedule) if k else x, k, schedule, memory)
 
         return corrected
 
-    def settle(self, denoise: Denoise, x: Tensor, k: int, path: Path) -> Tensor:
+    def settle(self, denoise: Denoise, x: Tensor, k: int, schedule: SamplingSchedule) -> Tensor:
         """x (B, *event) at level k of the path, moved towards the distribution that `denoise` has in mind there."""
-        here, before = path[k], path[k - 1]
+        here, before = schedule[k], schedule[k - 1]
         unit = here.sigma**2 if self.unit == "noise" else 1 - (before.alpha / here.alpha) ** 2
         size, density = self.size * unit, self.density
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ornstein.diffusion.guide import Cond, Guide, Partial
 from ornstein.diffusion.mcmc import Langevin
-from ornstein.diffusion.path import GRIDS, Churn, Level, Path, make_path
 from ornstein.diffusion.pin import Pin, identity
 from ornstein.diffusion.process import PROCESSES, process
+from ornstein.diffusion.schedule import GRIDS, Churn, Level, SamplingSchedule, make_schedule
 from ornstein.diffusion.solvers import SOLVERS, sample
 from ornstein.diffusion.target import TARGETS, WEIGHTS
 from ornstein.errors import InputError, bounded, choose
@@ -28,7 +28,7 @@ class Recipe:
     weight: Literal["simple", "min-snr", "edm"] = "simple"  # what an error counts in the loss at each noise level
     solver: Literal[
         "ddpm", "ddpm_large", "ddim", "euler", "euler_maruyama", "heun",
-        "dpmpp_2s", "dpmpp", "dpmpp_3m", "sde_dpmpp", "unipc", "renoise",
+        "dpmpp_2s", "dpmpp", "dpmpp_3m", "sde_dpmpp", "unipc", "consistency",
     ] = "ddpm"  # fmt: skip
     grid: Literal["trailing", "uniform", "quadratic", "logsnr", "karras"] = "trailing"
     steps: int = 20  # sampling steps, each a network call (two for heun)
@@ -84,21 +84,21 @@ class Diffusion(nn.Module):
     where some of its rows are withheld, a pair: (B, C), and which rows are given, (B,) bool (`guide.Partial`).
 
     A network that has its three parts `times`, `encode` and `body` is asked for the first two once a sampling call.
-    `path` is what `sample` visits, in place of the recipe's own.
+    `schedule` is what `sample` visits, in place of the recipe's own.
     """
 
     _told: Tensor  # what the network is told about each level of the path, and of its churned ones
 
-    def __init__(self, net: nn.Module, recipe: Recipe, path: Path | None = None):
+    def __init__(self, net: nn.Module, recipe: Recipe, schedule: SamplingSchedule | None = None):
         super().__init__()
         self.net, self.recipe = net, recipe
         self._size = sum(p.numel() for p in net.parameters())
         self.process = process(recipe.process, recipe.levels)
         self.target = TARGETS[recipe.target][0](recipe.data_std)
-        self.path: Path = path or make_path(
+        self.schedule: SamplingSchedule = schedule or make_schedule(
             self.process, recipe.steps, recipe.grid, recipe.noise_temperature, recipe.eta, recipe.churn
         )
-        t = torch.tensor([level.t for level in (*self.path.levels, *self.path.churned)], dtype=torch.float64)
+        t = torch.tensor([level.t for level in (*self.schedule.levels, *self.schedule.churned)], dtype=torch.float64)
         self.register_buffer("_told", self.process.embed(t), persistent=False)
 
     def noised(self, x0: Tensor, pin: Pin | None = None, eps: Tensor | None = None) -> Noised:
@@ -113,9 +113,9 @@ class Diffusion(nn.Module):
     def loss(self, x0: Tensor, cond: Tensor | None = None, pin: Pin | None = None, eps: Tensor | None = None) -> Tensor:
         """Squared error per element (B, *event), in the units of the target, as the recipe weighs it; 0 at known
         entries. The caller weighs and averages. `eps` as for `noised`."""
-        return self.learned(x0, cond, pin, eps)[0]
+        return self.loss_and_prediction(x0, cond, pin, eps)[0]
 
-    def learned(
+    def loss_and_prediction(
         self, x0: Tensor, cond: Tensor | None = None, pin: Pin | None = None, eps: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The loss, as `loss` has it, and the clean prediction (B, *event) of the same call of the network, bounded."""
@@ -157,7 +157,7 @@ class Diffusion(nn.Module):
         f, g = (v.reshape(-1, *[1] * (x.dim() - 1)) for v in self.process.sde(t))
         return f * x - (1 + eta**2) / 2 * g.square() * self.score(x, t, cond, pin), eta * g
 
-    def surprise(self, x0: Tensor, t: float, pin: Pin | None = None, draws: int = 2) -> Tensor:
+    def denoising_error(self, x0: Tensor, t: float, pin: Pin | None = None, draws: int = 2) -> Tensor:
         """Mean squared error (B,) of denoising x0 (B, *event) from noise level t: small for samples like the data's, so
         that samples can be told apart. All are given the same `draws` noises."""
         time = torch.full((), t, dtype=x0.dtype, device=x0.device)
@@ -196,7 +196,7 @@ class Diffusion(nn.Module):
         """
         guide, heat = guide or Guide(), self.recipe.init_temperature
         known = pin.__call__ if pin else identity
-        path = self.path if guess is None else self.path.since(level)
+        schedule = self.schedule if guess is None else self.schedule.since(level)
         cond_asked = guide.ask(cond)
         ask = self._asker(noise, cond_asked, pin)
         lean = guide.denoise(ask, cond)
@@ -204,13 +204,13 @@ class Diffusion(nn.Module):
         def denoise(x: Tensor, level: Level) -> Tensor:
             return known(project(self._bounded(lean(x, level))))
 
-        first = path[0]
+        first = schedule[0]
         start = noise * (self.process.spread * heat)
         if guess is not None:
             start = first.alpha * guess + first.sigma * heat * noise
         solver = SOLVERS[self.recipe.solver][0]
         solver = solver if correct is None else correct.around(solver)
-        return sample(denoise, start, path, solver, known, guide.move, watch)
+        return sample(denoise, start, schedule, solver, known, guide.move, watch)
 
     def _asker(self, like: Tensor, cond: Cond, pin: Pin | None) -> Callable[[Tensor, Level], Tensor]:
         """The unguided denoiser along the path, for as many batches end to end as x has more rows than `like`; whatever

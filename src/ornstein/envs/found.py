@@ -5,8 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ornstein.data.remote import minari_root
-from ornstein.data.sources import data_folder
+from ornstein.formats.remote import minari_root
+from ornstein.formats.sources import data_folder
 
 
 def roots() -> list[Path]:

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from ornstein.data.episodes import Episodes
-from ornstein.data.sources import data_folder, write_minari
 from ornstein.envs.maze import KNOWN, Known, Maze, known
 from ornstein.envs.pointmaze import Points
 from ornstein.errors import InputError, choose, positive
 from ornstein.files import locked, room
+from ornstein.formats.sources import data_folder, write_minari
 
 Progress = Callable[[int, int], None]  # (steps made, steps in all)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
-from ornstein.data.sources import data_folder, read
 from ornstein.envs.found import minari_folder
 from ornstein.envs.maze import Known, Maze, known
 from ornstein.envs.maze_data import STEPS, Progress, dense_rewards, make
 from ornstein.envs.pointmaze import SECONDS, MazeWorld
 from ornstein.envs.task import Load, Source, Task, at_most, check_fit, lasting
 from ornstein.errors import InputError
+from ornstein.formats.sources import data_folder, read
 
 SPEED = 0.036  # metres a step: the median of the built-in maze data, for a maze without data
 LONGEST = 5000  # a step limit beyond this was set for collecting data, not for judging

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from ornstein.data.episodes import Episodes, Obs
-from ornstein.data.sources import read
 from ornstein.envs.vector import Start, Step, World
 from ornstein.errors import InputError, needs
+from ornstein.formats.sources import read
 
 SIDE = 512.0
 PARTS = {"agent_pos": (2,), "image": (96, 96, 3)}  # of an observation with a picture

@@ -7,13 +7,13 @@ from typing import Any
 
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
-from ornstein.data.remote import minari_root
-from ornstein.data.sources import read
 from ornstein.envs.maze_data import Progress
 from ornstein.envs.offline import data_task
 from ornstein.envs.task import Load, Task, check_fit
 from ornstein.envs.tasks import TASKS, label_of, task
 from ornstein.errors import InputError
+from ornstein.formats.remote import minari_root
+from ornstein.formats.sources import read
 
 FIELDS = {"name": (str,), "data": (str,), "env": (Mapping,), "horizon": (int,), "reference": (list, tuple)}
 

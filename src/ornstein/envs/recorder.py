@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ornstein.data.episodic import Parts
 from ornstein.envs.registered import described, simulators
 from ornstein.envs.seen import WRAP
 from ornstein.envs.vector import GymWorld
 from ornstein.envs.watched import Outcome, named
 from ornstein.errors import InputError
+from ornstein.formats.episodic import Parts
 
 Flat = dict[str, np.ndarray]  # arrays by their path, such as "observations/desired_goal"
 

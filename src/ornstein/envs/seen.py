@@ -8,10 +8,10 @@ import numpy as np
 
 from ornstein.data.checks import is_image
 from ornstein.data.episodes import Episodes
-from ornstein.data.episodic import Parts, arranged
 from ornstein.envs.registered import simulators
 from ornstein.envs.watched import Watched
 from ornstein.errors import InputError
+from ornstein.formats.episodic import Parts, arranged
 
 AGENT = "observation"  # what an agent sees of a dictionary that has it
 GOAL = "desired_goal"  # what it is to reach, and does not see then

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
-from ornstein.data.sources import read
 from ornstein.envs.found import d4rl_cache, first, minari_folder, roots
 from ornstein.envs.maze import Reference
 from ornstein.envs.maze_data import Progress
@@ -17,6 +16,7 @@ from ornstein.envs.pusht import PARTS, PushT, demonstrations
 from ornstein.envs.task import HORIZON, Source, Task, check_fit, lasting
 from ornstein.envs.vector import GymWorld, World
 from ornstein.errors import InputError
+from ornstein.formats.sources import read
 
 D4RL = {  # D4RL's references by the family of the environment, measured in its old versions
     "HalfCheetah": Reference("halfcheetah", -280.178953, 12135.0),

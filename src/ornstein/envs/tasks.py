@@ -13,7 +13,6 @@ from typing import Any
 
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
-from ornstein.data.sources import Dataset, read
 from ornstein.envs import toy
 from ornstein.envs.maze import KNOWN, Reference
 from ornstein.envs.maze_data import Progress
@@ -26,6 +25,7 @@ from ornstein.envs.sets import PUSHT, SETS, reference_of, set_task
 from ornstein.envs.task import HORIZON, PROTOCOLS, Load, Source, Task, at_most, check_fit, lasting
 from ornstein.envs.vector import GymWorld
 from ornstein.errors import InputError, positive
+from ornstein.formats.sources import Dataset, read
 
 __all__ = ["PROTOCOLS", "TASKS", "Source", "Task", "task"]
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ornstein.contract import Plan
 from ornstein.data.episodes import Obs
-from ornstein.data.episodic import Parts
 from ornstein.envs.registered import env_spec, simulators, step_limit
 from ornstein.envs.seen import Seen, check_action
 from ornstein.envs.watched import Outcome, Watched
 from ornstein.errors import InputError
+from ornstein.formats.episodic import Parts
 
 
 class Start(NamedTuple):

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ornstein.data.checks import few_words
-from ornstein.data.episodic import Parts
 from ornstein.envs.registered import simulators
 from ornstein.errors import InputError, OrnsteinError
+from ornstein.formats.episodic import Parts
 
 FIVE = "(observation, reward, terminated, truncated, info)"
 

@@ -96,7 +96,7 @@ class Camera(nn.Module):
         return self.out(self.where(self.resnet(seen)).flatten(1))
 
 
-class Sighted(Denoiser):
+class ImageConditioned(Denoiser):
     """A denoiser whose condition is a dict of what was last seen: `numbers` (B, K, O), and images (B, K, H, W, C) of
     the `shapes` given by name, each of which becomes `features` numbers; or a pair of it and which rows are given (see
     `Denoiser`). `net` takes all as (B, K * size), in which an observation is its numbers, then its images by name."""

@@ -26,9 +26,9 @@ import ornstein
 from ornstein.contract import Agent, Learner, Spec
 from ornstein.data.checks import check_links
 from ornstein.diffusion.model import Recipe
-from ornstein.diffusion.optim import Optim
 from ornstein.errors import InputError, TrainingError, brief, choose
 from ornstein.files import write
+from ornstein.optim import Optim
 from ornstein.roles import ALGORITHMS, build, name_of
 from ornstein.run import tensors
 from ornstein.run.fields import check, flat, kinds
@@ -170,14 +170,14 @@ def _set_random(states: Mapping[str, Tensor]) -> None:
         torch.cuda.set_rng_state(states["cuda"])
 
 
-class Moment(NamedTuple):
+class Snapshot(NamedTuple):
     """Weights and random states at one point of training."""
 
     weights: dict[str, Tensor]
     random: dict[str, Tensor]
 
     @classmethod
-    def now(cls, learner: Learner) -> "Moment":
+    def now(cls, learner: Learner) -> "Snapshot":
         """How things stand."""
         return cls(_weights(learner), _random())
 
@@ -188,7 +188,7 @@ class Moment(NamedTuple):
             _set_random(self.random)
 
     def flat(self, prefix: str) -> dict[str, Tensor]:
-        """As one dict, for a file; `_moment` reads it."""
+        """As one dict, for a file; `_snapshot` reads it."""
         named = {f"{prefix}/weights/{k}": v for k, v in self.weights.items()}
         return named | {f"{prefix}/random/{k}": v for k, v in self.random.items()}
 
@@ -197,15 +197,15 @@ def _under(found: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: value for name, value in found.items() if name.startswith(prefix)}
 
 
-def _moment(found: Mapping[str, Tensor], prefix: str) -> Moment:
-    return Moment(_under(found, f"{prefix}/weights/"), _under(found, f"{prefix}/random/"))
+def _snapshot(found: Mapping[str, Tensor], prefix: str) -> Snapshot:
+    return Snapshot(_under(found, f"{prefix}/weights/"), _under(found, f"{prefix}/random/"))
 
 
 @dataclass
 class Progress:
     """Where training stands: the stage, its steps done, and the boundaries before each stage begun."""
 
-    boundaries: list[Moment]
+    boundaries: list[Snapshot]
     stage: int = 0
     step: int = 0
     seconds: float = 0.0
@@ -230,7 +230,7 @@ def mend(cfg: Any) -> str:
 def save_checkpoint(run: Path, learner: Learner, progress: Progress, mend: str = "") -> None:
     """Write weights.safetensors and train.safetensors. Raises TrainingError if the weights are not finite (what was
     saved stays; `mend` says what to do) or the disk refuses."""
-    now = Moment.now(learner)
+    now = Snapshot.now(learner)
     for name, value in now.weights.items():
         if not value.isfinite().all():
             raise TrainingError(f"'{name}' is no longer finite after step {progress.step}: {mend}")
@@ -256,7 +256,7 @@ def read_checkpoint(run: Path) -> tuple[Progress, dict[str, Tensor]]:
         begun = 0 <= stage < len(found) and f"boundary/{stage}/random/cpu" in found
         if not begun or min(step, progress.seconds) < 0:
             raise ValueError(f"there is no step {brief(step)} of stage {brief(stage)}")
-        progress.boundaries = [_moment(found, f"boundary/{i}") for i in range(progress.stage + 1)]
+        progress.boundaries = [_snapshot(found, f"boundary/{i}") for i in range(progress.stage + 1)]
         return progress, found
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{run / TRAIN} does not say where training stood ({error}): train again elsewhere") from error
@@ -265,7 +265,7 @@ def read_checkpoint(run: Path) -> tuple[Progress, dict[str, Tensor]]:
 def restore(run: Path, learner: Learner, found: Mapping[str, Tensor]) -> None:
     """Put weights, optimisers and random states back as `save_checkpoint` found them. Raises InputError if they do not
     fit."""
-    _moment(found, "now").restore(learner, run / TRAIN)
+    _snapshot(found, "now").restore(learner, run / TRAIN)
     for name, keeper in keepers(learner).items():
         state = _under(found, f"state/{name}/")
         if not state and keeper.state_dict():

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-from ornstein.data import sources
-from ornstein.data.columns import parsed
 from ornstein.diffusion.distill import METHODS
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError, OrnsteinError, TrainingError, choose, reason
 from ornstein.files import locked
+from ornstein.formats import sources
+from ornstein.formats.columns import parsed
 from ornstein.roles import ALGORITHMS, preset
 from ornstein.run import checkpoint, groups, jobs, listing, plots, settings, signals, tables, terminal, video
 from ornstein.run.capture import records

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ornstein.data.sources import write_minari
 from ornstein.envs.recorder import Flat, Tape, check_recordable, nested, spaces, spec_json
 from ornstein.envs.vector import GymWorld
 from ornstein.errors import InputError, positive
 from ornstein.files import locked
+from ornstein.formats.sources import write_minari
 from ornstein.run.behaviour import Behaviour, Chance, behaviour, randomness
 from ornstein.run.log import Teller
 from ornstein.run.parts import Parts, check_finished, check_id, references

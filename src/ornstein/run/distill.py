@@ -15,11 +15,11 @@ from ornstein.data.episodes import Episodes
 from ornstein.diffusion import distill as few
 from ornstein.diffusion.guide import Partial
 from ornstein.diffusion.model import Diffusion
-from ornstein.diffusion.optim import Optim, Stepper, follow
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, positive
 from ornstein.files import locked
 from ornstein.networks.dropout import Dropout
+from ornstein.optim import Optim, Stepper, polyak_update
 from ornstein.roles import ALGORITHMS
 from ornstein.run import checkpoint
 from ornstein.run.capture import Captured
@@ -193,7 +193,7 @@ def _stage(
         def update(batch: Any) -> Metrics:
             value = loss(batch).mean()
             stepper(value)
-            follow(average, model, EMA)
+            polyak_update(average, model, EMA)
             return {"loss": value.detach()}
 
         return update

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from ornstein.contract import Learner
-from ornstein.data.sources import read
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.recorded import recorded
 from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError, TrainingError
 from ornstein.files import locked, sweep, write
+from ornstein.formats.sources import read
 from ornstein.roles import preset
 from ornstein.run import checkpoint, report, video
 from ornstein.run.distill import distill

@@ -64,7 +64,7 @@ def _flat(name: str, keeper: Any) -> Any:
         return keeper
     raise InputError(
         f"the state of '{name}', a {type(keeper).__name__}, is no flat dict of tensors: expected one, as a checkpoint "
-        "holds; give it such a state_dict, or hold a Stepper of ornstein.diffusion.optim"
+        "holds; give it such a state_dict, or hold a Stepper of ornstein.optim"
     )
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
-from ornstein.data.sources import Dataset, data_folder
-from ornstein.diffusion.path import GRIDS
 from ornstein.diffusion.process import PROCESSES
+from ornstein.diffusion.schedule import GRIDS
 from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.target import TARGETS
 from ornstein.envs.tasks import TASKS, Task
 from ornstein.errors import choose
+from ornstein.formats.sources import Dataset, data_folder
 from ornstein.roles import ALGORITHMS
 from ornstein.run import terminal
 

@@ -98,8 +98,7 @@ def online(
         if progress.step and collector.steps < (due := plan.due(progress.step)):
             raise InputError(f"{blocks.folder} holds {collector.steps} steps: expected {due} or more; restore it")
         curve = Curve(out, world, collector, progress, episodes, seed, capture) if evaluate_every else None
-        first = f"{plan.warmup:,} of them at random first"
-        say(f"{algorithm} in {world.name}: {steps:,} steps in {worlds} at once, {first}")
+        say(f"{algorithm} in {world.name}: {steps:,} steps, {worlds} at once, the first {plan.warmup:,} at random")
         every = max(1, round(evaluate_every * ratio))
         _learn(agent, collector, plan, progress.step, out, config, curve, every, capture)
         return agent

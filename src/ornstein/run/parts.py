@@ -13,12 +13,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ornstein.data.minari import check_episode
-from ornstein.data.minari_write import ID
 from ornstein.envs.recorder import Flat, shortened
 from ornstein.envs.sets import reference_of
 from ornstein.errors import InputError, TrainingError, writable
 from ornstein.files import discard, refused, room, write
+from ornstein.formats.minari import check_episode
+from ornstein.formats.minari_write import ID
 from ornstein.run.signals import Interrupted, number_of
 
 SETTINGS = "settings.json"

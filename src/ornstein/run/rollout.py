@@ -181,7 +181,8 @@ class Driver:
         late = age - since >= agent.replan if agent.replan else torch.zeros_like(since, dtype=torch.bool)
         due, self.made = ((since < 0) | late).nonzero()[:, 0], None
         if len(due):
-            plan = Plan.joined([self.ask(*part) for part in self.slices(take(obs, due), take(given, due))])
+            first, *others = [self.ask(*part) for part in self.slices(take(obs, due), take(given, due))]
+            plan = first.each(lambda *parts: torch.cat(parts), *others)
             self.made = Made(due, plan.each(lambda x: x.cpu()))
             self.plan = self._renewed(self.made.plan if agent.spec.tracked else plan, copies[due])
             self.since[copies[due]] = age[due]

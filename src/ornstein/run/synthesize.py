@@ -16,16 +16,16 @@ import numpy as np
 import torch
 
 from ornstein.contract import Synthesizer
-from ornstein.data.build import Builder, Memory
 from ornstein.data.episodes import Episodes
-from ornstein.data.minari import NEXT, read_minari
-from ornstein.data.sources import write_minari
 from ornstein.data.views import Transition
 from ornstein.envs.recorder import Flat, nested
 from ornstein.envs.registered import described
 from ornstein.envs.task import Task
 from ornstein.errors import InputError, positive
 from ornstein.files import locked
+from ornstein.formats.build import Builder, Memory
+from ornstein.formats.minari import NEXT, read_minari
+from ornstein.formats.sources import write_minari
 from ornstein.run import checkpoint
 from ornstein.run.behaviour import randomness
 from ornstein.run.log import Teller

@@ -23,7 +23,7 @@ from ornstein.errors import InputError, TrainingError, positive, writable
 from ornstein.files import locked, room, sweep
 from ornstein.run import checkpoint, log
 from ornstein.run.capture import Captured, moved, records
-from ornstein.run.checkpoint import Moment, Progress
+from ornstein.run.checkpoint import Progress, Snapshot
 from ornstein.run.keepers import keepers
 from ornstein.run.signals import Interrupted, Request, requested
 
@@ -195,7 +195,7 @@ def _stages(
         if number < known and run is not None:
             progress.boundaries[number].restore(agent, run / checkpoint.TRAIN)
         elif run is not None:
-            progress.boundaries.append(Moment.now(agent))
+            progress.boundaries.append(Snapshot.now(agent))
         stage = next(stages)
         if tensors is not None and run is not None and number == latest:
             checkpoint.restore(run, agent, tensors)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.optim import Optim, Stepper
+from ornstein.optim import Optim, Stepper
 from ornstein.roles.dynamics.inverse import InverseDynamics
 
 B = torch.tensor([[0.5, 0.2], [-0.1, 0.4], [0.3, 0.0]])  # s' = s + B a

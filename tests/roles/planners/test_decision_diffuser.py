@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion.model import Recipe
-from ornstein.diffusion.optim import Optim
 from ornstein.envs import toy
 from ornstein.errors import InputError
+from ornstein.optim import Optim
 from ornstein.roles.planners.decision_diffuser import Config, DecisionDiffuser
 from ornstein.roles.planners.decision_diffuser_presets import PAPER
 from ornstein.run.train import train

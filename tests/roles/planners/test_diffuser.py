@@ -15,10 +15,10 @@ from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Windows
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim
 from ornstein.envs import toy
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError
+from ornstein.optim import Optim
 from ornstein.roles import preset
 from ornstein.roles.planners.diffuser import Config, Diffuser, resolve
 from ornstein.roles.planners.diffuser_presets import PAPER
@@ -155,13 +155,13 @@ def test_of_several_plans_to_a_goal_the_least_surprising_is_taken(
 ) -> None:
     agent = train(Diffuser(GOAL, small(plans=4, updates=2)), walks)
     told: list[tuple[Tensor, Tensor]] = []
-    measure = agent.model_ema.surprise
+    measure = agent.model_ema.denoising_error
 
-    def surprise(x: Tensor, *rest: Any, **more: Any) -> Tensor:
+    def denoising_error(x: Tensor, *rest: Any, **more: Any) -> Tensor:
         told.append((x, measure(x, *rest, **more)))
         return told[-1][1]
 
-    monkeypatch.setattr(agent.model_ema, "surprise", surprise)
+    monkeypatch.setattr(agent.model_ema, "surprise", denoising_error)
     plan = agent.plan(START, {"goal": END})
     plans, value = told[0][0].unflatten(0, (-1, 4)), told[0][1].unflatten(0, (-1, 4))
     assert len(set(value[0].tolist())) == 4
@@ -233,7 +233,7 @@ def test_guidance_moves_the_input_by_the_posterior_variance(walks: Episodes) -> 
     agent.scale_obs.shift.zero_(), agent.scale_obs.scale.fill_(1.0)
     frames: list[Tensor] = []
     agent.plan(START, watch=frames.append)
-    path = agent.model.path
+    path = agent.model.schedule
     for k in range(6):
         expected = 0.1 * path.posterior_variance(k) * c * ~agent.known * (k < 4)
         torch.testing.assert_close(

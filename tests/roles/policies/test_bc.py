@@ -8,9 +8,9 @@ from torch.distributions import Independent, Normal
 
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
-from ornstein.diffusion.optim import Optim
 from ornstein.errors import InputError
 from ornstein.networks.actor import GaussianActor
+from ornstein.optim import Optim
 from ornstein.roles.policies.bc import BC, Config
 from ornstein.run.train import train
 from small import GOAL

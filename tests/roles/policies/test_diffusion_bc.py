@@ -43,7 +43,7 @@ def test_extra_steps_go_on_from_the_plain_sample() -> None:
     x = plain.scale.act(plain.act(obs)[:, 0])
     torch.manual_seed(0)
     further = more.scale.act(more.act(obs)[:, 0])
-    lowest = torch.tensor(plain.model_ema.path[-2].t)
+    lowest = torch.tensor(plain.model_ema.schedule[-2].t)
     torch.testing.assert_close(further, plain.model_ema.denoise(x, lowest, plain.scale.obs(obs[:, 0])))
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim
 from ornstein.errors import InputError
+from ornstein.optim import Optim
 from ornstein.roles import ALGORITHMS, build
 from ornstein.roles.policies.diffusion_policy import Config, DiffusionPolicy
 from ornstein.roles.policies.diffusion_policy_presets import PAPER, TRANSFORMER

@@ -125,6 +125,6 @@ def test_edps_guess_of_a_gaussian_is_its_posterior_mean() -> None:
     torch.manual_seed(0)
     x, _, _, net.alpha, net.sigma = model.noised(x0)
     torch.manual_seed(0)
-    _, guess = model.learned(x0)
+    _, guess = model.loss_and_prediction(x0)
     expected = mu + net.alpha * s**2 / (net.alpha**2 * s**2 + net.sigma**2) * (x - net.alpha * mu)
     torch.testing.assert_close(guess, expected, atol=1e-4, rtol=0)  # times, and so alpha and sigma, are float32

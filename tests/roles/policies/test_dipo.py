@@ -10,8 +10,8 @@ from torch import Tensor
 from ornstein.contract import Spec
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
-from ornstein.diffusion.optim import Optim
 from ornstein.envs.tasks import task
+from ornstein.optim import Optim
 from ornstein.roles.policies.dipo import DIPO, Config, ascend
 from ornstein.run import checkpoint
 from ornstein.run.evaluate import evaluate

@@ -8,7 +8,7 @@ import torch
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Transition
-from ornstein.diffusion.optim import Optim
+from ornstein.optim import Optim
 from ornstein.roles.policies.iql import IQL, Config
 from ornstein.run.train import train
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Transition
-from ornstein.diffusion.optim import Optim
 from ornstein.errors import InputError
+from ornstein.optim import Optim
 from ornstein.roles.policies.td3_bc import TD3BC, Config
 from ornstein.run.train import train
 

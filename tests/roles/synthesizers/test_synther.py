@@ -10,8 +10,8 @@ from torch import Tensor
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Transitions
-from ornstein.diffusion.optim import Optim
 from ornstein.errors import InputError
+from ornstein.optim import Optim
 from ornstein.roles.synthesizers.synther import PAPER, Config, SynthER, recipe
 from ornstein.run.train import train
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ornstein.data.views import Transition
-from ornstein.diffusion.optim import Optim, Stepper
+from ornstein.optim import Optim, Stepper
 from ornstein.roles.values.iql import ExpectileCritics
 
 
@@ -58,7 +58,7 @@ def taught(tau: float) -> Tensor:
     for _ in range(600):
         value, q, _ = made.losses(data)
         step(value + q)
-        made.follow(0.05)
+        made.update_target(0.05)
     return made.v(torch.zeros(1, 1))[0, 0]
 
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper
 from ornstein.diffusion.pin import Pin
+from ornstein.optim import Optim, Stepper
 from ornstein.roles.values.plan_value import PlanValue
 
 

@@ -53,7 +53,7 @@ def test_slow_copies_follow_and_the_target_is_held() -> None:
     for weight in made.q.parameters():
         weight.data += 1.0
     gap = (made.q.weights[0] - made.q_slow.weights[0]).clone()
-    made.follow(0.25)
+    made.update_target(0.25)
     torch.testing.assert_close(made.q.weights[0] - made.q_slow.weights[0], 0.75 * gap)
     made.loss(batch([1.0], [0.0]), torch.zeros(1, 1)).backward()
     assert all(weight.grad is None for weight in made.q_slow.parameters())

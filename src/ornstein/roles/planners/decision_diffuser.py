@@ -29,10 +29,10 @@ from ornstein.data.views import Window, Windows
 from ornstein.diffusion.guide import Compose, Partial, Term
 from ornstein.diffusion.mcmc import Langevin
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, pace, slow
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, at_least
 from ornstein.networks.unet1d import TemporalUNet
+from ornstein.optim import Optim, Stepper, pace, polyak_update, target_copy
 from ornstein.roles.dynamics.inverse import InverseDynamics
 
 LABELLED = "labelled"  # a field of the data (S,) bool: whether the window that begins there has a label
@@ -97,7 +97,7 @@ class DecisionDiffuser(Planner):
         self.scale_obs, self.scale_act, self.scale_ret = Quantile(spec.obs), Quantile(spec.act), MinMax(1)
         net = TemporalUNet(spec.obs, cfg.width, cfg.mults, cfg.activation, cond=sum(self.asks.values()))
         self.model, self.inverse = Diffusion(net, cfg.model), InverseDynamics(spec.obs, spec.act, cfg.hidden)
-        self.model_ema, self.inverse_ema = slow(self.model), slow(self.inverse)
+        self.model_ema, self.inverse_ema = target_copy(self.model), target_copy(self.inverse)
         self.step = Stepper(nn.ModuleList([self.model, self.inverse]), cfg.optim)
 
     @property
@@ -146,8 +146,8 @@ class DecisionDiffuser(Planner):
         loss = (denoising + acting) / 2
         self.step(loss)
         rate = pace(self.step.count, self.cfg.ema_rate, self.cfg.ema_every, self.cfg.ema_start)
-        follow(self.model_ema, self.model, rate)
-        follow(self.inverse_ema, self.inverse, rate)
+        polyak_update(self.model_ema, self.model, rate)
+        polyak_update(self.inverse_ema, self.inverse, rate)
         return {"loss": loss.detach(), "denoising": denoising.detach(), "acting": acting.detach()}
 
     def _expects(self, given: Given) -> dict[str, tuple[int, ...]]:
@@ -168,7 +168,7 @@ class DecisionDiffuser(Planner):
         x = self.model_ema.sample(noise, guide=guide, pin=pin, correct=correct, watch=show)
         value = None
         if n > 1:
-            value, best = (-self.model_ema.surprise(x, 0.4, pin)).unflatten(0, (-1, n)).max(-1)
+            value, best = (-self.model_ema.denoising_error(x, 0.4, pin)).unflatten(0, (-1, n)).max(-1)
             x = x[torch.arange(len(obs), device=x.device) * n + best]  # (B, H, O)
         states = self.scale_obs.inverse(x)
         states[:, 0] = obs  # exactly, also where it lies beyond the data

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ornstein.diffusion.model import Recipe
-from ornstein.diffusion.optim import Optim
+from ornstein.optim import Optim
 from ornstein.roles.planners.decision_diffuser import Config
 
 WALK: dict[str, Any] = {"penalty": 100.0, "replan": 4, "mults": (1, 2, 2)}

@@ -23,12 +23,12 @@ from ornstein.contract import Example, Given, Lesson, Metrics, Plan, Planner, Sp
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import MinMax, ZScore
 from ornstein.data.views import Window, Windows
-from ornstein.diffusion.guide import Climb
+from ornstein.diffusion.guide import ValueGuidance
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, pace, slow
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, at_least
 from ornstein.networks.unet1d import TemporalUNet
+from ornstein.optim import Optim, Stepper, pace, polyak_update, target_copy
 from ornstein.roles.values.plan_value import PlanValue
 
 
@@ -99,10 +99,10 @@ class Diffuser(Planner):
         scale = MinMax if cfg.scale == "minmax" else ZScore
         self.scale_obs, self.scale_act = scale(spec.obs), scale(spec.act)
         self.model = Diffusion(TemporalUNet(features, cfg.width, cfg.mults, cfg.activation), cfg.model)
-        self.model_ema, self.step_model = slow(self.model), Stepper(self.model, cfg.optim)
+        self.model_ema, self.step_model = target_copy(self.model), Stepper(self.model, cfg.optim)
         if not self.goal:
             self.value = PlanValue(features, self.rows, cfg.width, cfg.mults, cfg.activation)
-            self.value_ema, self.step_value = slow(self.value), Stepper(self.value, cfg.optim)
+            self.value_ema, self.step_value = target_copy(self.value), Stepper(self.value, cfg.optim)
 
     @property
     def stages(self) -> list[tuple[str, int]]:
@@ -151,7 +151,7 @@ class Diffuser(Planner):
     def learn(self, loss: Tensor, step: Stepper, net: nn.Module, ema: nn.Module) -> Metrics:
         """Step `net` down the loss (), and let its average follow when it is due."""
         step(loss)
-        follow(ema, net, pace(step.count, self.cfg.ema_rate, self.cfg.ema_every, self.cfg.ema_start))
+        polyak_update(ema, net, pace(step.count, self.cfg.ema_rate, self.cfg.ema_every, self.cfg.ema_start))
         return {"loss": loss.detach()}
 
     def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
@@ -159,7 +159,7 @@ class Diffuser(Planner):
         x = torch.zeros(len(obs) * n, *self.known.shape, device=obs.device)
         x[:, 0, self.acts :] = self.scale_obs(obs).repeat_interleave(n, 0)
         if given is None:
-            guide = Climb(self.worth, self.cfg.guide, self.cfg.guide_inner, self.cfg.guide_stop)
+            guide = ValueGuidance(self.worth, self.cfg.guide, self.cfg.guide_inner, self.cfg.guide_stop)
         else:
             x[:, -1, self.acts :] = self.scale_obs(given["goal"]).repeat_interleave(n, 0)
         show = watch and (lambda x: watch(self.scale_obs.inverse(x[::n, :, self.acts :])))
@@ -174,8 +174,8 @@ class Diffuser(Planner):
     def judge(self, x: Tensor) -> Tensor:
         """What plans (B, H, features) are chosen by, (B,): J or, with a goal, how little they surprise the model."""
         if self.goal:
-            return -self.model_ema.surprise(x, 0.4, Pin(self.known, x), draws=2)
-        return self.worth(x, torch.full((), self.model.path[-2].t, device=x.device))
+            return -self.model_ema.denoising_error(x, 0.4, Pin(self.known, x), draws=2)
+        return self.worth(x, torch.full((), self.model.schedule[-2].t, device=x.device))
 
     def worth(self, x: Tensor, t: Tensor) -> Tensor:
         """J of noised plans (B, H, features) at t: (B,)."""

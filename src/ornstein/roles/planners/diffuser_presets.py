@@ -3,7 +3,7 @@
 from typing import Any
 
 from ornstein.diffusion.model import Recipe
-from ornstein.diffusion.optim import Optim
+from ornstein.optim import Optim
 from ornstein.roles.planners.diffuser import Config
 
 WALK: dict[str, Any] = {"scale": "zscore", "penalty": 100.0}

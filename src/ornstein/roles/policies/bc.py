@@ -15,8 +15,8 @@ from ornstein.contract import Agent, Given, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.views import Step, Steps
-from ornstein.diffusion.optim import Optim, Stepper
 from ornstein.networks.actor import GaussianActor
+from ornstein.optim import Optim, Stepper
 
 
 @dataclass(frozen=True)

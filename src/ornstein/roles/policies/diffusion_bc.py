@@ -19,9 +19,9 @@ from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.views import Step, Steps
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, slow
 from ornstein.errors import at_least
 from ornstein.networks.mlp import ResidualMLP
+from ornstein.optim import Optim, Stepper, polyak_update, target_copy
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class DiffusionBC(Agent):
         self.scale = StepScale(spec.obs, spec.act)
         net = ResidualMLP(spec.act, spec.obs, cfg.width, cfg.blocks, dropout=cfg.dropout)
         self.model = Diffusion(net, cfg.model)
-        self.model_ema, self.step_model = slow(self.model), Stepper(self.model, cfg.optim)
+        self.model_ema, self.step_model = target_copy(self.model), Stepper(self.model, cfg.optim)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
         self.scale.learn(data)
@@ -65,14 +65,14 @@ class DiffusionBC(Agent):
         act, obs = self.scale.pair(batch)
         loss = self.model.loss(act, obs).mean()
         self.step_model(loss)
-        follow(self.model_ema, self.model, self.cfg.ema_rate)
+        polyak_update(self.model_ema, self.model, self.cfg.ema_rate)
         return {"loss": loss.detach()}
 
     def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
         n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         x = self.model_ema.sample(torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device), seen)
-        lowest = torch.full((), self.model_ema.path[-2].t, device=seen.device)
+        lowest = torch.full((), self.model_ema.schedule[-2].t, device=seen.device)
         for _ in range(self.cfg.extra):
             x = self.model_ema.denoise(x, lowest, seen)
         x = x.unflatten(0, (-1, n))

@@ -20,12 +20,12 @@ from ornstein.data.episodes import Episodes, Obs, plain
 from ornstein.data.normalize import MinMax
 from ornstein.data.views import Chunk, Chunks
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, slow, warming
 from ornstein.errors import at_least, choose
 from ornstein.networks.blocks import Denoiser
-from ornstein.networks.encoders import Sighted
+from ornstein.networks.encoders import ImageConditioned
 from ornstein.networks.film_unet import FilmUNet
 from ornstein.networks.transformer import CausalTransformer
+from ornstein.optim import Optim, Stepper, polyak_update, target_copy, warming
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class DiffusionPolicy(Agent):
             net = CausalTransformer(
                 spec.act, cfg.horizon, cond, cfg.history, cfg.width, depth=cfg.depth, dropout=cfg.dropout
             )
-        self.model = Diffusion(Sighted(net, images, cfg.features, cfg.crop) if images else net, cfg.model)
-        self.model_ema, self.step = slow(self.model).eval(), Stepper(self.model, cfg.optim)
+        self.model = Diffusion(ImageConditioned(net, images, cfg.features, cfg.crop) if images else net, cfg.model)
+        self.model_ema, self.step = target_copy(self.model).eval(), Stepper(self.model, cfg.optim)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
         self.scale_obs.learn(plain(data.obs), "observations")
@@ -97,7 +97,7 @@ class DiffusionPolicy(Agent):
         act, seen, _ = self.example(batch)
         loss = self.model.loss(act, seen).mean()
         self.step(loss)
-        follow(self.model_ema, self.model, warming(self.step.count))
+        polyak_update(self.model_ema, self.model, warming(self.step.count))
         return {"loss": loss.detach()}
 
     def _act(self, obs: Obs, given: Given | None) -> Tensor:

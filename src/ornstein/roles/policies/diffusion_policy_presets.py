@@ -3,7 +3,7 @@
 from typing import Any
 
 from ornstein.diffusion.model import Recipe
-from ornstein.diffusion.optim import Optim
+from ornstein.optim import Optim
 from ornstein.roles.policies.diffusion_policy import Config
 
 _DDPM = Recipe("cosine", "eps", 100, solver="ddpm", steps=100, clip=1.0)

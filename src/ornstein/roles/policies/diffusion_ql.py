@@ -24,9 +24,9 @@ from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Steps, Transition, Transitions
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, pace, slow
 from ornstein.errors import at_least
 from ornstein.networks.mlp import MLP
+from ornstein.optim import Optim, Stepper, frozen, pace, polyak_update, target_copy
 from ornstein.roles.values.choice import Choice
 from ornstein.roles.values.td import TDCritics
 
@@ -64,7 +64,7 @@ class DiffusionQL(Agent):
         self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         self.model = Diffusion(MLP(spec.act, spec.obs, cfg.hidden), cfg.model)
         self.critics = TDCritics(spec.obs, spec.act, cfg.discount, cfg.hidden, cfg.norm)
-        self.model_ema = slow(self.model)
+        self.model_ema = target_copy(self.model)
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
@@ -85,14 +85,14 @@ class DiffusionQL(Agent):
         self.step_critics(critic)
         imitate, climb = self.actor_loss(batch.obs, batch.act)
         self.step_model(imitate + self.cfg.eta * climb)
-        self.critics.follow(self.cfg.target_rate)
+        self.critics.update_target(self.cfg.target_rate)
         rate = pace(self.step_model.count, self.cfg.ema_rate, self.cfg.ema_every, self.cfg.ema_start)
-        follow(self.model_ema, self.model, rate)
+        polyak_update(self.model_ema, self.model, rate)
         return {"loss": imitate.detach(), "climb": climb.detach(), "critic": critic.detach()}
 
     def actor_loss(self, obs: Tensor, act: Tensor) -> tuple[Tensor, Tensor]:
         """Imitation and climbing, () each."""
-        error, guess = self.model.learned(act, obs)  # of one call
+        error, guess = self.model.loss_and_prediction(act, obs)  # of one call
         climber = self.propose(self.model, obs) if self.cfg.climb == "chain" else guess
         k = (torch.rand(1, device=obs.device) >= 0.5).long()  # of two critics this one climbs, the other is the scale
         q = frozen(self.critics.q, k)(obs, climber)  # (1, B): the gradient reaches the action, never the critic

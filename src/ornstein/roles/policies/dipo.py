@@ -22,9 +22,9 @@ from ornstein.data.normalize import MinMax
 from ornstein.data.views import Transition
 from ornstein.diffusion.guide import slope
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, pace, slow
 from ornstein.errors import at_least
 from ornstein.networks.mlp import MLP
+from ornstein.optim import Optim, Stepper, frozen, pace, polyak_update, target_copy
 from ornstein.roles.values.td import TDCritics
 
 
@@ -66,7 +66,7 @@ class DIPO(Explorer):
         self.model = Diffusion(net, cfg.model)
         self.calm = Diffusion(net, replace(cfg.model, noise_temperature=cfg.act_noise))  # the same weights
         self.critics = TDCritics(spec.obs, spec.act, cfg.discount, cfg.hidden)
-        self.model_ema = slow(self.model)
+        self.model_ema = target_copy(self.model)
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 
     def fit(self, data: Buffer) -> Iterator[Stage]:
@@ -89,8 +89,8 @@ class DIPO(Explorer):
             self.memory.change("better", batch.more["row"], self.scale.inverse(better))
         imitate = self.model.loss(better, obs).mean()
         self.step_model(imitate)
-        self.critics.follow(self.cfg.target_rate)
-        follow(self.model_ema, self.model, pace(self.step_model.count, self.cfg.ema_rate, self.cfg.ema_every))
+        self.critics.update_target(self.cfg.target_rate)
+        polyak_update(self.model_ema, self.model, pace(self.step_model.count, self.cfg.ema_rate, self.cfg.ema_every))
         moved = (better - act).abs().mean()
         return {"loss": imitate.detach(), "critic": critic.detach(), "moved": moved.detach()}
 

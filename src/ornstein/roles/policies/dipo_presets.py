@@ -3,7 +3,7 @@
 from typing import Any
 
 from ornstein.diffusion.model import Recipe
-from ornstein.diffusion.optim import Optim
+from ornstein.optim import Optim
 from ornstein.roles.policies.dipo import Config
 
 

@@ -25,8 +25,8 @@ from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Steps, Transition, Transitions
 from ornstein.diffusion.guide import Clamp
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, slow
 from ornstein.networks.mlp import ResidualMLP
+from ornstein.optim import Optim, Stepper, polyak_update, target_copy
 from ornstein.roles.values.choice import Choice
 from ornstein.roles.values.iql import ExpectileCritics
 
@@ -65,7 +65,7 @@ class IDQL(Agent):
         net = ResidualMLP(spec.act, spec.obs, cfg.width, cfg.blocks, dim=128, dropout=cfg.dropout, fourier=cfg.fourier)
         self.model = Diffusion(net, cfg.model)
         self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
-        self.model_ema = slow(self.model).eval()
+        self.model_ema = target_copy(self.model).eval()
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
@@ -83,10 +83,10 @@ class IDQL(Agent):
         batch = self.scale(batch)
         loss = self.model.loss(batch.act, batch.obs).sum(-1).mean()
         self.step_model(loss)
-        follow(self.model_ema, self.model, self.cfg.ema_rate)
+        polyak_update(self.model_ema, self.model, self.cfg.ema_rate)
         value, q, _ = self.critics.losses(batch)
         self.step_critics(value + q)
-        self.critics.follow(self.cfg.target_rate)
+        self.critics.update_target(self.cfg.target_rate)
         return {"loss": loss.detach(), "value": value.detach(), "critic": q.detach()}
 
     def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:

@@ -18,8 +18,8 @@ from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Transition, Transitions
-from ornstein.diffusion.optim import Optim, Stepper
 from ornstein.networks.actor import GaussianActor
+from ornstein.optim import Optim, Stepper
 from ornstein.roles.values.iql import ExpectileCritics
 
 
@@ -63,7 +63,7 @@ class IQL(Agent):
         batch = self.scale(batch)
         value, q, advantage = self.critics.losses(batch)
         self.step_critics(value + q)
-        self.critics.follow(self.cfg.target_rate)
+        self.critics.update_target(self.cfg.target_rate)
         weight = (self.cfg.beta * advantage).exp().clamp(max=self.cfg.most)  # (B,)
         actor = -(weight * self.actor.log_prob(batch.obs, batch.act)).mean()
         self.step_actor(actor)

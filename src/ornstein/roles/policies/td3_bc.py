@@ -19,10 +19,10 @@ from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Transition, Transitions
-from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, slow
 from ornstein.errors import at_least
 from ornstein.networks.actor import Actor
 from ornstein.networks.critics import Critics
+from ornstein.optim import Optim, Stepper, frozen, polyak_update, target_copy
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TD3BC(Agent):
         self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         self.actor = Actor(spec.obs, spec.act, cfg.hidden)
         self.critic = Critics(spec.obs, spec.act, hidden=cfg.hidden, activation="relu")
-        self.actor_slow, self.critic_slow = slow(self.actor), slow(self.critic)
+        self.actor_slow, self.critic_slow = target_copy(self.actor), target_copy(self.critic)
         self.step_actor, self.step_critic = Stepper(self.actor, cfg.actor), Stepper(self.critic, cfg.critic)
 
     @property
@@ -76,8 +76,8 @@ class TD3BC(Agent):
             self.step_critic(loss)
         actor = self.actor_loss(parts[-1])
         self.step_actor(actor)
-        follow(self.critic_slow, self.critic, self.cfg.target_rate)
-        follow(self.actor_slow, self.actor, self.cfg.target_rate)
+        polyak_update(self.critic_slow, self.critic, self.cfg.target_rate)
+        polyak_update(self.actor_slow, self.actor, self.cfg.target_rate)
         return {"loss": loss.detach(), "actor": actor.detach()}
 
     def critic_loss(self, batch: Transition) -> Tensor:

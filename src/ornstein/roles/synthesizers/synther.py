@@ -20,9 +20,9 @@ from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import ZScore
 from ornstein.data.views import Transition, Transitions
 from ornstein.diffusion.model import Diffusion, Recipe
-from ornstein.diffusion.optim import Optim, Stepper, follow, pace, slow
-from ornstein.diffusion.path import Churn
+from ornstein.diffusion.schedule import Churn
 from ornstein.networks.mlp import SkipMLP
+from ornstein.optim import Optim, Stepper, pace, polyak_update, target_copy
 
 HUGE = 1e38  # no bound
 
@@ -106,7 +106,7 @@ class SynthER(Synthesizer):
         self.pack = Packing(spec.obs, spec.act)
         self.features = sum(self.pack.sizes)
         self.model = Diffusion(SkipMLP(self.features, 0, cfg.width, cfg.blocks, cfg.dim), cfg.model)
-        self.model_ema, self.step_model = slow(self.model), Stepper(self.model, cfg.optim)
+        self.model_ema, self.step_model = target_copy(self.model), Stepper(self.model, cfg.optim)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
         self.pack.learn(data)
@@ -124,7 +124,7 @@ class SynthER(Synthesizer):
         """One step of denoising."""
         loss = self.model.loss(self.pack(batch)).mean()
         self.step_model(loss)
-        follow(self.model_ema, self.model, pace(self.step_model.count, self.cfg.ema_rate, self.cfg.ema_every))
+        polyak_update(self.model_ema, self.model, pace(self.step_model.count, self.cfg.ema_rate, self.cfg.ema_every))
         return {"loss": loss.detach()}
 
     def _sample(self, n: int) -> Transition:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.data.views import Transition
-from ornstein.diffusion.optim import follow, slow
 from ornstein.networks.critics import Critics
+from ornstein.optim import polyak_update, target_copy
 
 
 class SlowCritics(nn.Module):
@@ -20,15 +20,15 @@ class SlowCritics(nn.Module):
     def __init__(self, q: Critics, discount: float):
         super().__init__()
         self.discount = discount
-        self.q, self.q_slow = q, slow(q)
+        self.q, self.q_slow = q, target_copy(q)
 
     def worth(self, obs: Tensor, act: Tensor) -> Tensor:
         """What the least of the slow critics thinks (B,) of actions (B, A) at obs (B, O)."""
         return self.q_slow(obs, act).amin(0)
 
-    def follow(self, rate: float) -> None:
+    def update_target(self, rate: float) -> None:
         """Let the slow copies come nearer."""
-        follow(self.q_slow, self.q, rate)
+        polyak_update(self.q_slow, self.q, rate)
 
 
 class TDCritics(SlowCritics):

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ornstein.data.hdf5_write import written
-from ornstein.data.minari import COLUMNS, MAIN, METADATA, Flat, absorb, check_episode, parse_json
 from ornstein.errors import InputError
 from ornstein.files import publish, sync
+from ornstein.formats.hdf5_write import written
+from ornstein.formats.minari import COLUMNS, MAIN, METADATA, Flat, absorb, check_episode, parse_json
 
 LAYOUT = "0.5.0"  # the Minari version whose layout this is; later ones read it
 ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+")

@@ -20,14 +20,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ornstein.data.build import Builder
 from ornstein.data.checks import listed
-from ornstein.data.episodic import Piece, Stream, arranged
-from ornstein.data.hdf5 import about, array, check_own, opened, plain
-from ornstein.data.hdf5_walk import datasets, inside, members
-from ornstein.data.jpeg import unpacked
-from ornstein.data.minari_arrow import arrow_episodes
 from ornstein.errors import InputError
+from ornstein.formats.build import Builder
+from ornstein.formats.episodic import Piece, Stream, arranged
+from ornstein.formats.hdf5 import about, array, check_own, opened, plain
+from ornstein.formats.hdf5_walk import datasets, inside, members
+from ornstein.formats.jpeg import unpacked
+from ornstein.formats.minari_arrow import arrow_episodes
 
 MAIN, METADATA = "main_data.hdf5", "metadata.json"
 AGENT = "observations/observation"  # what an agent sees, where there is more

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ornstein.data.build import Builder
 from ornstein.data.checks import is_image
+from ornstein.formats.build import Builder
 
 Parts = dict[str, np.ndarray]
 

@@ -21,12 +21,12 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from ornstein.data.build import Builder, Column, Store, assemble
 from ornstein.data.checks import few_words, fits_memory
 from ornstein.data.episodes import Episodes
-from ornstein.data.hdf5 import about
 from ornstein.errors import InputError
 from ornstein.files import room, writing
+from ornstein.formats.build import Builder, Column, Store, assemble
+from ornstein.formats.hdf5 import about
 
 INDEX, FORMAT = "columns.json", 1
 PLAIN = ("rew", "done", "ends", "known")  # read into memory

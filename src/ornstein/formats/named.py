@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ornstein.data.bounds import BOUNDS
-from ornstein.data.build import Builder
 from ornstein.data.checks import is_image, listed
-from ornstein.data.columns import ASIDE, FIELDS, LEFT_OUT, ROLES, Columns, Names
-from ornstein.data.ends import FLAGS, Ends, ends_of, without
-from ornstein.data.flat import Flat, Lazy, flags, joined, of_length, picked, put, rows_of, whole
 from ornstein.errors import InputError
+from ornstein.formats.bounds import BOUNDS
+from ornstein.formats.build import Builder
+from ornstein.formats.columns import ASIDE, FIELDS, LEFT_OUT, ROLES, Columns, Names
+from ornstein.formats.ends import FLAGS, Ends, ends_of, without
+from ornstein.formats.flat import Flat, Lazy, flags, joined, of_length, picked, put, rows_of, whole
 
 
 def put_named(build: Builder, tree: Mapping[str, Lazy], columns: Columns | None = None) -> None:

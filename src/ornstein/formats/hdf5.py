@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 
 from ornstein.data.checks import GIGA, few_words, fits_memory
-from ornstein.data.flat import Lazy, check
-from ornstein.data.hdf5_walk import datasets
-from ornstein.data.kinds import unlike
 from ornstein.errors import InputError
+from ornstein.formats.flat import Lazy, check
+from ornstein.formats.hdf5_walk import datasets
+from ornstein.formats.kinds import unlike
 
 DEFLATE = 1032  # times: the most that gzip packs
 LARGE = 1 << 24  # bytes for which it is worth a look at the free memory

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ornstein.data.checks import single
-from ornstein.data.flat import Lazy, of_length, whole
 from ornstein.errors import InputError
+from ornstein.formats.flat import Lazy, of_length, whole
 
 
 def _numbers(column: Lazy) -> np.ndarray:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from ornstein.data.checks import GIGA, few_words, fits_memory
-from ornstein.data.flat import Lazy
-from ornstein.data.hdf5 import DEFLATE
 from ornstein.errors import InputError
+from ornstein.formats.flat import Lazy
+from ornstein.formats.hdf5 import DEFLATE
 
 MEMBERS = 10_000
 DAMAGE = (

@@ -114,19 +114,19 @@ class Stepper:
         self._resume(moments)
 
 
-def slow(module: M) -> M:
-    """A copy that is never trained, to be moved by `follow`."""
+def target_copy(module: M) -> M:
+    """A copy that is never trained, to be moved by `polyak_update`."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
 def warming(count: Tensor, power: float = 0.75, least: float = 1e-4) -> Tensor:
-    """The rate () at which an average is to `follow` after step `count` (): count^-power, a copy at first, slower and
+    """The rate () of `polyak_update` for an average after step `count` (): count^-power, a copy at first, slower and
     slower, down to `least` (Diffusion Policy's average)."""
     return count.clamp(min=1).float().pow(-power).clamp(min=least)
 
 
 def pace(count: Tensor, rate: float, every: int = 1, start: int = 0) -> float | Tensor:
-    """The rate at which an average is to `follow` after step `count` (): `rate` at each `every`-th step, but 1, a copy,
+    """The rate of `polyak_update` for an average after step `count` (): `rate` at each `every`-th step, but 1, a copy,
     before step `start`; 0 at steps between. A plain number if it never changes, else () on the device."""
     if every == 1 and start <= 1:
         return rate
@@ -134,7 +134,7 @@ def pace(count: Tensor, rate: float, every: int = 1, start: int = 0) -> float | 
 
 
 @torch.no_grad()
-def follow(target: nn.Module, source: nn.Module, rate: float | Tensor) -> None:
+def polyak_update(target: nn.Module, source: nn.Module, rate: float | Tensor) -> None:
     """target += rate (source - target), for all parameters in one fused call. Buffers are copied. `rate` is a number,
     or () on the device."""
     mine, theirs = tuple(target.parameters()), tuple(source.parameters())

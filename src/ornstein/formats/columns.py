@@ -1,7 +1,7 @@
 """Columns with names: which is the observation, which the action, and where episodes end.
 
 Names that others use are known; a user says what ours do not cover: `columns={"obs": ["pos", "vel"], "act": "u"}`.
-Roles are obs, act, rew, next_obs, and those that tell of ends (see `ornstein.data.ends`); any other name is a field.
+Roles are obs, act, rew, next_obs, and those that tell of ends (see `ornstein.formats.ends`); any other name is a field.
 Observations are one name, a list of names to join, or a dictionary of names to keep apart.
 """
 

@@ -15,12 +15,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ornstein.data.build import Builder
 from ornstein.data.checks import check_type, is_image, listed
-from ornstein.data.episodic import Piece, Stream, arranged
-from ornstein.data.hdf5 import about, array, opened
-from ornstein.data.hdf5_walk import datasets, member
 from ornstein.errors import InputError
+from ornstein.formats.build import Builder
+from ornstein.formats.episodic import Piece, Stream, arranged
+from ornstein.formats.hdf5 import about, array, opened
+from ornstein.formats.hdf5_walk import datasets, member
 
 USUAL = ("eef_pos", "eef_quat", "gripper_qpos")
 PLAIN = ("actions", "rewards", "dones")

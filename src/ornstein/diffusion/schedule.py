@@ -36,7 +36,7 @@ class Churn:
 
 
 @dataclass(frozen=True)
-class Path:
+class SamplingSchedule:
     """The levels from noise to data. In the step k from level k to k + 1, h is the growth of ln(alpha / sigma)."""
 
     levels: tuple[Level, ...]  # N + 1
@@ -78,7 +78,7 @@ class Path:
         """sigma'^2 (1 - exp(-2h)): variance of x' given x and x0; 0 for the last step onto clean data."""
         return self.levels[k + 1].sigma ** 2 * (1 - self.kept(k) ** 2)
 
-    def since(self, t: float) -> "Path":
+    def since(self, t: float) -> "SamplingSchedule":
         """The part of the path at and below time t. Raises InputError if no level is left."""
         first = next((k for k, level in enumerate(self.levels[:-1]) if level.t <= t + 1e-9), None)
         if first is None:
@@ -131,18 +131,18 @@ GRIDS: dict[str, tuple[Callable[[Process, int], Tensor], str]] = {
 }
 
 
-def make_path(
+def make_schedule(
     process: Process, steps: int, grid: str = "trailing", noise: float = 1.0, eta: float = 0.0, churn: Churn = Churn()
-) -> Path:
+) -> SamplingSchedule:
     """The path of `steps` network calls (twice as many for Heun's rule) over the process's usable range, then onto
     clean data."""
     t = process.snap(torch.cat([GRIDS[grid][0](process, steps), torch.zeros(1, dtype=torch.float64)]))
-    return path_through(process, t, True, noise, eta, churn)
+    return schedule_through(process, t, True, noise, eta, churn)
 
 
-def path_through(
+def schedule_through(
     process: Process, t: Tensor, clean: bool, noise: float = 1.0, eta: float = 0.0, churn: Churn = Churn()
-) -> Path:
+) -> SamplingSchedule:
     """The path through given times (N + 1,), falling; `clean` puts its last point on data whatever its time."""
     t = t.double()
     alpha, sigma = process.alpha_sigma(t)
@@ -152,7 +152,7 @@ def path_through(
     levels = tuple(Level(*level, index) for index, level in enumerate(numbers))
     slopes = tuple(zip(*(v.tolist() for v in process.slopes(t[:-1])), strict=True)) if process.smooth else ()
     churned = _churned(process, levels, churn) if churn.amount > 0 else ()
-    return Path(levels, slopes, churned, clean, process.straight, noise, churn.noise, eta)
+    return SamplingSchedule(levels, slopes, churned, clean, process.straight, noise, churn.noise, eta)
 
 
 def _churned(process: Process, levels: tuple[Level, ...], churn: Churn) -> tuple[Level, ...]:

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from ornstein.data.checks import few_words
-from ornstein.data.minari_write import ID
 from ornstein.errors import InputError, needs
+from ornstein.formats.minari_write import ID
 
 PATIENCE = 3.0  # seconds for a first answer; the library itself would try for half a minute
 

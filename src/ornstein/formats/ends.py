@@ -1,8 +1,8 @@
 """Where episodes end, as whatever columns are there tell it.
 
 Flags of each step say that it is a true end (`done`), a cut (`cut`), either of these (`over`), or no true end
-(`alive`). Bounds say where all episodes end (see `ornstein.data.bounds`). They must tell the same, and no flag may mark
-a row inside an episode.
+(`alive`). Bounds say where all episodes end (see `ornstein.formats.bounds`). They must tell the same, and no flag may
+mark a row inside an episode.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ornstein.data.bounds import BOUNDS
 from ornstein.data.checks import single, truth
-from ornstein.data.flat import Lazy, at_ends, flags, of_length, whole
 from ornstein.errors import InputError
+from ornstein.formats.bounds import BOUNDS
+from ornstein.formats.flat import Lazy, at_ends, flags, of_length, whole
 
 FLAGS = ("done", "ended", "cut", "over", "alive")
 

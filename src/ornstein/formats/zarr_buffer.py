@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ornstein.data.build import Builder
 from ornstein.data.checks import few_words, fits_memory
-from ornstein.data.columns import ROLES, Columns
-from ornstein.data.flat import Lazy
-from ornstein.data.hdf5 import about
-from ornstein.data.named import gather, put_named
-from ornstein.data.npz import check_size, opened_zip
 from ornstein.errors import InputError, needs
+from ornstein.formats.build import Builder
+from ornstein.formats.columns import ROLES, Columns
+from ornstein.formats.flat import Lazy
+from ornstein.formats.hdf5 import about
+from ornstein.formats.named import gather, put_named
+from ornstein.formats.npz import check_size, opened_zip
 
 META = (".zarray", "zarr.json")
 MARKS = (".zgroup", *META)

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ornstein.data.build import Builder
 from ornstein.data.checks import is_image
-from ornstein.data.columns import ROLES
-from ornstein.data.flat import Flat, Lazy, flags, put, rows_of
 from ornstein.errors import InputError
+from ornstein.formats.build import Builder
+from ornstein.formats.columns import ROLES
+from ornstein.formats.flat import Flat, Lazy, flags, put, rows_of
 
 STATE = {"qpos", "valids"}  # what the files of OGBench hold, or its loader adds
 OTHERS = [names for role, names in ROLES.items() if role not in ("obs", "act", "done", "alive")]

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ornstein.data.build import Builder
 from ornstein.data.checks import GIGA, check_type, decoded, fits_memory, is_image, numbers, single, truth
 from ornstein.errors import InputError
+from ornstein.formats.build import Builder
 
 BLOCK = 1 << 22  # bytes that are read at once, where the layout leaves a choice
 LARGEST = 1 << 30  # bytes of a row, or of a chunk: what must be read at once

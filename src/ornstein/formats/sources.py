@@ -9,25 +9,25 @@ from typing import Any, NamedTuple
 import h5py
 from torch import Tensor
 
-from ornstein.data.build import Builder, Memory
 from ornstein.data.checks import check_links
-from ornstein.data.columns import Columns
 from ornstein.data.episodes import Episodes
-from ornstein.data.flat import Lazy
-from ornstein.data.hdf5 import about, opened, tree
-from ornstein.data.hdf5_walk import member
-from ornstein.data.kinds import EXPECTED, folder_of_others, unlike
-from ornstein.data.mapped import INDEX, Files, open_mapped
-from ornstein.data.minari import MAIN, METADATA, read_minari
-from ornstein.data.minari_write import write_minari
-from ornstein.data.named import put_named
-from ornstein.data.npz import opened_npz, opened_zip
-from ornstein.data.ogbench import is_ogbench, put_ogbench
-from ornstein.data.remote import minari_folder
-from ornstein.data.robomimic import read_robomimic
-from ornstein.data.zarr_buffer import META, is_zarr, read_zarr
 from ornstein.errors import InputError
 from ornstein.files import publish
+from ornstein.formats.build import Builder, Memory
+from ornstein.formats.columns import Columns
+from ornstein.formats.flat import Lazy
+from ornstein.formats.hdf5 import about, opened, tree
+from ornstein.formats.hdf5_walk import member
+from ornstein.formats.kinds import EXPECTED, folder_of_others, unlike
+from ornstein.formats.mapped import INDEX, Files, open_mapped
+from ornstein.formats.minari import MAIN, METADATA, read_minari
+from ornstein.formats.minari_write import write_minari
+from ornstein.formats.named import put_named
+from ornstein.formats.npz import opened_npz, opened_zip
+from ornstein.formats.ogbench import is_ogbench, put_ogbench
+from ornstein.formats.remote import minari_folder
+from ornstein.formats.robomimic import read_robomimic
+from ornstein.formats.zarr_buffer import META, is_zarr, read_zarr
 
 __all__ = ["Dataset", "convert", "data_folder", "read", "write_minari"]
 
@@ -61,7 +61,7 @@ def data_folder() -> Path:
 def read(where: str | Path, columns: Columns | None = None, agents: int | None = None) -> Dataset:
     """The dataset at a path, or with a Minari id under `MINARI_DATASETS_PATH`, else downloaded by the minari package.
     `columns` names what is the observation, the action, ..., where the names that others use do not fit (see
-    `ornstein.data.columns`). `agents` is the size of the second axis of observations and actions, where it is one of
+    `ornstein.formats.columns`). `agents` is the size of the second axis of observations and actions, where it is one of
     agents. Raises `InputError` if there is none, or a damaged one, or one larger than memory."""
     found = _find(where)
     if found.kind == "mapped":

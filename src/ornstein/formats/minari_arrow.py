@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ornstein.data.checks import few_words, fits_memory
-from ornstein.data.jpeg import unpacked
 from ornstein.errors import InputError, needs
+from ornstein.formats.jpeg import unpacked
 
 COLUMNS = ("observations", "actions", "rewards", "terminations", "truncations")
 
@@ -122,7 +122,7 @@ def _arrays(rows: Any, name: str, shapes: Mapping[str, tuple[int, ...]], where: 
 
 def _shapes(space: Any, name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The shapes of all boxes in a space as Minari writes it, a JSON text, by path."""
-    from ornstein.data.minari import parse_json
+    from ornstein.formats.minari import parse_json
 
     tree = parse_json(space, f"metadata.json: {name}") if isinstance(space, str) else space
     if not isinstance(tree, dict):

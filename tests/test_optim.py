@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.diffusion.optim import Optim, Stepper, follow, frozen, pace, slow, warming
 from ornstein.networks.critics import Critics
+from ornstein.optim import Optim, Stepper, frozen, pace, polyak_update, target_copy, warming
 
 
 def net() -> nn.Sequential:
@@ -135,7 +135,7 @@ def test_going_on_from_a_state_is_exact(cosine: bool) -> None:
 
 def test_a_slow_copy_is_apart_and_untrained() -> None:
     module = net()
-    late = slow(module)
+    late = target_copy(module)
     assert not any(p.requires_grad for p in late.parameters())
     assert all(p.requires_grad for p in module.parameters())
     Stepper(module, Optim(0.1))(loss(module, 0))
@@ -144,16 +144,16 @@ def test_a_slow_copy_is_apart_and_untrained() -> None:
 
 def test_follow_moves_parameters_part_of_the_way_and_copies_buffers() -> None:
     module = net()
-    late = slow(module)
+    late = target_copy(module)
     start = [p.clone() for p in late.parameters()]
     for i in range(3):
         Stepper(module, Optim(0.1))(loss(module, i))
-    follow(late, module, 0.25)
+    polyak_update(late, module, 0.25)
     for a, b, p in zip(start, module.parameters(), late.parameters(), strict=True):
         torch.testing.assert_close(p, 0.75 * a + 0.25 * b)
     assert late[1].num_batches_tracked == 3
     assert torch.equal(late[1].running_mean, module[1].running_mean)
-    follow(late, module, 1.0)
+    polyak_update(late, module, 1.0)
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), late.parameters(), strict=True))
 
 
@@ -161,11 +161,11 @@ def test_a_rate_may_be_a_tensor() -> None:
     """And moves as the number does, to the last bit, in any precision."""
     for kind in (torch.float32, torch.float64):
         module = net().to(kind)
-        one, other = slow(module), slow(module)
+        one, other = target_copy(module), target_copy(module)
         Stepper(module, Optim(0.1))(module(torch.randn(16, 3, dtype=kind)).square().mean())
         for rate in (0.0, 0.25, 0.75, 1.0):
-            follow(one, module, rate)
-            follow(other, module, torch.tensor(rate))
+            polyak_update(one, module, rate)
+            polyak_update(other, module, torch.tensor(rate))
             assert all(torch.equal(a, b) for a, b in zip(*(x.state_dict().values() for x in (one, other)), strict=True))
     assert other[1].num_batches_tracked == 1
 
