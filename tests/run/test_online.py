@@ -23,7 +23,7 @@ from ornstein.errors import InputError
 from ornstein.roles.policies.dipo import DIPO, Config
 from ornstein.run import blocks, checkpoint, log
 from ornstein.run.blocks import Blocks
-from ornstein.run.online import CURVE, Crowd, online
+from ornstein.run.online import CURVE, LINE, Crowd, online
 from small import Done
 
 TINY = Config(hidden=(16, 16), batch=8, warmup=20, action_steps=2, write_back=True)
@@ -182,7 +182,7 @@ def test_evaluation_changes_nothing_of_what_is_learned(tmp_path: Path) -> None:
     plain = learn(tmp_path / "plain").state_dict()
     looked = learn(tmp_path / "looked", evaluate_every=15, episodes=2).state_dict()
     assert all(torch.equal(value, looked[name]) for name, value in plain.items())
-    lines = log.read(tmp_path / "looked" / CURVE)
+    lines = log.read(tmp_path / "looked" / CURVE, LINE)
     assert [(line["step"], line["update"]) for line in lines] == [(35, 15), (50, 30), (60, 40)]
     for line in lines:
         assert len(line["returns"]) == 2
@@ -258,7 +258,7 @@ def test_the_command_line(command: Callable[..., Done], tmp_path: Path) -> None:
     assert len(column(tmp_path / "run", "rew")) == 40
     config = json.loads((tmp_path / "run" / checkpoint.CONFIG).read_text())
     assert config["online"] == {"steps": 40, "ratio": 0.5, "worlds": 2, "prior": False, "capacity": 1_000_000}
-    assert [line["step"] for line in log.read(tmp_path / "run" / CURVE)] == [40]
+    assert [line["step"] for line in log.read(tmp_path / "run" / CURVE, LINE)] == [40]
     done = command("evaluate", "run", "--episodes", 2)
     assert done.code == 0, done.err
 
