@@ -55,12 +55,15 @@ def _join(plans: Sequence[Plan]) -> Plan:
 
 
 def asks(agent: Agent) -> Ask:
-    """What a rollout asks of an agent. Raises InputError for a learner that does not act."""
+    """What a rollout asks of an agent. Raises InputError for a learner that does not act, and for one that
+    looks at more candidates than this machine can hold."""
     if not isinstance(agent, Agent):
         raise InputError(
             f"{name_of(agent)} does not act: expected a policy or a planner; what it invents, `ornstein synthesize` "
             "writes, and a policy can be trained on that"
         )
+    rows = agent.candidates
+    fits_memory(call(agent, rows), f"choosing among {rows:,} candidates", "the number of candidates, or the horizon")
     return agent.plan if isinstance(agent, Planner) else agent.act
 
 
@@ -167,8 +170,6 @@ def check_agent(agent: Agent, task: Task) -> None:
             f"an agent for {agent.spec.obs} observations and {agent.spec.act} actions in task '{task.name}': expected "
             f"{task.spec.obs} and {task.spec.act}; choose a task like the one it was trained for"
         )
-    rows = agent.candidates
-    fits_memory(call(agent, rows), f"choosing among {rows:,} candidates", "the number of candidates, or the horizon")
     lacking = [f"give a {name}" for name in sorted(agent.spec.given.keys() - task.spec.given.keys())]
     if lacking := [*lacking, *["track plans"] * (agent.spec.tracked and not task.spec.tracked)]:
         raise InputError(
