@@ -6,6 +6,7 @@ on the very same tensors: what a function did on the host in between is missed, 
 
 import contextlib
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -251,7 +252,7 @@ def test_resuming_on_tape_is_exact(walks: Episodes, tmp_path: Path, monkeypatch:
         save(self, stage, done)
         count[0] += 1
         if count[0] == WARM + 2:
-            self.asked.set()
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(_Loop, "record", stop)
     with pytest.raises(Interrupted):
