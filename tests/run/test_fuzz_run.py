@@ -24,14 +24,14 @@ from safetensors.torch import load_file, save
 from ornstein.contract import Agent, Spec
 from ornstein.envs.tasks import task
 from ornstein.envs.vector import simulators
-from ornstein.errors import InputError, TrainingError
+from ornstein.errors import InputError
 from ornstein.roles import build, preset
 from ornstein.roles.policies.idql import Config
 from ornstein.run import jobs, log, sizes
 from ornstein.run.checkpoint import CONFIG, LOG, REPORT, TRAIN, WEIGHTS, load
 from ornstein.run.compare import compare
 from ornstein.run.report import kept, whole
-from ornstein.run.sizes import made, memory_enough, outline
+from ornstein.run.sizes import made, outline
 from ornstein.run.view.background import curves, timing
 
 ALL = "ORNSTEIN_SIZES" in os.environ
@@ -448,10 +448,3 @@ def test_an_outline_has_the_shapes_of_the_learner_and_draws_nothing() -> None:
             whole = build(name, Spec(3, 2), preset(name)).state_dict()
         assert {key: value.shape for key, value in drawn.state_dict().items()} == {k: v.shape for k, v in whole.items()}
         assert any(value.is_meta for value in drawn.state_dict().values())
-
-
-def test_memory_that_is_full_is_said() -> None:
-    with pytest.raises(TrainingError, match="the memory is full"), memory_enough():
-        torch.empty(2**60)
-    with pytest.raises(RuntimeError, match="other"), memory_enough():
-        raise RuntimeError("other")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from rich.console import ConsoleDimensions
 
+from ornstein import files
 from ornstein.run import checkpoint, cli, listing, log, tables, terminal
 from ornstein.run.checkpoint import CONFIG, REPORT
 from ornstein.run.compare import compare
@@ -339,7 +340,7 @@ def test_scores_are_printed_though_they_cannot_be_written(
 
     def full(path: Path, content: bytes | str) -> None:
         if path.suffix == ".json":
-            raise checkpoint.refused(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            raise files.refused(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         write(path, content)
 
     monkeypatch.setattr(checkpoint, "write", full)
