@@ -299,13 +299,15 @@ def read_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Makes a folder one that even root may not write to."""
 
     def lock(folder: Path) -> None:
-        def refuse(path: Any, mode: str = "r", *rest: Any, **more: Any) -> Any:
-            if "r" not in mode and Path(path).absolute().is_relative_to(folder.absolute()):
+        opened, writes = os.open, os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+        def refuse(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+            if flags & writes and Path(path).absolute().is_relative_to(folder.absolute()):
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
-            return open(path, mode, *rest, **more)
+            return opened(path, flags, *rest, **more)
 
         may = os.access
-        monkeypatch.setattr(checkpoint, "open", refuse, raising=False)
+        monkeypatch.setattr(os, "open", refuse)
         monkeypatch.setattr(
             os, "access", lambda p, how: not Path(p).absolute().is_relative_to(folder.absolute()) and may(p, how)
         )
