@@ -284,7 +284,7 @@ def test_data_that_is_not_what_the_spec_says(name: str, tmp_path: Path) -> None:
             Episodes.from_arrays(**columns | {"act": columns["act"][:, :1]}),
             "actions of size 1",
         ),
-        (Episodes.from_arrays(**columns | two), "observations of size (2, 3)"),
+        (Episodes.from_arrays(**columns | two, agents=2), "observations of size (2, 3)"),
         (Episodes.from_arrays(**columns | {"obs": {"pos": columns["obs"]}}), "(pos 3)"),
         (replace(data, act=data.act.long()), "2 int64"),
         (replace(data, obs=data.obs.double()), "3 float64"),
@@ -314,10 +314,6 @@ def test_images_that_are_not_what_the_spec_says(name: str) -> None:
     image = np.random.default_rng(0).integers(0, 255, size=(40, 48, 48, 3), dtype=np.uint8)
     learner, pos = make(name, replace(PLAIN, parts=PARTS), features=8), columns["obs"]
     for obs in (
-        {"img": image.astype(np.float32) / 255, "pos": pos},
-        {"img": image.astype(np.int64), "pos": pos},
-        {"img": image.transpose(0, 3, 1, 2), "pos": pos},
-        {"img": image[..., 0], "pos": pos},
         {"img": image[..., :1], "pos": pos},
         {"image": image, "pos": pos},
         {"img": image},
@@ -328,6 +324,9 @@ def test_images_that_are_not_what_the_spec_says(name: str) -> None:
         data = Episodes.from_arrays(**columns | {"obs": obs})
         refused(lambda data=data: train(learner, data), "(img (48, 48, 3) uint8, pos 3)")
     seen = Episodes.from_arrays(**columns | {"obs": {"img": image, "pos": pos}})
+    for img in (image.astype(np.float32) / 255, image.astype(np.int64), image.transpose(0, 3, 1, 2), image[..., 0]):
+        data = replace(seen, obs=seen.obs | {"img": torch.from_numpy(img.copy())})  # that `from_arrays` refuses
+        refused(lambda data=data: train(learner, data), "(img (48, 48, 3) uint8, pos 3)")
     refused(lambda: train(DiffusionPolicy(PLAIN), seen), "the agent's spec has 3 and 2")
 
 

@@ -20,9 +20,9 @@ from ornstein.data.episodes import Episodes
 from ornstein.envs import toy
 from ornstein.optim import Optim
 from ornstein.roles import ALGORITHMS, build
-from ornstein.run import checkpoint
 from ornstein.run.checkpoint import load
 from ornstein.run.evaluate import randomness
+from ornstein.run.keepers import keepers
 from ornstein.run.train import train
 from small import GOAL, SMALL, VALUE
 
@@ -246,7 +246,7 @@ def test_losses_and_plans_are_one_graph(name: str, kind: str, walks: Episodes) -
 def _loss(update: Callable[[Any], Any], batch: Any, learner: Learner, compile: bool = False) -> Tensor:
     """The loss of an update, without its step."""
     with pytest.MonkeyPatch.context() as patch:
-        for kept in checkpoint._keepers(learner).values():
+        for kept in keepers(learner).values():
             patch.setattr(type(kept), "__call__", lambda self, loss: None)
         run = torch.compile(update, fullgraph=True, backend="eager") if compile else update
         with randomness(0):

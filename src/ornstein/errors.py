@@ -45,6 +45,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "episodes": (0, 10**9), "seed": (0, 2**63 - 1),
     # shares and rates
     "discount": (0, 1), "tau": (0, 1), "target_rate": (0, 1), "ema_rate": (0, 1), "drop": (0, 1), "dropout": (0, 1),
+    "first_action": (0, 1e9), "value_share": (0, 1e9), "alpha": (0, 1e9), "beta": (0, 1e9), "most": (0, 1e9),
+    "noise": (0, 1e9), "noise_clip": (0, 1e9), "act_noise": (0, 1e9), "action_clip": (0, 1e9), "amount": (0, 1e9),
+    "clip": (0, 1e9), "temperature": (0, 1e9), "eta": (0, 1e9),
     "crop": (0, 1), "betas": (0, 1), "lr": (0, 1e38), "decay": (0, 1e9), "action_lr": (0, 1e9),
 }  # fmt: skip
 ANY = (-1e9, 1e9)  # of all others

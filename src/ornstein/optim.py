@@ -109,6 +109,8 @@ class Stepper:
                 moments.setdefault(int(index), {})[key] = value
                 if value.dim() and value.shape != self.parameters[int(index)].shape:
                     raise ValueError(f"{name} has shape {tuple(value.shape)}")
+                if key == "exp_avg_sq" and (value < 0).any():
+                    raise ValueError(f"{name} is below 0")
         if any(found.keys() != {"step", "exp_avg", "exp_avg_sq"} for found in moments.values()):
             raise ValueError("moments are missing, or are another optimiser's")
         self._resume(moments)

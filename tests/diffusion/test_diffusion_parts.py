@@ -33,7 +33,8 @@ class Parts(Denoiser):
         return self.noise(noise)
 
     def encode(self, cond: Tensor | None) -> Tensor | None:
-        self.asked["encode"].append(() if cond is None else tuple(cond.shape))
+        known = cond[0] if isinstance(cond, tuple) else cond  # a pair, where some are withheld
+        self.asked["encode"].append(() if known is None else tuple(known.shape))
         return None if cond is None else self.cond(cond)
 
     def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:

@@ -222,6 +222,7 @@ def raised(number: int, path: str = "a file") -> OSError:
         (OSError("truncated"), 1, "a file cannot be read or written (OSError: truncated)"),
         (MemoryError(), 1, "the memory is not enough (MemoryError)"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "the memory is not enough (RuntimeError: Def"),
+        (RuntimeError("another"), 1, "internal error: RuntimeError: another"),
         (ModuleNotFoundError("No module named 'x'", name="x"), 2, "package x cannot be used (ModuleNotFoundError: No"),
         (SystemExit(3), 2, "a module that was imported or called ended the program (SystemExit: 3)"),
         (InputError("as it\nstands"), 2, "as it stands"),

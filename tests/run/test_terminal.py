@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from rich.console import ConsoleDimensions
 
+from ornstein import files
 from ornstein.run import checkpoint, cli, listing, log, tables, terminal
 from ornstein.run.checkpoint import CONFIG, REPORT
 from ornstein.run.compare import compare
@@ -298,13 +299,15 @@ def read_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Makes a folder one that even root may not write to."""
 
     def lock(folder: Path) -> None:
-        def refuse(path: Any, mode: str = "r", *rest: Any, **more: Any) -> Any:
-            if "r" not in mode and Path(path).absolute().is_relative_to(folder.absolute()):
+        opened, writes = os.open, os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+        def refuse(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+            if flags & writes and Path(path).absolute().is_relative_to(folder.absolute()):
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
-            return open(path, mode, *rest, **more)
+            return opened(path, flags, *rest, **more)
 
         may = os.access
-        monkeypatch.setattr(checkpoint, "open", refuse, raising=False)
+        monkeypatch.setattr(os, "open", refuse)
         monkeypatch.setattr(
             os, "access", lambda p, how: not Path(p).absolute().is_relative_to(folder.absolute()) and may(p, how)
         )
@@ -339,7 +342,7 @@ def test_scores_are_printed_though_they_cannot_be_written(
 
     def full(path: Path, content: bytes | str) -> None:
         if path.suffix == ".json":
-            raise checkpoint.refused(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            raise files.refused(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         write(path, content)
 
     monkeypatch.setattr(checkpoint, "write", full)

@@ -140,7 +140,7 @@ def test_checkpoints_come_often_at_first(walks: Episodes, tmp_path: Path, monkey
     """Every ten seconds in the first minute, then every minute, by a clock that runs a second an update."""
     now, saved = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda run, agent, progress: saved.append(now[0]))
+    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda run, agent, progress, mend: saved.append(now[0]))
 
     def tick(learner: Any, done: int) -> None:
         now[0] += 1

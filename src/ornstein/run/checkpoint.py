@@ -60,7 +60,7 @@ def merge(default: Any, changes: Mapping[str, Any], where: str = "") -> Any:
         now = getattr(default, name)
         if is_dataclass(now):
             if not isinstance(value, Mapping):
-                raise InputError(f"setting '{where}{name}' is {value!r}: expected a dict of some of its fields")
+                raise InputError(f"setting '{where}{name}' is {brief(value)}: expected a dict of some of its fields")
             value = merge(now, value, f"{where}{name}.")
         else:
             check(name, value, kinds(type(default))[name], f"{where}{name}")

@@ -29,7 +29,6 @@ from ornstein.run.options import parser
 from ornstein.run.origin import Origin
 from ornstein.run.report import Report
 from ornstein.run.signals import Interrupted
-from ornstein.run.sizes import memory_enough
 from ornstein.run.view import PAGE, show
 
 ONLINE = ("steps", "ratio", "worlds", "capacity")  # options of algorithms that learn while acting
@@ -269,8 +268,7 @@ def _run(argv: Sequence[str]) -> int:
     if rest and args.command != "train":
         raise InputError(f"unexpected argument '{rest[0]}'; see `ornstein {args.command} --help`")
     torch.set_num_threads(1)  # small networks run fastest with one, and far fastest where other programs run
-    with memory_enough():
-        return COMMANDS[args.command](args, rest)
+    return COMMANDS[args.command](args, rest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

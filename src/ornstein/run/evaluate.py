@@ -13,7 +13,6 @@ from ornstein.roles import name_of
 from ornstein.run.capture import Captured
 from ornstein.run.report import Report, bootstrap, spread
 from ornstein.run.rollout import Driver, Rollout, Told, asks, randomness, rollout
-from ornstein.run.sizes import call, fits_memory
 
 WORLDS = 128  # at once
 
@@ -31,8 +30,6 @@ def check_agent(agent: Agent, task: Task) -> None:
             f"an agent for {agent.spec.obs} observations and {agent.spec.act} actions in task '{task.name}': expected "
             f"{task.spec.obs} and {task.spec.act}; choose a task like the one it was trained for"
         )
-    rows = agent.candidates
-    fits_memory(call(agent, rows), f"choosing among {rows:,} candidates", "the number of candidates, or the horizon")
     lacking = [f"give a {name}" for name in sorted(agent.spec.given.keys() - task.spec.given.keys())]
     if lacking := [*lacking, *["track plans"] * (agent.spec.tracked and not task.spec.tracked)]:
         raise InputError(

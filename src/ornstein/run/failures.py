@@ -11,15 +11,18 @@ ASKED = {  # what the system says of a path that the user can mend
     *(errno.ELOOP, errno.EROFS, errno.ENOTEMPTY),
 }
 
+FULL = ("can't allocate memory", "out of memory")  # how torch says that no memory is left
+
 
 def failure(error: BaseException) -> tuple[int, str]:
     """The exit code and the line for what ended a command."""
     if isinstance(error, OrnsteinError):
         return error.code, " ".join(str(error).split())
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in reason(error):
+    told = isinstance(error, RuntimeError) and any(words in str(error) for words in FULL)
+    if told or isinstance(error, MemoryError | torch.OutOfMemoryError):
         return 1, (
-            f"the memory is not enough ({reason(error)}): what was saved before is still there; ask for less at once, "
-            "or use a larger machine"
+            f"the memory is not enough ({reason(error)}): what was saved before is still there; lower the batch, the "
+            "horizon, the candidates or the widths, or use a larger machine"
         )
     if isinstance(error, OSError):
         return _of_system(error)

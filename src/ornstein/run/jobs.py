@@ -197,8 +197,9 @@ def evaluate_job(
     found = replace(evaluate(agent, world, **how, progress=evaluation_progress()), algorithm=name)
     try:
         report.keep(run, found)
-    except TrainingError as error:
-        warnings.warn(f"the scores are not kept in {run}: {error.__cause__}; --json FILE keeps them", stacklevel=2)
+    except (InputError, TrainingError) as error:  # a folder that is read-only, a disk that is full
+        why = error.__cause__ or error
+        warnings.warn(f"the scores are not kept in {run}: {why}; --json FILE keeps them", stacklevel=2)
     scored(found)
     for film in video.write(found, acts, world, video_out, video_format) if video_out else ():
         say(str(film))

@@ -21,6 +21,7 @@ from ornstein.data.episodes import Obs, count, each, plain
 from ornstein.envs.vector import World
 from ornstein.errors import InputError
 from ornstein.roles import name_of
+from ornstein.run.sizes import call, fits_memory
 
 SAMPLES = 512  # worlds x candidates in one call of an agent
 
@@ -119,12 +120,15 @@ def steps(
 
 
 def asks(agent: Agent) -> Ask:
-    """What a driver asks of an agent. Raises InputError for a learner that does not act."""
+    """What a driver asks of an agent. Raises InputError for a learner that does not act, and for one that looks at more
+    candidates than this machine can hold."""
     if not isinstance(agent, Agent):
         raise InputError(
             f"{name_of(agent)} does not act: expected a policy or a planner; what it invents, `ornstein synthesize` "
             "writes, and a policy can be trained on that"
         )
+    rows = agent.candidates
+    fits_memory(call(agent, rows), f"choosing among {rows:,} candidates", "the number of candidates, or the horizon")
     return agent.plan if isinstance(agent, Planner) else agent.act
 
 

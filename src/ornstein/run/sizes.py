@@ -1,8 +1,6 @@
 """Learners are made only where they fit: an outline of them, which takes no memory, is compared first with the memory
 of this machine, or with the weights of a run folder."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from math import prod
 from typing import Any
@@ -14,13 +12,12 @@ from torch.utils import _pytree as tree
 
 from ornstein.contract import Learner, Spec
 from ornstein.data.checks import GIGA, SHARE, free_memory
-from ornstein.errors import InputError, TrainingError, brief
+from ornstein.errors import InputError, brief
 from ornstein.roles import ALGORITHMS, build
 from ornstein.run.fields import check_all, flat
 
 SMALL = 1 << 14  # numbers of a tensor that is made for an outline, too: paths and tables are worked out with those
 FLOAT = 4  # bytes
-FULL = ("can't allocate memory", "out of memory")  # how torch says it
 AS_THEY_ARE = ("__get__", "__set__", "__deepcopy__")  # methods that take no memory, but for a copy of what is there
 USUAL = 1000  # numbers of an observation that nobody wonders at
 
@@ -78,7 +75,7 @@ def made(name: str, spec: Spec, cfg: Any) -> Learner:
 
 def call(learner: Learner, rows: int) -> int:
     """Bytes that one call of a learner on `rows` rows takes at least: what it sees and does, and its widest layer."""
-    spec, cfg = learner.spec, learner.cfg
+    spec, cfg = learner.spec, getattr(learner, "cfg", None)
     seen = spec.obs + spec.act + sum(map(prod, spec.parts.values())) // FLOAT
     widest = max((len(p) for p in learner.parameters() if p.dim() == 1), default=1)
     return FLOAT * rows * max(getattr(cfg, "horizon", None) or 1, getattr(cfg, "history", 1)) * (seen + widest)
@@ -92,20 +89,6 @@ def fits_memory(nbytes: int, what: str, lower: str) -> None:
             f"{what} would take {nbytes / GIGA:,.3g} GB of memory, {free / GIGA:,.3g} GB are free: expected less than "
             f"{SHARE:.0%} of that; lower {lower}"
         )
-
-
-@contextmanager
-def memory_enough() -> Iterator[None]:
-    """TrainingError in place of whatever is raised where no memory is left, on the processor or on a GPU."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(word in str(error) for word in FULL):
-            raise
-        raise TrainingError(
-            "the memory is full: expected less to be held at once; lower the batch, the horizon, the candidates or the "
-            "widths. What was saved before is still there"
-        ) from error
 
 
 def _largest(name: str, spec: Spec, cfg: Any) -> str:

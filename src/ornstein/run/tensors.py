@@ -40,6 +40,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with _opened(path) as file:
         found, words = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     for name, value in found.items():
+        if value.is_complex():
+            raise InputError(
+                f"'{name}' in {path} is of {value.dtype}: expected real numbers; restore it or train again"
+            )
         if not value.isfinite().all():
             raise InputError(
                 f"'{name}' in {path} is not finite (NaN or infinite): expected what a run that went well has saved; "
@@ -68,7 +72,7 @@ def fill(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     check_fit(module, {name: tuple(value.shape) for name, value in weights.items()}, path)
     mine, weights = module.state_dict(), completed(module, weights)
     for name, value in weights.items():
-        if value.is_complex() or value.is_floating_point() != mine[name].is_floating_point():
+        if value.is_floating_point() != mine[name].is_floating_point():
             raise InputError(
                 f"{path} does not fit: '{name}' is of {value.dtype}, expected {mine[name].dtype}; restore it or train "
                 "again"
