@@ -254,6 +254,21 @@ def test_what_has_ended_is_not_asked_any_more() -> None:
         assert torch.equal(given["budget"][:, 0], obs[:, 0] + 100), "what is given goes with its episode"
 
 
+@pytest.mark.parametrize("agent", [Scheming(1), Chunky()], ids=["plans", "chunks"])
+def test_calls_of_few_shapes_say_the_same(agent: Agent) -> None:
+    """Where rows are filled up to powers of two, which CUDA's recordings want, nothing else changes."""
+    plain = live(agent, Clock(5), range(7))
+    world = Clock(5)
+    driver = Driver(agent, world)
+    driver.even, shapes = True, set()
+    ask = driver.ask
+    driver.ask = lambda obs, given: shapes.add(len(obs)) or ask(obs, given)
+    done = rollout(driver, world, range(7), seed=0)
+    assert shapes <= {1, 2, 4, 8}
+    assert done.returns.tolist() == plain.returns.tolist()
+    assert all(torch.equal(*acts) for acts in zip(done.acts, plain.acts, strict=True))
+
+
 def test_nothing_is_remembered_from_one_episode_to_the_next() -> None:
     """Neither observations nor the rest of a chunk or a plan, also when others go on meanwhile."""
     agent = Chunky()

@@ -9,7 +9,6 @@ Letters in shapes: `n` copies of the world, `b` of them whose episodes go on.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -144,6 +143,7 @@ class Driver:
         """`ask` stands in place of the agent's own `plan` or `act`, `track` in place of the world's controller."""
         self.agent, self.n, self.ask, self.track = agent, world.n, ask or asks(agent), track or world.track
         self.device = next(agent.parameters()).device
+        self.even = self.device.type == "cuda"
         self.window: Obs = None  # (n, K, ...) what was last seen
         self.chunk: Tensor | None = None  # (n, E, ...) actions
         self.spent = torch.zeros(self.n, dtype=torch.int64)  # of each chunk
@@ -171,7 +171,7 @@ class Driver:
         windows, length = self.see(copies, obs), 0 if self.chunk is None else self.chunk.shape[1]
         due = ((self.since[copies] < 0) | (self.spent[copies] >= length)).nonzero()[:, 0]
         if len(due):
-            chunk = torch.cat([self.ask(*part).cpu() for part in self.slices(take(windows, due), take(given, due))])
+            chunk = torch.cat([part.cpu() for part in self.answers(take(windows, due), take(given, due))])
             self.chunk = self._keep(self.chunk, copies[due], chunk[:, : self.agent.execute])
             self.since[copies[due]], self.spent[copies[due]] = age[due], 0
         assert self.chunk is not None
@@ -185,7 +185,7 @@ class Driver:
         late = age - since >= agent.replan if agent.replan else torch.zeros_like(since, dtype=torch.bool)
         due, self.made = ((since < 0) | late).nonzero()[:, 0], None
         if len(due):
-            first, *others = [self.ask(*part) for part in self.slices(take(obs, due), take(given, due))]
+            first, *others = self.answers(take(obs, due), take(given, due))
             plan = first.each(lambda *parts: torch.cat(parts), *others)
             self.made = Made(due, plan.each(lambda x: x.cpu()))
             self.plan = self._renewed(self.made.plan if agent.spec.tracked else plan, copies[due])
@@ -195,21 +195,29 @@ class Driver:
         step = age - self.since[copies]
         if agent.spec.tracked:
             return self.track(obs, rows, step)
-        here = partial(each, lambda x: x.to(self.device))
-        return agent.follow(rows, step.to(self.device), here(obs), given and here(given)).cpu()
+        return agent.follow(rows, step.to(self.device), self._here(obs), self._here(given)).cpu()
 
     def _renewed(self, plan: Plan, copies: Tensor) -> Plan:
         """The plans of all n copies, of which those of some are new."""
         whole = self.plan or plan.each(lambda x: x.new_zeros(self.n, *x.shape[1:]))
         return whole.each(lambda old, new: old.index_copy(0, copies.to(old.device), new), plan)
 
-    def slices(self, obs: Obs, given: Given | None) -> Iterator[tuple[Obs, Given | None]]:
-        """Observations, and what is given with them, on the agent's device, in slices that bound the samples of one
-        call."""
+    def answers(self, obs: Obs, given: Given | None) -> Iterator[Any]:
+        """What the agent says to observations, and to what is given with them, in slices that bound the samples of one
+        call. With `even` their rows are powers of two: where calls are recorded by their shapes (on CUDA), those of a
+        batch that worlds leave would be too many."""
         size = max(1, SAMPLES // self.agent.candidates)
         for i in range(0, count(obs), size):
-            part = partial(lambda x, i: x[i : i + size].to(self.device), i=i)
-            yield each(part, obs), given and each(part, given)
+            rows = torch.arange(i, min(i + size, count(obs)))
+            n = len(rows)
+            if self.even:
+                rows = torch.cat([rows, rows[-1:].expand(2 ** (n - 1).bit_length() - n)])
+            answer = self.ask(*(self._here(take(part, rows)) for part in (obs, given)))
+            yield answer.each(lambda x, n=n: x[:n]) if isinstance(answer, Plan) else answer[:n]
+
+    def _here(self, rows: Any) -> Any:
+        """On the agent's device."""
+        return None if rows is None else each(lambda x: x.to(self.device), rows)
 
     def _repeated(self, obs: Tensor) -> Tensor:
         """(b, ...) -> (b, K, ...)"""
