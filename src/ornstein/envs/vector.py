@@ -1,4 +1,4 @@
-"""Worlds in lock-step: many copies of one world, one episode each, no automatic reset. Torch in, torch out."""
+"""Worlds: many copies of one, none of which begins a new episode by itself. Torch in, torch out."""
 
 import contextlib
 import copy
