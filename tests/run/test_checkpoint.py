@@ -11,9 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ornstein import files
+from ornstein import files, train
+from ornstein.contract import Spec
+from ornstein.diffusion.model import Recipe
+from ornstein.envs import toy
 from ornstein.errors import InputError, TrainingError
 from ornstein.roles.planners.diffuser import Config
+from ornstein.roles.policies import diffusion_bc
 from ornstein.run import checkpoint
 from ornstein.run.checkpoint import CONFIG, TRAIN, WEIGHTS, load, merge, read_checkpoint, read_config
 from small import small
@@ -173,6 +177,24 @@ def test_a_checkpoint_without_its_place(run: Path) -> None:
     save_file(load_file(run / TRAIN), run / TRAIN)
     with pytest.raises(InputError, match="does not say where training stood"):
         read_checkpoint(run)
+
+
+def test_settings_that_were_called_otherwise(tmp_path: Path) -> None:
+    """A run of the consistency sampler, which was called `renoise`, loads, acts alike and goes on."""
+    cfg = diffusion_bc.Config(width=8, blocks=1, batch=8, updates=4, model=Recipe(solver="consistency", steps=2))
+    data = toy.random_walk(episodes=2)
+    agent = train(diffusion_bc.DiffusionBC(Spec(2, 2), cfg), data, out=tmp_path / "run")
+    text = (tmp_path / "run" / CONFIG).read_text()
+    (tmp_path / "run" / CONFIG).write_text(text.replace('"consistency"', '"renoise"'))
+    assert '"renoise"' in (tmp_path / "run" / CONFIG).read_text()
+    again = load(tmp_path / "run")
+    assert again.cfg == cfg
+    acts = []
+    for one in (agent, again):
+        torch.manual_seed(0)
+        acts.append(one.act(data.obs[:3, None]))
+    assert torch.equal(*acts)
+    train(diffusion_bc.DiffusionBC(Spec(2, 2), cfg), data, out=tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(("missing", "said"), [(CONFIG, "holds no config.json"), (WEIGHTS, "holds no weights")])

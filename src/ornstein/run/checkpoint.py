@@ -41,6 +41,7 @@ CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
 WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
 CURVE, PAGE = "curve.jsonl", "report.html"
 FILES = (CONFIG, LOG, REPORT, WEIGHTS, TRAIN, CURVE, PAGE)  # of a run folder
+FORMER = {"solver": {"renoise": "consistency"}}  # settings: what a value was called before
 # what must agree for a run to be resumed
 IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online", "from")
 KINDS: dict[str, Any] = {  # what config.json holds
@@ -116,7 +117,14 @@ def read_config(run: Path) -> dict[str, Any]:
         check(key, config[key], kind, f"{key} in {run / CONFIG}", bounds=key == "seed")
     for key in ("distilled", "online"):
         check(key, config.get(key), dict | None, f"{key} in {run / CONFIG}", bounds=False)
-    return config
+    return config | {"config": _renamed(config["config"])}
+
+
+def _renamed(value: Any, name: str = "") -> Any:
+    """Settings with the names that their values have now."""
+    if isinstance(value, dict):
+        return {key: _renamed(part, key) for key, part in value.items()}
+    return FORMER.get(name, {}).get(value, value) if isinstance(value, str) else value
 
 
 def settings(config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> tuple[str, Spec, Any]:
