@@ -19,7 +19,7 @@ from ornstein.roles.planners.decision_diffuser import DecisionDiffuser
 from ornstein.roles.policies.bc import BC, Config
 from ornstein.roles.policies.diffusion_policy import DiffusionPolicy
 from ornstein.run.distill import distill
-from ornstein.run.evaluate import randomness, wanted
+from ornstein.run.rollout import randomness, wanted
 from ornstein.run.train import train
 from small import GOAL, VALUE
 from test_contract import make

@@ -447,7 +447,7 @@ def test_tables_are_made_from_files(tmp_path: Path) -> None:
     guides = [row(1.0, task="label", label="`Free(1)`", solver="ddim", hits=0.987, spread=1.234), row(2.0, task="tilt")]
     (tmp_path / "guide.json").write_text(json.dumps({"rows": guides}))
     said = tables.guide("label", {"hits": "{:.1%}", "spread": "{:.2f}"}, tmp_path).splitlines()
-    assert said[2:] == ["| `Free(1)` | `ddim` | 1.0 ± 0.3 | 98.7% | 1.23 |"]
+    assert said[2:] == ["| `ClassifierFree(1)` | `ddim` | 1.0 ± 0.3 | 98.7% | 1.23 |"]
 
 
 def test_the_students_table(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import torch
 
 import layouts
 from ornstein import files
-from ornstein.data import build, checks, hdf5, mapped
+from ornstein.data import checks
 from ornstein.data.normalize import MinMax, ZScore
 from ornstein.data.views import Steps, Transitions, Windows
 from ornstein.errors import InputError, TrainingError
+from ornstein.formats import build, hdf5, mapped
 from ornstein.formats.sources import convert, read
 from ornstein.run.capture import moved
 

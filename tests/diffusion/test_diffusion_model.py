@@ -116,10 +116,10 @@ def test_a_model_moves_and_saves_without_its_path() -> None:
     model = Diffusion(Mlp(), Recipe(steps=3))
     assert all(name.startswith("net.") for name in model.state_dict())
     assert {v.device.type for v in model.to("meta").buffers()} == {"meta"}
-    assert all(isinstance(number, float) for level in model.path.levels for number in level[:3])
+    assert all(isinstance(number, float) for level in model.schedule.levels for number in level[:3])
     other = Diffusion(Mlp(), Recipe(steps=7, solver="heun", churn=Churn(3.0)))
     other.load_state_dict(Diffusion(Mlp(), Recipe()).state_dict())
-    assert other.path.steps == 7
+    assert other.schedule.steps == 7
 
 
 @pytest.mark.parametrize("guide", ["climb", "lean"])

@@ -46,8 +46,7 @@ class Three(Learner):
     """Three models: the optimisers of two are in a list and a dict, the third's is in a submodule."""
 
     def __init__(self, spec: Spec, cfg: Settings = Settings()):
-        super().__init__()
-        self.spec, self.cfg = spec, cfg
+        super().__init__(spec, cfg)
         self.nets = nn.ModuleList([nn.Linear(2, 2) for _ in range(2)])
         self.steps = [Stepper(self.nets[0], Optim(0.1))]
         self.named = {"second": Stepper(self.nets[1], Optim(0.1, cosine=True))}

@@ -123,7 +123,7 @@ def test_lost_terminals_are_seen() -> None:
 def test_the_simulator_repeats_what_happened(env: str) -> None:
     obs, act, rew, after, done = parts(played(env, 2, 0, 40))
     made = Simulator(env)
-    true = made.update_target(obs, act)
+    true = made.follow(obs, act)
     made.close()
     assert true.sure.mean() > 0.1
     np.testing.assert_allclose(true.obs[true.sure], after[true.sure], atol=1e-3)
@@ -135,7 +135,7 @@ def test_speeds_that_may_have_been_cut_are_left_out() -> None:
     made = Simulator("Hopper-v5")
     obs = np.zeros((2, 11), np.float32)
     obs[:, 0], obs[1, 7] = 1.25, 10.0
-    assert made.update_target(obs, np.zeros((2, 3))).sure.tolist() == [True, False]
+    assert made.follow(obs, np.zeros((2, 3))).sure.tolist() == [True, False]
 
 
 def test_without_a_simulator_the_rest_is_measured(real: Episodes) -> None:

@@ -112,7 +112,11 @@ def check_links(folder: Path) -> None:
         with os.scandir(ahead.pop()) as entries:
             for entry in entries:
                 if entry.is_symlink():
-                    if not Path(entry.path).resolve().is_relative_to(home):
+                    try:
+                        inside = Path(entry.path).resolve().is_relative_to(home)
+                    except (OSError, RuntimeError):  # it leads back to itself
+                        inside = False
+                    if not inside:
                         raise InputError(
                             f"{entry.path} is a link that leads out of {folder}: expected a file in it; copy it there"
                         )

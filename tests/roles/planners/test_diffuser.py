@@ -161,7 +161,7 @@ def test_of_several_plans_to_a_goal_the_least_surprising_is_taken(
         told.append((x, measure(x, *rest, **more)))
         return told[-1][1]
 
-    monkeypatch.setattr(agent.model_ema, "surprise", denoising_error)
+    monkeypatch.setattr(agent.model_ema, "denoising_error", denoising_error)
     plan = agent.plan(START, {"goal": END})
     plans, value = told[0][0].unflatten(0, (-1, 4)), told[0][1].unflatten(0, (-1, 4))
     assert len(set(value[0].tolist())) == 4

@@ -61,9 +61,9 @@ def taught() -> tuple[PlanValue, Diffusion]:
 def test_learns_returns_in_their_own_units() -> None:
     value, model = taught()
     fresh = torch.randn(256, 8, 2)
-    guess = value(model, fresh, torch.tensor(model.path[-2].t)).detach()  # almost no noise left
+    guess = value(model, fresh, torch.tensor(model.schedule[-2].t)).detach()  # almost no noise left
     assert (guess - returns_of(fresh)).square().mean().sqrt() < 15  # of 50 that there are to explain
-    noisy = value(model, torch.randn(256, 8, 2), torch.tensor(model.path[0].t)).detach()  # nothing but noise
+    noisy = value(model, torch.randn(256, 8, 2), torch.tensor(model.schedule[0].t)).detach()  # nothing but noise
     assert abs(noisy.mean() - 1000) < 15
     assert noisy.std() < 25, "a guess from pure noise should stay near the mean"
 
@@ -71,7 +71,7 @@ def test_learns_returns_in_their_own_units() -> None:
 def test_gradient_points_where_the_return_grows() -> None:
     value, model = taught()
     x = torch.randn(64, 8, 2, requires_grad=True)
-    (rise,) = torch.autograd.grad(value(model, x, torch.tensor(model.path[-2].t)).sum(), x)
+    (rise,) = torch.autograd.grad(value(model, x, torch.tensor(model.schedule[-2].t)).sum(), x)
     assert rise[:, -1, 0].mean() > 10 * rise[:, :-1].mean((0, 1)).abs().max()
 
 
