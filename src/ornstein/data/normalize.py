@@ -34,7 +34,7 @@ class Scale(nn.Module, ABC):
         super().__init__()
         self.register_buffer("shift", torch.zeros(positive("size", size)))
         self.register_buffer("scale", torch.ones(size))
-        self.register_buffer("ends", torch.tensor([[1.0], [-1.0]]).repeat(1, size))
+        self.register_buffer("ends", torch.tensor([[1.0], [-1.0]]).expand(2, size).clone())
 
     @property
     def learned(self) -> bool:
@@ -124,7 +124,7 @@ class Quantile(Scale):
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self.register_buffer("knots", torch.linspace(-1, 1, self.KNOTS).repeat(size, 1))
+        self.register_buffer("knots", torch.linspace(-1, 1, self.KNOTS).expand(size, -1).clone())
 
     def measure(self, blocks: Blocks, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Middle and half width of the range; the quantiles are kept aside. Of data too large to be sorted at once,

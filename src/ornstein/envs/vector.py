@@ -128,7 +128,8 @@ class GymWorld(World):
         self.parts: list[Parts] = [{}] * n  # all that each copy shows
         self.before: list[Parts] = [{}] * n  # all that it showed before its last step
         self.applied: list[np.ndarray] = [self.low] * n  # the action it was told last
-        self.outcomes: list[Outcome] = []  # of the last step of each copy
+        still = Outcome({}, 0.0, ended=False, cut=False, success=None, cost=None)
+        self.outcomes = [still] * n  # of the last step of each copy
 
     def begin(self, copies: Sequence[int], rngs: Sequence[np.random.Generator]) -> Start:
         for i, rng in zip(copies, rngs, strict=True):
@@ -137,20 +138,22 @@ class GymWorld(World):
 
     def step(self, act: Tensor) -> Step:
         bounded = act.detach().cpu().numpy().astype(np.float64).clip(self.low, self.high)
-        still = Outcome({}, 0.0, ended=False, cut=False, success=None, cost=None)
-        self.outcomes = [still] * len(act)
-        for i in np.flatnonzero(~self.done[: len(act)]).tolist():
+        for i in range(len(act)):
+            if self.done[i]:
+                self.outcomes[i] = self.outcomes[i]._replace(rew=0.0, cost=None)
+                continue
             self.before[i], self.applied[i] = self.parts[i], bounded[i].astype(self.low.dtype)
-            self.outcomes[i] = found = self.envs[i].step(self.applied[i])
-            self.parts[i], self.done[i] = found.parts, found.ended or found.cut
-        told = any(one.success is not None for one in self.outcomes)
+            self.outcomes[i] = after = self.envs[i].step(self.applied[i])
+            self.parts[i], self.done[i] = after.parts, after.ended or after.cut
+        found = self.outcomes[: len(act)]
+        told = any(one.success is not None for one in found)
         return Step(
             self._shown(range(len(act))),
-            torch.tensor([one.rew for one in self.outcomes], dtype=torch.float32),
-            torch.tensor([one.cost or 0.0 for one in self.outcomes], dtype=torch.float32),
-            torch.tensor([one.ended for one in self.outcomes]),
-            torch.tensor([one.cut and not one.ended for one in self.outcomes]),
-            torch.tensor([bool(one.success) for one in self.outcomes]) if told else None,
+            torch.tensor([one.rew for one in found], dtype=torch.float32),
+            torch.tensor([one.cost or 0.0 for one in found], dtype=torch.float32),
+            torch.tensor([one.ended for one in found]),
+            torch.tensor([one.cut and not one.ended for one in found]),
+            torch.tensor([bool(one.success) for one in found]) if told else None,
         )
 
     def _shown(self, copies: Sequence[int]) -> Obs:

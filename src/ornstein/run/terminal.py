@@ -12,10 +12,10 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO, TextIO, cast
+from typing import IO, TYPE_CHECKING, TextIO, cast
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:  # help needs none of it
+    from rich.console import Console
 
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # of a warning that another package has painted
 
@@ -97,13 +97,17 @@ def page(text: str, stream: Stream = OUT) -> None:
         stream.line(line)
 
 
-def console(stream: Stream) -> Console:
+def console(stream: Stream) -> "Console":
     """What draws tables and bars there; it reads no markup."""
+    from rich.console import Console
+
     return Console(file=cast(IO[str], stream), markup=False, emoji=False, highlight=False)
 
 
 def table(title: str, rows: Sequence[Sequence[str]], head: Sequence[str] = (), below: int = 0) -> None:
     """A table for a person, on stdout; `below` each row are empty lines."""
+    from rich.table import Table
+
     grid = Table(title=printable(title), title_justify="left", title_style="", show_header=bool(head), box=None)
     grid.padding = (0, 1, below, 0)
     for name in head:

@@ -107,7 +107,7 @@ def test_the_average_is_a_copy_until_it_starts_to_follow() -> None:
 
 def test_paper_table_of_levels() -> None:
     """abar of the five levels (the card's numbers)."""
-    levels = Diffusion(nn.Identity(), SMALL.model).path
+    levels = Diffusion(nn.Identity(), SMALL.model).schedule
     abar = [level.alpha**2 for level in levels.levels[:-1]][::-1]
     assert abar == pytest.approx([0.80413, 0.43518, 0.15850, 0.03885, 0.00641], abs=1e-5)
 

@@ -57,7 +57,7 @@ def test_networks_have_the_published_sizes() -> None:
 
 
 def test_the_paper_asks_the_network_255_times_and_churns_as_published() -> None:
-    path = SynthER(SPEC, replace(PAPER, width=8)).model.path
+    path = SynthER(SPEC, replace(PAPER, width=8)).model.schedule
     assert (path[0].sigma, path.steps) == (pytest.approx(80.0), 128)
     assert path[-2].sigma == pytest.approx(0.002)
     assert 2 * path.steps - 1 == 255
