@@ -299,7 +299,9 @@ def test_data_that_is_not_what_the_spec_says(name: str, tmp_path: Path) -> None:
     online = isinstance(learner, Explorer)
     if online:
         low = torch.zeros(2)
-        wrong = [(data, "type Episodes"), (Buffer(low, low + 1, 4, 8), "observations of size 4"), (None, "NoneType")]
+        four = Buffer(low, low + 1, capacity=8)
+        four.add(torch.zeros(1, 4), torch.zeros(1, 2), torch.zeros(1), torch.zeros(1, 4), torch.zeros(1))
+        wrong = [(data, "type Episodes"), (four, "observations of size 4"), (None, "NoneType")]
     else:
         wrong.append((Buffer.of(data), "type Buffer"))
     for other, words in wrong:
