@@ -24,13 +24,13 @@ from speed_harness import commit_of, machine
 from torch import Tensor
 
 import ornstein
+from ornstein import files
 from ornstein.contract import Agent, Spec
 from ornstein.diffusion.model import Recipe
 from ornstein.envs import toy
 from ornstein.optim import Optim
 from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, idql, td3_bc
 from ornstein.roles.values.choice import Choice
-from ornstein.run import checkpoint
 from ornstein.run.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -181,7 +181,7 @@ def main() -> None:
         path = args.out / f"{seed}.json"
         before = json.loads(path.read_text())["rows"] if path.exists() else {}
         if {*ROWS, *CONTROLS} - before.keys():
-            checkpoint.write(path, json.dumps(study(seed, before)) + "\n")
+            files.write(path, json.dumps(study(seed, before)) + "\n")
     if (first := args.out / "0.json").exists():
         draw(json.loads(first.read_text()), args.picture)
 

@@ -30,6 +30,7 @@ from speed_harness import commit_of, machine
 from torch import Tensor
 
 import ornstein
+from ornstein import files
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion.model import Recipe
@@ -170,7 +171,7 @@ def main() -> None:
     for seed in args.seeds:
         path = args.out / f"ring-{seed}.json"
         if not path.exists():
-            checkpoint.write(path, json.dumps(study(seed, args), indent=1))
+            files.write(path, json.dumps(study(seed, args), indent=1))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,13 @@ import torch
 from speed_harness import machine
 
 import ornstein
+from ornstein import files, folder
+from ornstein.cli import jobs
 from ornstein.contract import Agent
 from ornstein.envs.maze_data import make
 from ornstein.envs.tasks import Task, task
 from ornstein.roles import preset
-from ornstein.run import checkpoint, jobs
+from ornstein.run import checkpoint
 from ornstein.run.evaluate import evaluate
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "distill"
@@ -40,7 +42,7 @@ def study(name: str, seed: int, updates: int, work: Path) -> dict[str, Any]:
     world = task(where, data=make(where, 200_000, seed=0))
     cfg = replace(preset("diffuser", world.kinds), plans=1)
     teacher, rows = work / f"{name}-{seed}", []
-    if not (teacher / checkpoint.CONFIG).exists() or not checkpoint.read_checkpoint(teacher)[0].finished:
+    if not (teacher / folder.CONFIG).exists() or not checkpoint.read_checkpoint(teacher)[0].finished:
         jobs.train_job("diffuser", cfg, world, teacher, seed=seed, resume=teacher.exists())
     calls = {cfg.model.steps: cfg.model.solver, 2: "ddim", 1: "ddim"}
     for steps, solver in calls.items():
@@ -52,7 +54,7 @@ def study(name: str, seed: int, updates: int, work: Path) -> dict[str, Any]:
         spent = round(time.process_time() - start, 1)
         row = {"row": "student", "calls": steps, "solver": "ddim", "distill_core_seconds": spent, "updates": updates}
         rows.append(row | {"report": scores(ornstein.load(run), world, seed)})
-    config = checkpoint.read_config(work / f"{name}-{seed}-to-1")
+    config = folder.read_config(work / f"{name}-{seed}-to-1")
     return {
         "command": f"python benchmarks/distill.py --mazes {name} --seeds {seed} --updates {updates}",
         "maze": name,
@@ -79,7 +81,7 @@ def main() -> None:
             path = RESULTS / f"{name}-{seed}.json"
             if not path.exists():
                 result = study(name, seed, args.updates, args.work)
-                checkpoint.write(path, json.dumps(result, indent=1))
+                files.write(path, json.dumps(result, indent=1))
                 found = [(r["row"], r["calls"], r["report"]["success_rate"]) for r in result["rows"]]
                 print(path.name, found, flush=True)
 

@@ -19,9 +19,11 @@ from policies import SETS, WORLDS, ours
 from speed_harness import commit_of, machine
 
 import ornstein
+from ornstein import files, folder
+from ornstein.cli import jobs
 from ornstein.contract import Agent
 from ornstein.envs.tasks import Task, task
-from ornstein.run import checkpoint, jobs
+from ornstein.run import checkpoint
 from ornstein.run.evaluate import evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,9 +55,9 @@ def study(row: str, name: str, seed: int, args: argparse.Namespace) -> dict[str,
     """Score a teacher with all its calls and with fewer, then its students; the content of the JSON."""
     world = task(data=args.data / f"{name}-sim.hdf5", env=WORLDS[name.split("-")[0]])
     run = args.work / f"{row}-{world.name}-{seed}"
-    if not (run / checkpoint.CONFIG).exists() or not checkpoint.read_checkpoint(run)[0].finished:
+    if not (run / folder.CONFIG).exists() or not checkpoint.read_checkpoint(run)[0].finished:
         ours(row, world, seed, args.work, args.teacher_updates)
-    config = checkpoint.read_config(run)
+    config = folder.read_config(run)
     recipe, rows = config["config"]["model"], []
     guide = ornstein.load(run, model={"steps": min(CALLS, recipe["levels"] or CALLS), "solver": "dpmpp"})
 
@@ -107,7 +109,7 @@ def main() -> None:
             for row in args.rows:
                 path = args.out / f"{row}-{name}-{seed}.json"
                 if not path.exists():
-                    checkpoint.write(path, json.dumps(study(row, name, seed, args), indent=1))
+                    files.write(path, json.dumps(study(row, name, seed, args), indent=1))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ from typing import Any
 import torch
 from speed_harness import machine
 
+from ornstein import files, folder
+from ornstein.cli import jobs
 from ornstein.envs.tasks import Task, task
 from ornstein.roles import ALGORITHMS, preset
-from ornstein.run import checkpoint, jobs
+from ornstein.run import checkpoint
 from ornstein.run.evaluate import evaluate
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "mazes"
@@ -53,7 +55,7 @@ def study(row: str, name: str, seed: int, work: Path) -> dict[str, Any]:
     trained, trained_wall = time.process_time() - start, time.monotonic() - wall
     agent = checkpoint.load(run)
     reports = [asdict(evaluate(agent, world, protocol=p, episodes=100, seed=seed)) for p in world.protocols]
-    config = checkpoint.read_config(run)
+    config = folder.read_config(run)
     return {
         "command": f"python benchmarks/mazes.py --mazes {name} --rows {row} --seeds {seed}",
         "row": row,
@@ -87,7 +89,7 @@ def main() -> None:
                 if path.exists():
                     continue
                 result = study(row, name, seed, args.work)
-                checkpoint.write(path, json.dumps(result, indent=1))
+                files.write(path, json.dumps(result, indent=1))
                 print(path.name, [(r["protocol"], r["success_rate"], r["normalized_score"]) for r in result["reports"]])
                 sys.stdout.flush()
 

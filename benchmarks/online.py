@@ -26,13 +26,14 @@ from role_tables import half_width
 from speed_harness import commit_of, machine
 from torch import Tensor, nn
 
+from ornstein import files, folder
+from ornstein.cli import settings
 from ornstein.contract import Agent, Given, Spec
 from ornstein.envs.tasks import Task, task
 from ornstein.roles import preset
-from ornstein.run import checkpoint, log, settings
 from ornstein.run.evaluate import evaluate
 from ornstein.run.online import CURVE, evaluate_line, online
-from ornstein.run.plots import COLOURS
+from ornstein.scores.plots import COLOURS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PICTURE = ROOT / "results" / "online", ROOT / "docs" / "images" / "online.png"
@@ -58,9 +59,9 @@ def ours(row: str, world: Task, seed: int, run: Path, args: argparse.Namespace) 
     cfg = replace(settings.parse(preset(row, world.kinds), args.settings), warmup=args.warmup)
     how = {"evaluate_every": args.every, "episodes": args.episodes, "seed": seed, "resume": True}
     agent = online(row, cfg, world, run, steps=args.steps, ratio=args.ratio, worlds=args.worlds, **how)
-    config = checkpoint.read_config(run)
+    config = folder.read_config(run)
     told = {key: config[key] for key in ("commit", "versions", "config", "online")}
-    return agent, told | {"curve": log.read(run / CURVE)}
+    return agent, told | {"curve": folder.read(run / CURVE)}
 
 
 def sac(world: Task, seed: int, args: argparse.Namespace) -> tuple[Agent, dict[str, Any]]:
@@ -163,7 +164,7 @@ def main() -> None:
                 if path.exists():
                     continue
                 result = study(row, name, seed, args)
-                checkpoint.write(path, json.dumps(result, indent=1))
+                files.write(path, json.dumps(result, indent=1))
                 print(path.name, result["report"]["return_mean"], f"{result['core_seconds']} core s", flush=True)
     if any(args.out.glob("*.json")):
         draw(args.out, args.picture)

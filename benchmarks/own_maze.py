@@ -16,11 +16,12 @@ from pathlib import Path
 import torch
 from speed_harness import machine
 
+from ornstein import files, folder
+from ornstein.cli.commands import main as ornstein
 from ornstein.envs.maze import Maze
 from ornstein.envs.maze_data import make
 from ornstein.envs.tasks import task
 from ornstein.run import checkpoint
-from ornstein.run.cli import main as ornstein
 from ornstein.run.evaluate import evaluate
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "own_maze"
@@ -50,7 +51,7 @@ def main() -> None:
     command = ["train", "diffuser", "--data", str(data), "--out", str(run), "--seed", str(args.seed)]
     if ornstein(command) != 0:
         raise SystemExit(1)
-    config = checkpoint.read_config(run)
+    config = folder.read_config(run)
     seconds, wall = time.process_time() - start, time.monotonic() - wall
     report = evaluate(checkpoint.load(run), task(**config["task"]), episodes=100, seed=args.seed)
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -67,7 +68,7 @@ def main() -> None:
         "config": config["config"],
         "reports": [asdict(report) | {"task": "spiral"}],
     }
-    checkpoint.write(path, json.dumps(result, indent=1))
+    files.write(path, json.dumps(result, indent=1))
     print(report)
 
 

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from policies import SETS, facts, ours
 
+from ornstein import files
 from ornstein.contract import Agent
 from ornstein.envs.tasks import Task, task
-from ornstein.run import checkpoint
 from ornstein.run.evaluate import evaluate
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "planners"
@@ -79,7 +79,7 @@ def main() -> None:
                 path = args.out / f"{row}-{set_}-{seed}.json"
                 if not path.exists():
                     result = study(row, world, seed, args)
-                    checkpoint.write(path, json.dumps(result, indent=1))
+                    files.write(path, json.dumps(result, indent=1))
                     print(path.name, result["report"]["normalized_score"], f"{result['train_seconds']} s", flush=True)
 
 

@@ -31,12 +31,14 @@ from policies_peer import PeerQL
 from speed_harness import commit_of, machine
 from torch import Tensor, nn
 
+from ornstein import files, folder
+from ornstein.cli import jobs
 from ornstein.contract import Agent, Given, Spec
 from ornstein.data.rewards import episode_returns
 from ornstein.diffusion.model import Diffusion
 from ornstein.envs.tasks import Task, task
 from ornstein.roles import preset
-from ornstein.run import checkpoint, jobs
+from ornstein.run import checkpoint
 from ornstein.run.evaluate import evaluate
 
 HERE = Path(__file__).resolve().parent
@@ -72,7 +74,7 @@ def ours(row: str, world: Task, seed: int, work: Path, updates: int) -> tuple[Ag
     row, change = CHANGED.get(row, (row, {}))
     cfg = replace(preset(row, world.kinds), updates=updates, **change)
     jobs.train_job(row, cfg, world, run, seed=seed, resume=True)
-    config = checkpoint.read_config(run)
+    config = folder.read_config(run)
     return checkpoint.load(run), {key: config[key] for key in ("commit", "versions", "config")}
 
 
@@ -204,7 +206,7 @@ def main() -> None:
                     train = partial(ours, row, world, seed, args.work, args.updates)
                 command = f"python benchmarks/policies.py --data DIR --rows {row} --sets {set_} --seeds {seed} {asked}"
                 result = {"command": command} | study(name, seed, data, world, train, args.episodes, args.offers)
-                checkpoint.write(path, json.dumps(result, indent=1))
+                files.write(path, json.dumps(result, indent=1))
                 print(path.name, result["report"]["normalized_score"], f"{result['train_seconds']} s", flush=True)
 
 

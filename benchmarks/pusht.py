@@ -22,11 +22,11 @@ import torch
 from policies import ours
 from speed_harness import machine
 
+from ornstein import files, folder
 from ornstein.contract import Agent
 from ornstein.diffusion.model import Diffusion
 from ornstein.envs.tasks import Task, task
 from ornstein.roles import build, preset
-from ornstein.run import checkpoint, log
 from ornstein.run.evaluate import evaluate
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "pusht"
@@ -61,7 +61,7 @@ def study(row: str, world: Task, seed: int, args: argparse.Namespace) -> dict[st
     seconds = time.monotonic() - start
     found: dict[str, Any] = {}
     if isinstance(before, Agent):
-        lines = log.read(args.work / f"{row}-{world.name}-{seed}" / checkpoint.LOG)
+        lines = folder.read(args.work / f"{row}-{world.name}-{seed}" / folder.LOG)
         found["losses"] = [(line["update"], line["loss"]) for line in lines if "loss" in line]
         found["reports"] = {
             name: asdict(evaluate(each, world, episodes=args.episodes, seed=STARTS))
@@ -98,7 +98,7 @@ def main() -> None:
         for row in ["diffusion_policy"] if pictures else args.rows:
             path = args.out / (f"pixels-{seed}.json" if pictures else f"{row}-{seed}.json")
             if not path.exists():
-                checkpoint.write(path, json.dumps(study(row, world, seed, args), indent=1))
+                files.write(path, json.dumps(study(row, world, seed, args), indent=1))
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ from speed_harness import Work
 from torch import Tensor, nn
 
 import ornstein
+from ornstein.cli import jobs
 from ornstein.contract import Agent
 from ornstein.diffusion import distill as few
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.errors import InputError
 from ornstein.networks.mlp import MLP
-from ornstein.run import jobs
 
 STEPS = (5, 10, 20, 50, 100)  # of the peer
 RUNS = Path(environ.get("ORNSTEIN_RUNS", "runs/distill"))  # where benchmarks/distill.py left its planners

@@ -29,6 +29,8 @@ from speed_harness import Timer, Work, commit_of, machine, row
 from speed_peer import import_peer
 from torch import Tensor, nn
 
+from ornstein import files, folder
+from ornstein.cli import jobs
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.envs.tasks import Task, task
@@ -36,7 +38,6 @@ from ornstein.formats.sources import write_minari
 from ornstein.networks.mlp import ResidualMLP, SkipMLP
 from ornstein.roles import preset
 from ornstein.roles.synthesizers.synther import recipe
-from ornstein.run import checkpoint, jobs
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDITIONS = ("share", "invented", "full")
@@ -62,10 +63,10 @@ def parted(whole: Task, set_: str, seed: int, work: Path, share: float) -> tuple
     data = whole.episodes()
     order = np.random.default_rng(seed).permutation(len(data.ends)).tolist()
     count = max(1, round(share * len(order)))
-    for folder, chosen in ((ours_, order[:count]), (others, order[count:])):
-        if not folder.exists():
-            name = f"{folder.name}-v0"
-            write_minari(folder, some(data, chosen), env_spec=whole.source["env"], dataset_id=name, info={})
+    for place, chosen in ((ours_, order[:count]), (others, order[count:])):
+        if not place.exists():
+            name = f"{place.name}-v0"
+            write_minari(place, some(data, chosen), env_spec=whole.source["env"], dataset_id=name, info={})
     return ours_, others
 
 
@@ -77,7 +78,7 @@ def invented(share: Path, rest: Path, seed: int, work: Path, args: argparse.Name
     found = jobs.synthesize_job(
         run, world, out, rows=args.rows, batch=args.batch, seed=seed, resume=True, held_out=str(rest)
     )
-    config = checkpoint.read_config(run)
+    config = folder.read_config(run)
     return out, {"synther": config["config"], "rows": args.rows, "trust": found and json.loads(found.json())}
 
 
@@ -103,7 +104,7 @@ def returns(args: argparse.Namespace) -> None:
                 "condition": condition,
             }
             result = study("td3_bc", seed, data, world, run) | told | {"share": args.share, **more}
-            checkpoint.write(path, json.dumps(result, indent=1))
+            files.write(path, json.dumps(result, indent=1))
             print(path.name, result["report"]["normalized_score"], f"{result['train_seconds']} s", flush=True)
 
 
@@ -192,7 +193,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     args.work.mkdir(parents=True, exist_ok=True)
     if args.peer:
-        checkpoint.write(args.out / "rate.json", json.dumps(rates(args), indent=1))
+        files.write(args.out / "rate.json", json.dumps(rates(args), indent=1))
     else:
         returns(args)
 

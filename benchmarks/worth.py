@@ -13,10 +13,10 @@ from policies import WORLDS
 from role_tables import RESULTS
 from speed_harness import commit_of
 
+from ornstein import files
 from ornstein.data.rewards import episode_returns
 from ornstein.data.views import discounted_returns
 from ornstein.envs.tasks import task
-from ornstein.run import checkpoint
 
 DISCOUNT = 0.99
 
@@ -44,7 +44,7 @@ def main() -> None:
             **{f"{name}_mean": float(column.mean()) for name, column in columns.items()},
             **{f"{name}_std": float(column.std()) for name, column in columns.items()},
         }
-        checkpoint.write(args.out / f"{path.stem}.json", json.dumps(found, indent=1))
+        files.write(args.out / f"{path.stem}.json", json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from ornstein.cli import commands, jobs
 from ornstein.data.episodes import Episodes
 from ornstein.envs import toy
 from ornstein.envs.maze import Maze
 from ornstein.envs.maze_data import make
 from ornstein.envs.tasks import task
-from ornstein.run import cli, jobs
 from small import L_MAZE, Done, small
 
 torch.set_num_threads(1)
@@ -63,7 +63,7 @@ def command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
     def run(*argv: object) -> Done:
         capsys.readouterr()
         try:
-            code = cli.main([str(arg) for arg in argv])
+            code = commands.main([str(arg) for arg in argv])
         except SystemExit as stop:
             code = int(stop.code or 0)
         told = capsys.readouterr()

@@ -16,14 +16,14 @@ import pytest
 
 import ornstein
 from ornstein import roles
+from ornstein.cli import options, settings
+from ornstein.cli.listing import KINDS
 from ornstein.envs.maze_data import make
 from ornstein.envs.tasks import TASKS
+from ornstein.fields import flat
 from ornstein.roles import ALGORITHMS, preset
 from ornstein.roles.planners.diffuser import resolve
-from ornstein.run import options, settings
-from ornstein.run.fields import flat
-from ornstein.run.listing import KINDS
-from ornstein.run.report import Report
+from ornstein.scores.report import Report
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "ornstein"

@@ -17,13 +17,14 @@ import pytest
 pytest.importorskip("gymnasium_robotics")
 
 import layouts
+from ornstein.cli import jobs
 from ornstein.envs.registered import described, env_spec
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError, OrnsteinError
 from ornstein.formats.minari_write import write_minari
 from ornstein.formats.sources import convert, read
 from ornstein.roles import ALGORITHMS
-from ornstein.run import checkpoint, jobs
+from ornstein.run import checkpoint
 from small import Done
 
 Command = Callable[..., Done]

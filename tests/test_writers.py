@@ -24,9 +24,9 @@ from ornstein.formats.hdf5_write import written
 from ornstein.formats.sources import convert, read
 from ornstein.locks import locked
 from ornstein.roles.planners.diffuser import Diffuser
-from ornstein.run import report
 from ornstein.run.checkpoint import load
 from ornstein.run.collect import collect
+from ornstein.scores import report
 from small import VALUE, Done, child_environment, small
 
 Command = Callable[..., Done]

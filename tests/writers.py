@@ -25,8 +25,8 @@ import h5py
 import numpy as np
 import torch
 
+from ornstein.cli import commands
 from ornstein.formats.sources import read
-from ornstein.run import cli
 from ornstein.run.checkpoint import load
 from small import OPTIONS
 
@@ -66,7 +66,7 @@ def prepare(room: Path) -> Made:
     return made
 
 
-def commands(made: Made) -> dict[str, Argv]:
+def writing(made: Made) -> dict[str, Argv]:
     """Every command that writes a folder."""
     point = ("--task", "toy-point")
     collect = ("collect", "--env", "Pendulum-v1", "--policy", "random", "--steps", "4000", "--worlds", "4")
@@ -97,7 +97,7 @@ def run(argv: Sequence[str]) -> tuple[int, list[str]]:
     """The exit code and the lines on stderr of a command in this process."""
     told = io.StringIO()
     with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
-        code = cli.main(list(argv))
+        code = commands.main(list(argv))
     return code, told.getvalue().splitlines()
 
 
@@ -110,7 +110,7 @@ def fork(argv: Sequence[str], said: Path) -> int:
     with said.open("w", buffering=1) as file:
         os.dup2(file.fileno(), 2)
         sys.stderr, sys.stdout = file, io.StringIO()
-        code = cli.main(list(argv))
+        code = commands.main(list(argv))
     os._exit(code)
 
 
@@ -198,7 +198,7 @@ def main(what: str, times: int, names: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as room:
         os.environ["ORNSTEIN_DATA"] = room
         made = prepare(Path(room))
-        for name, argv in commands(made).items():
+        for name, argv in writing(made).items():
             if names and name not in names:
                 continue
             found: list[str] = []

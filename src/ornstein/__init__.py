@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from ornstein.errors import InputError, OrnsteinError, TrainingError
     from ornstein.roles import planners, policies
     from ornstein.run.checkpoint import load
-    from ornstein.run.compare import compare
     from ornstein.run.distill import distill
     from ornstein.run.evaluate import evaluate
-    from ornstein.run.report import Report
     from ornstein.run.train import train
+    from ornstein.scores.compare import compare
+    from ornstein.scores.report import Report
 
 __all__ = [
     "Episodes",
@@ -41,10 +41,10 @@ _HOMES = {  # name -> module that defines it: imported when it is first asked fo
     "InputError": "ornstein.errors",
     "OrnsteinError": "ornstein.errors",
     "Recipe": "ornstein.diffusion.model",
-    "Report": "ornstein.run.report",
+    "Report": "ornstein.scores.report",
     "Task": "ornstein.envs.tasks",
     "TrainingError": "ornstein.errors",
-    "compare": "ornstein.run.compare",
+    "compare": "ornstein.scores.compare",
     "distill": "ornstein.run.distill",
     "evaluate": "ornstein.run.evaluate",
     "load": "ornstein.run.checkpoint",

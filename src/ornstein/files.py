@@ -1,8 +1,11 @@
-"""Writing to disk, for every room: files and folders that are whole or not there, and a full disk told in one line.
+"""Files and folders, for every room.
 
-A file that is not whole yet lies beside its place as `NAME.part`.
+What is written is whole or not there, and a full disk is told in one line; a file that is not whole yet lies beside its
+place as `NAME.part`. What is read is a small regular file, whatever somebody put in its place, or is refused in one
+line: nothing waits for a pipe, and no memory is taken for what is no such file.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -10,11 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ornstein.errors import InputError, TrainingError, writable
+from ornstein.errors import InputError, TrainingError, brief, writable
 from ornstein.locks import locked, remove, take, unfinished
 
 GIGA = 1e9
 MARGIN = 1 << 16  # bytes for names and headers
+MEGA = 10**6
+LINE = 4 * MEGA  # bytes of a line
 
 
 def refused(place: Path, error: OSError, kept: str = "what was saved before is still there") -> TrainingError:
@@ -117,3 +122,70 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+# ---- reading ----
+
+
+def regular(path: Path, most: int | None, expected: str) -> Path:
+    """`path` if it is a file of at most `most` megabytes, or leads to one, else an `InputError`."""
+    try:
+        if path.is_file():  # no folder, pipe or device
+            size = path.stat().st_size
+            if most is None or size <= most * MEGA:
+                return path
+            reason = f"it has {size / MEGA:,.0f} MB, and such files at most {most:,}"
+        else:
+            reason = "it is no file"
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    raise InputError(f"{path} cannot be read ({reason}): {expected}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{brief(next(name for name in names if names.count(name) > 1))} stands there twice")
+    return found
+
+
+def parsed(text: bytes) -> Any:
+    """The value of JSON text. ValueError for what is none, for a key that stands twice in an object, for what is nested
+    too deep, and for halves of characters, which cannot be written again."""
+    try:
+        found = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_object)
+        if b"\\u" in text:
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
+def read_json(path: Path, most: int, expected: str) -> Any:
+    """The value of a JSON file of at most `most` megabytes. `InputError`, which ends in what was `expected`, for
+    anything else."""
+    try:
+        return parsed(regular(path, most, expected).read_bytes())
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read ({error}): {expected}") from error
+
+
+def read_lines(path: Path, most: int, expected: str) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines, of at most `most` megabytes. A last line that a kill cut short is left out;
+    any other line that is no object is an `InputError`."""
+    with open(regular(path, most, expected), "rb") as file:
+        number = 0
+        while line := file.readline(LINE):
+            number += 1
+            try:
+                found = parsed(line)
+                if not isinstance(found, dict):
+                    raise ValueError("it is no JSON object")
+            except ValueError as error:
+                if not line.endswith(b"\n") and len(line) < LINE:
+                    return  # cut short
+                raise InputError(f"line {number} of {path} cannot be read ({error}): {expected}") from error
+            yield found

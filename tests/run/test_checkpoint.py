@@ -16,10 +16,11 @@ from ornstein.contract import Spec
 from ornstein.diffusion.model import Recipe
 from ornstein.envs import toy
 from ornstein.errors import InputError, TrainingError
+from ornstein.folder import CONFIG, TRAIN, WEIGHTS, read_config
 from ornstein.roles.planners.diffuser import Config
 from ornstein.roles.policies import diffusion_bc
 from ornstein.run import checkpoint
-from ornstein.run.checkpoint import CONFIG, TRAIN, WEIGHTS, load, merge, read_checkpoint, read_config
+from ornstein.run.checkpoint import load, merge, read_checkpoint
 from small import small
 
 
@@ -214,8 +215,8 @@ def test_no_folder(tmp_path: Path) -> None:
 
 def test_files_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
-    checkpoint.write(path, "one")
-    checkpoint.write(path, b"two")
+    files.write(path, "one")
+    files.write(path, b"two")
     assert path.read_text() == "two"
 
     def refuse(*args: object) -> None:
@@ -223,14 +224,14 @@ def test_files_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(files.os, "replace", refuse)
     with pytest.raises(TrainingError, match="No space left on device"):
-        checkpoint.write(path, "three")
+        files.write(path, "three")
     assert path.read_text() == "two"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="No such file"):
-        checkpoint.write(tmp_path / "none" / "file", "x")
+        files.write(tmp_path / "none" / "file", "x")
 
 
 def test_works_without_git(monkeypatch: pytest.MonkeyPatch) -> None:

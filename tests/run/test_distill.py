@@ -16,10 +16,11 @@ from ornstein.data.episodes import Episodes
 from ornstein.diffusion.distill import METHODS
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError
+from ornstein.folder import CONFIG, TRAIN, WEIGHTS
 from ornstein.networks.dropout import Dropout
 from ornstein.roles import build, preset
 from ornstein.run import distill as module
-from ornstein.run.checkpoint import CONFIG, TRAIN, WEIGHTS, load
+from ornstein.run.checkpoint import load
 from ornstein.run.distill import Walks, distill
 from ornstein.run.train import train
 from small import VALUE, Done

@@ -23,7 +23,7 @@ from ornstein.run import rollout as acting
 from ornstein.run.checkpoint import load
 from ornstein.run.evaluate import evaluate
 from ornstein.run.rollout import Driver, Rollout, rollout
-from ornstein.run.statistics import wilson
+from ornstein.scores.statistics import wilson
 
 LIMIT = 6
 

@@ -21,18 +21,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
+from ornstein import folder
+from ornstein.cli import jobs
 from ornstein.contract import Agent, Spec
 from ornstein.envs.tasks import task
 from ornstein.envs.vector import simulators
 from ornstein.errors import InputError, TrainingError
+from ornstein.folder import CONFIG, LOG, REPORT, TRAIN, WEIGHTS, kept
 from ornstein.roles import build, preset
 from ornstein.roles.policies.idql import Config
-from ornstein.run import jobs, log, sizes
-from ornstein.run.checkpoint import CONFIG, LOG, REPORT, TRAIN, WEIGHTS, load
-from ornstein.run.compare import compare
-from ornstein.run.report import kept, whole
+from ornstein.run import sizes
+from ornstein.run.checkpoint import load
 from ornstein.run.sizes import made, outline
-from ornstein.run.view.background import curves, timing
+from ornstein.scores.compare import compare
+from ornstein.scores.report import whole
+from ornstein.view.background import curves, timing
 
 ALL = "ORNSTEIN_SIZES" in os.environ
 COUNT = int(os.environ.get("ORNSTEIN_FUZZ", "100"))
@@ -111,7 +114,7 @@ def resumed(run: Path) -> None:
 
 
 def logged(run: Path) -> None:
-    lines = log.read(run / LOG)
+    lines = folder.read(run / LOG)
     curves(lines)
     timing(run, lines)
 

@@ -16,9 +16,9 @@ from ornstein.contract import Learner, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Transition, Transitions
 from ornstein.errors import InputError
+from ornstein.folder import TRAIN
 from ornstein.optim import Optim, Stepper
 from ornstein.run import checkpoint
-from ornstein.run.checkpoint import TRAIN
 from ornstein.run.keepers import keepers
 from ornstein.run.train import Interrupted, teach
 from small import VALUE

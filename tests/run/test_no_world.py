@@ -12,12 +12,13 @@ gym = pytest.importorskip("gymnasium")
 pytest.importorskip("gymnasium_robotics")
 
 import arms  # noqa: E402
+from ornstein.cli import jobs  # noqa: E402
 from ornstein.envs.registered import env_spec  # noqa: E402
 from ornstein.envs.tasks import task  # noqa: E402
 from ornstein.errors import InputError  # noqa: E402
 from ornstein.roles.policies.bc import Config  # noqa: E402
 from ornstein.roles.policies.dipo import Config as Dipo  # noqa: E402
-from ornstein.run import checkpoint, jobs  # noqa: E402
+from ornstein.run import checkpoint  # noqa: E402
 from ornstein.run.online import online  # noqa: E402
 from small import Done  # noqa: E402
 

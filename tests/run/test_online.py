@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ornstein import files, folder
 from ornstein.contract import Spec
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
@@ -20,7 +21,7 @@ from ornstein.envs.tasks import task
 from ornstein.envs.vector import Start, Step, World
 from ornstein.errors import InputError
 from ornstein.roles.policies.dipo import DIPO, Config
-from ornstein.run import blocks, checkpoint, log
+from ornstein.run import blocks, checkpoint
 from ornstein.run.blocks import Blocks
 from ornstein.run.online import CURVE, LINE, Collector, online
 from small import Done
@@ -137,7 +138,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("at", [1, 3, 5])
 def test_a_killed_run_goes_on_with_the_same_buffer(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed right after any block, with the last checkpoint far behind or none at all."""
-    write, count = checkpoint.write, 0
+    write, count = files.write, 0
 
     def deadly(path: Path, content: Any) -> None:
         nonlocal count
@@ -195,7 +196,7 @@ def test_evaluation_changes_nothing_of_what_is_learned(tmp_path: Path) -> None:
     plain = learn(tmp_path / "plain").state_dict()
     looked = learn(tmp_path / "looked", evaluate_every=15, episodes=2).state_dict()
     assert all(torch.equal(value, looked[name]) for name, value in plain.items())
-    lines = log.read(tmp_path / "looked" / CURVE, LINE)
+    lines = folder.read(tmp_path / "looked" / CURVE, LINE)
     assert [(line["step"], line["update"]) for line in lines] == [(35, 15), (50, 30), (60, 40)]
     for line in lines:
         assert len(line["returns"]) == 2
@@ -269,9 +270,9 @@ def test_the_command_line(command: Callable[..., Done], tmp_path: Path) -> None:
     done = command(*line.split())
     assert done.code == 0, done.err
     assert len(column(tmp_path / "run", "rew")) == 40
-    config = json.loads((tmp_path / "run" / checkpoint.CONFIG).read_text())
+    config = json.loads((tmp_path / "run" / folder.CONFIG).read_text())
     assert config["online"] == {"steps": 40, "ratio": 0.5, "worlds": 2, "prior": False, "capacity": 1_000_000}
-    assert [line["step"] for line in log.read(tmp_path / "run" / CURVE, LINE)] == [40]
+    assert [line["step"] for line in folder.read(tmp_path / "run" / CURVE, LINE)] == [40]
     done = command("evaluate", "run", "--episodes", 2)
     assert done.code == 0, done.err
 

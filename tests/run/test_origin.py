@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ornstein import folder
 from ornstein.contract import Agent
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
@@ -65,7 +66,7 @@ def test_an_agent_means_the_same_with_other_data(name: str, kind: str, walks: Ep
 def test_weights_of_before_act_and_learn_on(name: str, kind: str, walks: Episodes, tmp_path: Path) -> None:
     """Those that an older version stored do not say that scales were learned."""
     made = train(make(name, SPECS[kind]), fed(name, walks), out=tmp_path)
-    file, expected = tmp_path / checkpoint.WEIGHTS, answer(made, kind)
+    file, expected = tmp_path / folder.WEIGHTS, answer(made, kind)
     save_file({k: v for k, v in load_file(file).items() if not k.endswith(".ends") and ".range." not in k}, file)
     again = checkpoint.load(tmp_path)
     assert torch.equal(answer(again, kind), expected)
@@ -109,9 +110,7 @@ def test_resumed_fine_tuning_is_exact(
     fresh = make(name, SPECS[kind])
     fresh.cfg = begun.cfg
     train(fresh, other, out=tmp_path / "part", resume=True)
-    assert (tmp_path / "part" / checkpoint.WEIGHTS).read_bytes() == (
-        tmp_path / "whole" / checkpoint.WEIGHTS
-    ).read_bytes()
+    assert (tmp_path / "part" / folder.WEIGHTS).read_bytes() == (tmp_path / "whole" / folder.WEIGHTS).read_bytes()
 
 
 def test_a_second_training_learns_as_the_first(walks: Episodes) -> None:
@@ -152,7 +151,7 @@ def test_train_from_a_run(command: Callable[..., Done], tmp_path: Path) -> None:
     assert command("train", "bc", *QUICK, "--out", "one", "--agent.hidden", 32, 32).code == 0
     told = command("train", "bc", *QUICK, "--out", "two", "--from", "one", "--updates", 1, "--agent.optim.lr", 1e-12)
     assert told.code == 0, told.err
-    one, two = (load_file(Path(run) / checkpoint.WEIGHTS) for run in ("one", "two"))
+    one, two = (load_file(Path(run) / folder.WEIGHTS) for run in ("one", "two"))
     assert all(torch.allclose(two[key], value, atol=1e-6) for key, value in one.items())
     config = json.loads(Path("two/config.json").read_text())
     assert config["from"] == {"run": "one", "rescale": False}

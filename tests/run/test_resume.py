@@ -19,14 +19,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein import files
+from ornstein import files, folder
 from ornstein.contract import Learner, Stage, Takes
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Window, Windows
 from ornstein.errors import InputError, TrainingError
+from ornstein.folder import LOG, TRAIN, WEIGHTS
 from ornstein.roles.planners.diffuser import Diffuser
 from ornstein.run import checkpoint, log
-from ornstein.run.checkpoint import LOG, TRAIN, WEIGHTS, load
+from ornstein.run.checkpoint import load
 from ornstein.run.train import Interrupted, _Loop, teach, train
 from small import GOAL, OPTIONS, VALUE, Done, child_environment, small
 
@@ -78,7 +79,7 @@ def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def losses(run: Path) -> list[tuple[str, int, float]]:
-    return [(line["stage"], line["update"], line["loss"]) for line in log.read(run / LOG)]
+    return [(line["stage"], line["update"], line["loss"]) for line in folder.read(run / LOG)]
 
 
 def assert_same(run: Path, whole: Path) -> None:
@@ -238,7 +239,7 @@ def power(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     class Torn(bytes):
         """Bytes of which half are written before the power fails."""
 
-    real_write = checkpoint.write
+    real_write = files.write
 
     def write(path: Path, content: bytes | str) -> None:
         if isinstance(content, Torn):
@@ -385,7 +386,17 @@ def test_weights_without_a_checkpoint_are_not_overwritten(walks: Episodes, tmp_p
 
 def start(out: Path, *more: str) -> subprocess.Popen[str]:
     """A training that takes its time."""
-    program = [sys.executable, "-m", "ornstein.run.cli", "train", "diffuser", "--task", "toy-point", "--out", str(out)]
+    program = [
+        sys.executable,
+        "-m",
+        "ornstein.cli.commands",
+        "train",
+        "diffuser",
+        "--task",
+        "toy-point",
+        "--out",
+        str(out),
+    ]
     return subprocess.Popen(
         [*program, *OPTIONS, "--updates", "3000", *more],
         env=child_environment(),
@@ -427,7 +438,7 @@ def test_signals_to_a_real_process(tmp_path: Path, command: Callable[..., Done])
 
 def test_a_setting_that_is_newer_than_the_run_had_its_default(walks: Episodes, tmp_path: Path) -> None:
     train(fresh("goal"), walks, out=tmp_path / "run")
-    path = tmp_path / "run" / checkpoint.CONFIG
+    path = tmp_path / "run" / folder.CONFIG
     config = json.loads(path.read_text())
     del config["config"]["optim"]["warmup"]
     path.write_text(json.dumps(config))

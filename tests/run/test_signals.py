@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from ornstein import files, folder
+from ornstein.cli import jobs
 from ornstein.envs.tasks import task
+from ornstein.folder import CONFIG, WEIGHTS
 from ornstein.roles.planners.diffuser import Diffuser
 from ornstein.roles.synthesizers.synther import Config, recipe
-from ornstein.run import checkpoint, jobs, signals
-from ornstein.run.checkpoint import CONFIG, WEIGHTS
+from ornstein.run import checkpoint, signals
 from ornstein.run.parts import Parts
 from ornstein.run.signals import Interrupted, Stopped
 from ornstein.run.train import _Loop, train
@@ -136,10 +138,10 @@ def test_a_signal_during_the_last_save_is_not_lost(
 
 
 def test_a_second_signal_does_not_cut_a_save(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, raised = checkpoint.write, []
+    write, raised = files.write, []
 
     def impatient(path: Path, content: bytes | str) -> None:
-        for number in signals.NUMBERS if path.name == checkpoint.TRAIN else ():
+        for number in signals.NUMBERS if path.name == folder.TRAIN else ():
             signal.raise_signal(number)
             raised.append(number)
         write(path, content)
@@ -196,14 +198,14 @@ def test_in_python(walks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_real_process(name: str, tmp_path: Path) -> None:
     """stdout and stderr are gone, as after a terminal that was closed."""
     out = tmp_path / "run"
-    program = [sys.executable, "-m", "ornstein.run.cli", *TOY, "--updates", "100000", "--out", str(out)]
+    program = [sys.executable, "-m", "ornstein.cli.commands", *TOY, "--updates", "100000", "--out", str(out)]
     child = subprocess.Popen(
         program, env=child_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )  # fmt: skip
     assert child.stderr is not None
     deadline = time.monotonic() + 60
-    while not (out / checkpoint.LOG).exists() or (out / checkpoint.LOG).stat().st_size == 0:
+    while not (out / folder.LOG).exists() or (out / folder.LOG).stat().st_size == 0:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     child.stderr.close()

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from ornstein.cli import jobs
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError
 from ornstein.formats.sources import read
 from ornstein.roles.synthesizers.synther import Config, SynthER, recipe
-from ornstein.run import jobs
 from ornstein.run.collect import collect
 from ornstein.run.synthesize import synthesize
 from ornstein.run.train import Interrupted
@@ -160,7 +160,7 @@ def test_the_shell_says_how_to_go_on(command: Command, run: Path, monkeypatch: p
 GROWTH = """
 import resource, sys
 from pathlib import Path
-from ornstein.run import jobs
+from ornstein.cli import jobs
 from ornstein.run.synthesize import synthesize
 run, out = map(Path, sys.argv[1:])
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

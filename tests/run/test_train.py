@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from ornstein import folder
+from ornstein.cli import jobs
 from ornstein.data.episodes import Episodes
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError, TrainingError
+from ornstein.folder import CONFIG, LOG, TRAIN, WEIGHTS
 from ornstein.roles.planners.diffuser import Diffuser
-from ornstein.run import checkpoint, jobs, log
-from ornstein.run.checkpoint import CONFIG, LOG, TRAIN, WEIGHTS, load
+from ornstein.run import checkpoint
+from ornstein.run.checkpoint import load
 from ornstein.run.train import _Loop, teach, train
 from small import GOAL, VALUE, small
 
@@ -53,7 +56,7 @@ def test_run_folder_holds_what_it_should(walks: Episodes, tmp_path: Path) -> Non
     assert (config["format"], config["algorithm"], config["seed"], config["task"]) == (1, "diffuser", 0, None)
     assert config["config"]["model"]["solver"] == "ddim"
     assert config["versions"]["torch"] == torch.__version__
-    lines = log.read(tmp_path / "run" / LOG)
+    lines = folder.read(tmp_path / "run" / LOG)
     assert [(line["stage"], line["update"]) for line in lines] == [
         *(("model", i) for i in range(1, 7)),
         *(("value", i) for i in range(7, 10)),
@@ -67,7 +70,7 @@ def test_run_folder_holds_what_it_should(walks: Episodes, tmp_path: Path) -> Non
 
 def test_log_lines_are_means_of_their_interval(walks: Episodes, tmp_path: Path) -> None:
     train(planner(updates=200), walks, out=tmp_path / "run")
-    lines = log.read(tmp_path / "run" / LOG)
+    lines = folder.read(tmp_path / "run" / LOG)
     assert [line["update"] for line in lines] == list(range(4, 201, 4))
     agent, losses = planner(updates=200), []
     torch.manual_seed(0)
@@ -118,7 +121,7 @@ def test_a_loss_that_is_not_finite_stops(
     assert all(value.isfinite().all() for value in load(tmp_path).state_dict().values())
     progress = checkpoint.read_checkpoint(tmp_path)[0]
     assert progress.step + 6 * progress.stage == at - 1
-    assert log.read(tmp_path / LOG)[-1]["update"] == at - 1
+    assert folder.read(tmp_path / LOG)[-1]["update"] == at - 1
 
 
 def test_weights_that_are_not_finite_are_not_saved(
@@ -189,9 +192,9 @@ def test_tells_of_progress_off_a_terminal(
 
 
 def test_a_cut_line_ends_the_log(tmp_path: Path) -> None:
-    assert log.read(tmp_path / "none") == []
+    assert folder.read(tmp_path / "none") == []
     for update in (1, 2):
-        log.append(tmp_path / LOG, {"stage": "fit", "update": update, "seconds": 0.5})
+        folder.append(tmp_path / LOG, {"stage": "fit", "update": update, "seconds": 0.5})
     with open(tmp_path / LOG, "a") as file:
         file.write('{"update": 3')
-    assert [line["update"] for line in log.read(tmp_path / LOG)] == [1, 2]
+    assert [line["update"] for line in folder.read(tmp_path / LOG)] == [1, 2]

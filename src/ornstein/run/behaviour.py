@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ornstein import folder
 from ornstein.contract import Agent, Given
 from ornstein.data.episodes import Obs
 from ornstein.envs.maze_tasks import is_maze
@@ -55,7 +56,7 @@ def behaviour(
         agent = checkpoint.load(path).to(device)
         _check_agent(agent, world, policy)
         ask = Captured(asks(agent), capture, torch.device(device))
-        return Behaviour(policy, _digest(path / checkpoint.WEIGHTS), lambda: _Acting(agent, world, ask))
+        return Behaviour(policy, _digest(path / folder.WEIGHTS), lambda: _Acting(agent, world, ask))
     if ":" in policy:
         found, text = _imported(policy)
         return Behaviour(policy, text, lambda: _Function(policy, found, world))

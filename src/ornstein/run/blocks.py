@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from ornstein import files
 from ornstein.data.buffer import Buffer, Columns
 from ornstein.errors import InputError
-from ornstein.files import refused, sweep
-from ornstein.run import checkpoint, tensors
-from ornstein.run.fields import check
-from ornstein.run.reading import parsed
+from ornstein.fields import check
+from ornstein.files import parsed, refused, sweep
+from ornstein.folder import BUFFER
+from ornstein.run import tensors
 
-FOLDER = "buffer"
 ROWS = 1000  # of a block
 
 
@@ -31,7 +31,7 @@ class Blocks:
 
     def __init__(self, run: Path, buffer: Buffer) -> None:
         """Rows that the buffer holds already, such as prior data, are not written."""
-        self.folder, self.buffer, self.prior = run / FOLDER, buffer, buffer.total
+        self.folder, self.buffer, self.prior = run / BUFFER, buffer, buffer.total
         self.written, self.episodes = buffer.total, 0
 
     def load(self) -> None:
@@ -65,7 +65,7 @@ class Blocks:
             raise refused(self.folder, error) from error
         rows = {name: column.contiguous() for name, column in self.buffer.since(self.written).items()}
         path = self.folder / f"{self._name()}.safetensors"
-        checkpoint.write(path, save(rows, {"episodes": json.dumps(self.episodes)}))
+        files.write(path, save(rows, {"episodes": json.dumps(self.episodes)}))
         self.written = self.buffer.total
 
     def _name(self) -> str:

@@ -1,14 +1,4 @@
-"""A run folder and back.
-
-    config.json          what was trained: algorithm, spec, settings, seed, task, versions (`format` 1)
-    weights.safetensors  alone enough to load the agent
-    train.safetensors    alone enough to go on training: weights, moments, random states, stage, step, and the weights
-                         and random states at the boundary before each stage
-    log.jsonl            one line of metrics per log interval
-    report.json          scores; report.html shows them
-
-Each file is written beside its place, synced, and renamed: killed at any moment, a run keeps the last complete one.
-"""
+"""A run folder and back: learners, checkpoints, and what config.json says of them."""
 
 import json
 import os
@@ -24,30 +14,16 @@ from torch import Tensor
 
 import ornstein
 from ornstein.contract import Agent, Learner, Spec
-from ornstein.data.checks import check_links
 from ornstein.diffusion.model import Recipe
 from ornstein.errors import InputError, TrainingError, brief, choose
-from ornstein.files import write
+from ornstein.fields import check, flat, kinds
+from ornstein.files import parsed, write
+from ornstein.folder import CONFIG, FORMAT, IDENTITY, TRAIN, WEIGHTS, read_config
 from ornstein.optim import Optim
 from ornstein.roles import ALGORITHMS, build, name_of
 from ornstein.run import tensors
-from ornstein.run.fields import check, flat, kinds
 from ornstein.run.keepers import keepers
-from ornstein.run.reading import parsed, read_json
 from ornstein.run.sizes import outline
-
-FORMAT = 1
-CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
-WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
-CURVE, PAGE = "curve.jsonl", "report.html"
-FILES = (CONFIG, LOG, REPORT, WEIGHTS, TRAIN, CURVE, PAGE)  # of a run folder
-FORMER = {"solver": {"renoise": "consistency"}}  # settings: what a value was called before
-# what must agree for a run to be resumed
-IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online", "from")
-KINDS: dict[str, Any] = {  # what config.json holds
-    "format": int, "algorithm": str, "spec": dict, "config": dict, "seed": int, "task": dict | None,
-    "versions": Mapping[str, str], "commit": str | None,
-}  # fmt: skip
 
 
 def merge(default: Any, changes: Mapping[str, Any], where: str = "") -> Any:
@@ -93,38 +69,6 @@ def _commit() -> str | None:
     except OSError:  # there is no git here
         return None
     return run.stdout.strip() or None
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """config.json of a run folder. Raises InputError if it is no run folder or was written by another format."""
-    if not run.is_dir():
-        raise InputError(f"no run folder at {run}: expected a folder that `ornstein train` wrote")
-    if not os.path.lexists(run / CONFIG):
-        raise InputError(f"{run} holds no {CONFIG}: expected a run folder that `ornstein train` wrote")
-    expected = "expected the JSON that `ornstein train` wrote; restore it or train again"
-    check_links(run)
-    config = read_json(run / CONFIG, 1, expected)
-    if not isinstance(config, dict) or "format" not in config:
-        raise InputError(f"{run / CONFIG} says no format: {expected}")
-    if config["format"] != FORMAT:
-        found = config["format"]
-        raise InputError(
-            f"{run / CONFIG} has format {brief(found)}: expected {FORMAT}; load it with the version that wrote it"
-        )
-    if missing := [key for key in KINDS if key not in config]:
-        raise InputError(f"{run / CONFIG} lacks {', '.join(missing)}: {expected}")
-    for key, kind in KINDS.items():
-        check(key, config[key], kind, f"{key} in {run / CONFIG}", bounds=key == "seed")
-    for key in ("distilled", "online"):
-        check(key, config.get(key), dict | None, f"{key} in {run / CONFIG}", bounds=False)
-    return config | {"config": _renamed(config["config"])}
-
-
-def _renamed(value: Any, name: str = "") -> Any:
-    """Settings with the names that their values have now."""
-    if isinstance(value, dict):
-        return {key: _renamed(part, key) for key, part in value.items()}
-    return FORMER.get(name, {}).get(value, value) if isinstance(value, str) else value
 
 
 def settings(config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> tuple[str, Spec, Any]:

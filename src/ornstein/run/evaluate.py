@@ -11,8 +11,8 @@ from ornstein.envs.tasks import Task
 from ornstein.errors import InputError, choose, positive
 from ornstein.roles import name_of
 from ornstein.run.capture import Captured
-from ornstein.run.report import Report, bootstrap, spread
 from ornstein.run.rollout import Driver, Rollout, Told, asks, randomness, rollout
+from ornstein.scores.report import Report, bootstrap, spread
 
 WORLDS = 128  # at once
 

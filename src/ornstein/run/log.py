@@ -1,21 +1,11 @@
 """Telling how a job goes: a bar on a terminal, a line every ten seconds elsewhere, and log.jsonl."""
 
-import json
-import os
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from rich import progress as bars
 
-from ornstein.errors import InputError
-from ornstein.files import refused
-from ornstein.run.fields import check
-from ornstein.run.reading import read_lines
-from ornstein.run.terminal import ERR, console, say
-
-LINE: dict[str, Any] = {"stage": str, "update": int, "seconds": float}  # of log.jsonl; the rest are metrics
+from ornstein.terminal import ERR, console, say
 
 
 class Teller:
@@ -59,29 +49,3 @@ class Teller:
             minutes, seconds = divmod(round((self.total - done) / max(rate, 1e-9)), 60)
             left = f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left"
             say(f"{what or self.what}: {done:,} of {self.total:,} {self.unit}{more}, {left}")
-
-
-def append(path: Path, line: dict[str, Any]) -> None:
-    """One JSON line at the end of a log. Raises TrainingError if the disk refuses."""
-    try:
-        with open(path, "a") as file:
-            file.write(json.dumps(line) + "\n")
-    except OSError as error:
-        raise refused(path, error) from error
-
-
-def read(path: Path, kinds: Mapping[str, Any] = LINE) -> list[dict[str, Any]]:
-    """The whole lines of a log; a last line that a kill cut short is left out. `InputError` for any other line that
-    does not hold values of these `kinds`, by name, and numbers under all other names."""
-    if not os.path.lexists(path):
-        return []
-    expected = "expected the lines that `ornstein train` wrote; restore it, or remove it and go on without"
-    lines = []
-    for number, line in enumerate(read_lines(path, 256, expected), 1):
-        try:
-            for name in kinds.keys() | line.keys():
-                check(name, line[name], kinds.get(name, float), bounds=False)
-        except (KeyError, InputError) as error:
-            raise InputError(f"line {number} of {path} is damaged ({error}): {expected}") from error
-        lines.append(line)
-    return lines

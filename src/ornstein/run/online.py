@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ornstein import files, folder
 from ornstein.contract import Agent, Explorer, Given, Stage, View
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Obs
@@ -23,21 +24,18 @@ from ornstein.envs.tasks import Task
 from ornstein.envs.vector import World
 from ornstein.errors import BOUNDS, InputError, positive
 from ornstein.files import locked, room
+from ornstein.folder import CURVE
 from ornstein.roles import ALGORITHMS
-from ornstein.run import checkpoint, log
+from ornstein.run import checkpoint
 from ornstein.run.blocks import Blocks
 from ornstein.run.capture import Captured
-from ornstein.run.checkpoint import CURVE, Progress
+from ornstein.run.checkpoint import Progress
 from ornstein.run.evaluate import evaluate
 from ornstein.run.rollout import Ask, Driver, steps
 from ornstein.run.sizes import FLOAT, fits_memory, made
-from ornstein.run.terminal import say
 from ornstein.run.train import Course, finished, teach
+from ornstein.terminal import say
 
-LINE: dict[str, Any] = {  # of it
-    "step": int, "update": int, "seconds": float, "return_mean": float, "return_ci95": tuple[float, float],
-    "normalized_score": float | None, "returns": list[float], "lengths": list[int],
-}  # fmt: skip
 FIRST = 1 << 20  # number of the first episode: evaluations begin theirs at 0
 EPISODES = 10  # of an evaluation on the way
 
@@ -94,7 +92,7 @@ def online(
         blocks.load()
         collector = Collector(agent, world.worlds(worlds), buffer, blocks, seed, capture)
         room(blocks.folder, (steps - collector.steps) * _row(world))
-        progress = checkpoint.read_checkpoint(out)[0] if (out / checkpoint.TRAIN).exists() else Progress([])
+        progress = checkpoint.read_checkpoint(out)[0] if (out / folder.TRAIN).exists() else Progress([])
         if progress.step and collector.steps < (due := plan.due(progress.step)):
             raise InputError(f"{blocks.folder} holds {collector.steps} steps: expected {due} or more; restore it")
         curve = Curve(out, world, collector, progress, episodes, seed, capture) if evaluate_every else None
@@ -111,7 +109,7 @@ def _finished(out: Path, agent: Explorer, config: dict[str, Any], resume: bool) 
         checkpoint.restore(out, agent, checkpoint.read_checkpoint(out)[1])
         say(f"{out} holds this run, finished")
         return True
-    if (out / checkpoint.CONFIG).exists() and (field := checkpoint.differing(out, config)):
+    if (out / folder.CONFIG).exists() and (field := checkpoint.differing(out, config)):
         raise InputError(f"cannot resume {out}: {field}; use the same settings, or another --out")
     return False
 
@@ -272,9 +270,9 @@ class Curve:
     ) -> None:
         self.path, self.world, self.collector, self.capture = run / CURVE, world, collector, capture
         self.episodes, self.seed = episodes, seed
-        lines = [line for line in log.read(self.path, LINE) if line["update"] <= progress.step]
+        lines = [line for line in folder.read(self.path, folder.POINT) if line["update"] <= progress.step]
         if self.path.exists():
-            checkpoint.write(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+            files.write(self.path, "".join(json.dumps(line) + "\n" for line in lines))
         self.last = lines[-1]["update"] if lines else 0
         self.earlier, self.start = progress.seconds, time.monotonic()
 
@@ -285,7 +283,7 @@ class Curve:
     def write(self, line: dict[str, Any], update: int) -> None:
         """Add what an evaluation found."""
         seconds = round(self.earlier + time.monotonic() - self.start, 2)
-        log.append(self.path, {"step": self.collector.steps, "update": update, "seconds": seconds, **line})
+        folder.append(self.path, {"step": self.collector.steps, "update": update, "seconds": seconds, **line})
         low, high = line["return_ci95"]
         say(f"after {self.collector.steps:,} steps: return {line['return_mean']:.1f} [{low:.1f}, {high:.1f}]")
         self.last = update

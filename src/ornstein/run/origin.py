@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ornstein import folder
 from ornstein.contract import Learner
 from ornstein.data.normalize import forget
 from ornstein.errors import InputError
@@ -20,7 +21,7 @@ class Origin(NamedTuple):
 
     def settings(self, algorithm: str) -> Any:
         """The run's settings. Raises `InputError` unless it is one of `algorithm`."""
-        config = checkpoint.read_config(self.run)
+        config = folder.read_config(self.run)
         if config["algorithm"] != algorithm:
             raise InputError(
                 f"--from {self.run} is a run of {config['algorithm']}: expected one of {algorithm}; train that one"

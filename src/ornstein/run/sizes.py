@@ -13,8 +13,8 @@ from torch.utils import _pytree as tree
 from ornstein.contract import Learner, Spec
 from ornstein.data.checks import GIGA, SHARE, free_memory
 from ornstein.errors import InputError, brief
+from ornstein.fields import check_all, flat
 from ornstein.roles import ALGORITHMS, build
-from ornstein.run.fields import check_all, flat
 
 SMALL = 1 << 14  # numbers of a tensor that is made for an outline, too: paths and tables are worked out with those
 FLOAT = 4  # bytes

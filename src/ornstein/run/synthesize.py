@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ornstein import folder
 from ornstein.contract import Synthesizer
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Transition
@@ -67,13 +68,13 @@ def synthesize(
     run, out = Path(run), Path(out)
     positive("rows", rows), positive("batch", batch)
     name = check_id(out, dataset_id)
-    learner, config = checkpoint.load(run), checkpoint.read_config(run)
+    learner, config = checkpoint.load(run), folder.read_config(run)
     if not isinstance(learner, Synthesizer):
         raise InputError(
             f"{run} holds {config['algorithm']}, which invents no data: expected a synthesizer, such as synther"
         )
     fits_memory(call(learner, batch), f"drawing {batch:,} rows at once", "--batch")
-    spec, weights = _spec(world), hashlib.sha256((run / checkpoint.WEIGHTS).read_bytes()).hexdigest()
+    spec, weights = _spec(world), hashlib.sha256((run / folder.WEIGHTS).read_bytes()).hexdigest()
     settings = {"run": str(run), "weights_sha256": weights, "algorithm": config["algorithm"], "rows": rows}
     settings |= {"batch": batch, "seed": seed, "apart": apart, "dataset_id": name}
     with locked(out):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ornstein.data.normalize import completed, unstored
 from ornstein.errors import InputError
-from ornstein.run.reading import regular
+from ornstein.files import regular
 from ornstein.run.sizes import fits_memory
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from ornstein import files, folder
 from ornstein.contract import Learner, Stage, check_fit
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
@@ -89,22 +90,22 @@ def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
     """Whether the run folder holds this very run, done. Raises InputError if it must not be written to."""
     if run.exists() and not run.is_dir():
         raise InputError(f"output {run} is a file: expected a folder; choose another --out")
-    holds = [name for name in (checkpoint.CONFIG, checkpoint.TRAIN, checkpoint.WEIGHTS) if (run / name).exists()]
+    holds = [name for name in (folder.CONFIG, folder.TRAIN, folder.WEIGHTS) if (run / name).exists()]
     if holds and not resume:
         raise InputError(
             f"output {run} already holds a run ({holds[0]}): expected a new folder; "
             "choose another --out, or let `ornstein train` go on with --resume"
         )
-    if checkpoint.TRAIN not in holds:
-        if checkpoint.WEIGHTS in holds:
+    if folder.TRAIN not in holds:
+        if folder.WEIGHTS in holds:
             raise InputError(
-                f"cannot resume {run}: it holds weights but no {checkpoint.TRAIN}; restore it, or use another --out"
+                f"cannot resume {run}: it holds weights but no {folder.TRAIN}; restore it, or use another --out"
             )
         return False
     if field := checkpoint.differing(run, config):
         raise InputError(f"cannot resume {run}: {field}; use the same settings, or another --out")
     done = checkpoint.read_checkpoint(run)[0].finished
-    before, now = checkpoint.read_config(run).get("threads"), config.get("threads")
+    before, now = folder.read_config(run).get("threads"), config.get("threads")
     if not done and before is not None and before != now:
         warnings.warn(
             f"{run} was begun with {before} threads and goes on with {now}: the weights may differ in their last bits "
@@ -116,14 +117,14 @@ def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
 
 def _open(run: Path, agent: Learner, config: dict[str, Any], done: int) -> None:
     """Make the run folder, or take up the one that has `done` updates behind it."""
-    if not (run / checkpoint.TRAIN).exists():
+    if not (run / folder.TRAIN).exists():
         room(run, COPIES * sum(value.nbytes for value in agent.state_dict().values()))
     writable(run, make=True)
-    sweep(run / name for name in checkpoint.FILES)
-    if not (run / checkpoint.TRAIN).exists():
-        checkpoint.write(run / checkpoint.CONFIG, json.dumps(config, indent=2))
-    lines = [json.dumps(line) + "\n" for line in log.read(run / checkpoint.LOG) if line["update"] <= done]
-    checkpoint.write(run / checkpoint.LOG, "".join(lines))  # without what came after the checkpoint we go on from
+    sweep(run / name for name in folder.FILES)
+    if not (run / folder.TRAIN).exists():
+        files.write(run / folder.CONFIG, json.dumps(config, indent=2))
+    lines = [json.dumps(line) + "\n" for line in folder.read(run / folder.LOG) if line["update"] <= done]
+    files.write(run / folder.LOG, "".join(lines))  # without what came after the checkpoint we go on from
 
 
 @contextmanager
@@ -158,7 +159,7 @@ def teach(
     agent.train()
     course = course or Course(agent.stages, agent.fit)
     progress, tensors = Progress([]), None
-    if run is not None and (run / checkpoint.TRAIN).exists():
+    if run is not None and (run / folder.TRAIN).exists():
         progress, tensors = checkpoint.read_checkpoint(run)
         progress.check(course.stages, run)
     done, base = sum(steps for _, steps in course.stages[: progress.stage]) + progress.step, 0
@@ -193,7 +194,7 @@ def _stages(
     known, stages, latest = len(progress.boundaries), course.fit(data), progress.stage
     for number in range(len(course.stages)):
         if number < known and run is not None:
-            progress.boundaries[number].restore(agent, run / checkpoint.TRAIN)
+            progress.boundaries[number].restore(agent, run / folder.TRAIN)
         elif run is not None:
             progress.boundaries.append(Snapshot.now(agent))
         stage = next(stages)
@@ -271,7 +272,7 @@ class _Loop:
         self.teller.tell(done, stage, list(means.items())[:1])
         if self.run is not None:
             line = {"stage": stage, "update": done, "seconds": round(self.seconds(), 2), **means}
-            log.append(self.run / checkpoint.LOG, line)
+            folder.append(self.run / folder.LOG, line)
 
     @property
     def mend(self) -> str:

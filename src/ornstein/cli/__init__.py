@@ -1,0 +1,1 @@
+"""The program `ornstein`: commands, their options, and what they say."""

@@ -1,0 +1,315 @@
+"""The command line. Settings of an algorithm (`--agent.…`) are generated from its dataclass."""
+
+import argparse
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from ornstein import files, folder, terminal
+from ornstein.cli import jobs, listing, settings
+from ornstein.cli.failures import failure
+from ornstein.cli.options import parser
+from ornstein.diffusion.distill import METHODS
+from ornstein.envs.maze_data import make as make_maze
+from ornstein.envs.tasks import task
+from ornstein.errors import InputError, OrnsteinError, TrainingError, choose, reason
+from ornstein.files import locked
+from ornstein.formats import sources
+from ornstein.formats.columns import parsed
+from ornstein.roles import ALGORITHMS, preset
+from ornstein.run import checkpoint, signals
+from ornstein.run.capture import records
+from ornstein.run.collect import collect
+from ornstein.run.online import explorers, online_jobs
+from ornstein.run.origin import Origin
+from ornstein.run.signals import Interrupted
+from ornstein.scores import groups, plots, tables
+from ornstein.scores.compare import compare, summaries
+from ornstein.scores.report import Report
+from ornstein.view import PAGE, show, video
+
+ONLINE = ("steps", "ratio", "worlds", "capacity")  # options of algorithms that learn while acting
+
+
+def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    learns = ALGORITHMS[choose("algorithm", args.algorithm, ALGORITHMS)].setting == "online"
+    _check_online(args, learns)
+    if args.env and args.task:
+        raise InputError(f"--env {args.env} with --task {args.task}: expected --env only with --data; leave one out")
+    world = task(args.task) if args.task else task(data=args.data, env=args.env)
+    origin = _origin(args, learns)
+    start = preset(args.algorithm, world.kinds) if origin is None else origin.settings(args.algorithm)
+    cfg = settings.parse(start, rest)
+    if args.updates:
+        cfg = checkpoint.merge(cfg, {"updates": args.updates})
+    _settle(args)
+    if len(set(args.seed)) < len(args.seed):
+        raise InputError(f"--seed {' '.join(map(str, args.seed))}: expected each seed once")
+    base = Path("runs", args.algorithm, world.name)
+    outs = {seed: (args.out or base) / str(seed) for seed in args.seed}
+    if args.out and len(args.seed) == 1:
+        outs = {args.seed[0]: args.out}
+    how = {"resume": args.resume, "device": args.device, "capture": args.capture}
+    how |= {"evaluate_every": args.evaluate_every or 0}
+    if learns:
+        how |= {name: getattr(args, name) for name in ONLINE if getattr(args, name) is not None}
+        online_jobs(args.algorithm, cfg, world, outs, prior=bool(args.data), **how)
+    else:
+        jobs.train_jobs(args.algorithm, cfg, world, outs, origin=origin, **how)
+    return 0
+
+
+def _origin(args: argparse.Namespace, learns: bool) -> Origin | None:
+    """The run that --from names."""
+    if args.origin is None:
+        if args.rescale:
+            raise InputError("--rescale without --from: expected both; a run that begins anew learns its scales anyway")
+        return None
+    if learns:
+        raise InputError(f"--from with {args.algorithm}, which learns while acting: expected one that learns from data")
+    return Origin(args.origin, args.rescale)
+
+
+def _check_online(args: argparse.Namespace, learns: bool) -> None:
+    """Refuse options that mean nothing to an algorithm that learns while acting, or to one that does not."""
+    if learns:
+        if args.steps is None or args.updates is not None:
+            raise InputError(
+                f"{args.algorithm} learns while acting: expected --steps, how many to take, and no --updates, which "
+                "follow from them and --ratio"
+            )
+        if not (args.env or args.task or args.data):
+            raise InputError(f"{args.algorithm} learns while acting: expected a world; name it by --env or --task")
+        return
+    if given := [f"--{name}" for name in ONLINE if getattr(args, name) is not None]:
+        raise InputError(
+            f"{args.algorithm} learns from data, not while acting: expected no {given[0]}; leave it out, or choose "
+            f"{explorers()}"
+        )
+    if not (args.task or args.data):
+        raise InputError("one of the arguments --task --data is required; see `ornstein train --help`")
+
+
+def _settle(args: argparse.Namespace) -> None:
+    """Refuse a device or a number of threads that this machine has not, and graphs that the device has not; use that
+    many threads."""
+    try:
+        torch.zeros(1, device=args.device).item()
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device '{args.device}' cannot be used: expected cpu, or a CUDA device of this machine"
+        ) from error
+    records(getattr(args, "capture", "off"), args.device)
+    if args.threads > (most := max(64, os.cpu_count() or 1)):
+        raise InputError(f"--threads is {args.threads}: expected at most {most} on this machine")
+    torch.set_num_threads(args.threads)
+
+
+def _distill(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    choose("method", args.method, METHODS)
+    world = jobs.task_of(args.run, args.task, args.env)
+    _settle(args)
+    options = {"steps": args.steps, "updates": args.updates, "method": args.method, "seed": args.seed}
+    how = {"resume": args.resume, "device": args.device, "capture": args.capture}
+    with locked(args.out):
+        jobs.distill_job(args.run, world, args.out, **options, **how)
+    return 0
+
+
+def _writable(option: str, path: Path | None) -> None:
+    """Refuse a file that could not be written, before any work is done for it."""
+    if path is None:
+        return
+    folder, wrong = path.absolute().parent, ""
+    if path.is_dir():
+        wrong = " is a folder: expected a file; name one in it"
+    elif path.exists() and not path.is_file():
+        wrong = " is no regular file: expected one, or a new name; stdout has the results as lines"
+    elif not folder.is_dir():
+        wrong = f": expected a file in a folder that exists; make {path.parent} first"
+    elif not os.access(folder, os.W_OK):
+        wrong = f": expected a folder that can be written to, {path.parent} cannot; name another {option}"
+    if wrong:
+        raise InputError(f"{option} {path}{wrong}")
+
+
+def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    _writable("--json", args.json)
+    runs = [run for run, _ in groups.find(args.runs)]
+    worlds = {run: jobs.task_of(run, args.task, args.env) for run in runs}
+    _settle(args)
+    for run in runs if len(runs) > 1 else ():
+        checkpoint.load(run)  # refuses what is incomplete before the first is scored
+    for world in {world.name: world for world in worlds.values()}.values() if args.video else ():
+        video.check(args.video, args.video_format, world, args.protocol)
+    options = {"protocol": args.protocol, "episodes": args.episodes, "seed": args.seed}
+    options |= {"device": args.device, "capture": args.capture, "video_format": args.video_format}
+    reports: list[Report] = []
+    failures: list[TrainingError] = []
+    common = os.path.commonpath([run.absolute() for run in runs])
+
+    def scored(report: Report) -> None:
+        """Write what was found until now, then print it; neither keeps the other from being done."""
+        reports.append(report)
+        text = report.json() if len(runs) == 1 else f"[{', '.join(one.json() for one in reports)}]"
+        try:
+            if args.json is not None:
+                files.write(args.json, text)
+        except TrainingError as error:
+            failures.append(error)
+        terminal.result(f"{runs[len(reports) - 1]}: {report}" if len(runs) > 1 else str(report))
+
+    with locked(*[args.video] if args.video else [], option="--video"):
+        for run, world in worlds.items():
+            where = args.video and args.video / os.path.relpath(run.absolute(), common)
+            jobs.evaluate_job(run, world, **options, scored=scored, video_out=where)
+    rows = zip(runs, reports, strict=True)
+    for line in summaries([groups.Entry(run, run, folder.read_config(run), asdict(one)) for run, one in rows]):
+        terminal.result(line)
+    if failures:
+        raise failures[-1]
+    return 0
+
+
+def _compare(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    _writable("--json", args.json)
+    found, drawn = compare(args.runs, protocol=args.protocol), []
+    if args.out:
+        plots.check(args.out)
+    try:
+        if args.json is not None:
+            files.write(args.json, found.json())
+        drawn = plots.draw(found, args.out) if args.out else []
+    finally:
+        tables.show(found)
+        for note in found.notes:
+            terminal.say(f"note: {note}")
+        for path in drawn:
+            terminal.result(str(path))
+    return 0
+
+
+def _report(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    world = jobs.task_of(args.run, args.task, args.env)
+    _writable("--out", args.out or args.run / PAGE)
+    terminal.result(str(show(args.run, world, args.out)))
+    return 0
+
+
+def _data(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    if args.what == "make":
+        made = make_maze(args.task, args.steps, args.seed, args.out, progress=jobs.data_progress())
+        terminal.result(str(made))
+    elif args.what == "convert":
+        made = sources.convert(args.where, args.out, parsed(args.columns or []), args.agents)
+        terminal.result(str(made))
+    elif args.what == "info":
+        listing.show(listing.describe(sources.read(args.where)), "dataset")
+    else:
+        listing.show_datasets()
+    return 0
+
+
+def _collect(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    _settle(args)
+    how = {"steps": args.steps, "episodes": args.episodes, "noise": args.noise, "seed": args.seed}
+    how |= {"worlds": args.worlds, "resume": args.resume, "dataset_id": args.id, "algorithm": args.algorithm}
+    how |= {"trust_checkpoint": args.trust_checkpoint, "device": args.device, "capture": args.capture}
+    terminal.result(str(collect(args.env, args.policy, args.out, **how)))
+    return 0
+
+
+def _synthesize(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    _settle(args)
+    how = {"rows": args.rows, "batch": args.batch, "seed": args.seed, "apart": args.apart, "resume": args.resume}
+    how |= {"dataset_id": args.id, "device": args.device}
+    world = jobs.task_of(args.run, args.task, args.env)
+    with locked(args.out):
+        found = jobs.synthesize_job(args.run, world, args.out, held_out=args.held_out, **how)
+    terminal.result(str(args.out))
+    if found is not None:
+        terminal.page(str(found))
+    return 0
+
+
+def _quickstart(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    with locked(args.out):
+        jobs.quickstart(args.out, args.seed, args.updates)
+    return 0
+
+
+def _list(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    listing.show_kinds(args.kind)
+    return 0
+
+
+COMMANDS = {
+    "quickstart": _quickstart,
+    "train": _train,
+    "distill": _distill,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "report": _report,
+    "data": _data,
+    "collect": _collect,
+    "synthesize": _synthesize,
+    "list": _list,
+}
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        args, rest = parser().parse_known_args(argv)
+    except SystemExit:  # --help or --version was asked for, and printed
+        return 0
+    if rest and args.command != "train":
+        raise InputError(f"unexpected argument '{rest[0]}'; see `ornstein {args.command} --help`")
+    torch.set_num_threads(1)  # small networks run fastest with one, and far fastest where other programs run
+    return COMMANDS[args.command](args, rest)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Exit codes: 0 done, 1 an internal error or what the machine could not do, 2 refused input, 128 + n
+    stopped by signal n (130 for Ctrl-C); the last line on stderr says why. ORNSTEIN_TRACEBACK=1 shows where an internal
+    error happened."""
+    argv = sys.argv[1:] if argv is None else argv
+    with terminal.speaking():
+        code = _ended(argv)
+        lost = terminal.OUT.failure
+        if isinstance(lost, ValueError):
+            terminal.say("ornstein: warning: stdout is closed: results are not printed; files are written as always")
+        elif lost is not None and not isinstance(lost, BrokenPipeError) and code == 0:
+            code, said = 1, "results could not be printed; files are written as always"
+            terminal.say(f"ornstein: error: stdout fails ({reason(lost)}): {said}")
+        return code
+
+
+def _ended(argv: Sequence[str]) -> int:
+    """Run a command, and say how it ended where it did not end well."""
+    try:
+        with signals.handled(signals.stop):
+            return _run(argv)
+    except Interrupted as stop:
+        resumed = argv[0] in ("train", "distill", "collect", "synthesize") and "--resume" not in argv
+        again = shlex.join([*argv, *(["--resume"] if resumed else [])])
+        terminal.say(f"interrupted; {stop} is saved. Go on with: ornstein {again}")
+        return 128 + stop.number
+    except KeyboardInterrupt as stop:
+        terminal.say("interrupted")
+        return 128 + signals.number_of(stop)
+    except (Exception, SystemExit) as error:
+        if os.environ.get("ORNSTEIN_TRACEBACK") and not isinstance(error, OrnsteinError):
+            terminal.page(traceback.format_exc(), terminal.ERR)
+        code, text = failure(error)
+        terminal.say(f"ornstein: error: {text}")
+        return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

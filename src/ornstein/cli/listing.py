@@ -1,0 +1,127 @@
+"""What there is, by name: rows for people on a terminal, plain lines for programs."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from ornstein import terminal
+from ornstein.diffusion.process import PROCESSES
+from ornstein.diffusion.schedule import GRIDS
+from ornstein.diffusion.solvers import SOLVERS
+from ornstein.diffusion.target import TARGETS
+from ornstein.envs.tasks import TASKS, Task
+from ornstein.errors import choose
+from ornstein.formats.sources import Dataset, data_folder
+from ornstein.roles import ALGORITHMS
+
+Rows = list[tuple[str, str]]
+
+ROLES = ("planners", "policies", "synthesizers", "values", "rewards", "dynamics")
+KINDS = (*ROLES, "tasks", "processes", "targets", "solvers", "grids")
+
+
+def rows(kind: str) -> Rows:
+    """(name, sentence) of all there is of a kind."""
+    if kind in ROLES:
+        return [(name, row.sentence) for name, row in ALGORITHMS.items() if row.role == kind]
+    if kind == "tasks":
+        return [(name, _told(task)) for name, task in TASKS.items()]
+    tables = {"processes": PROCESSES, "targets": TARGETS, "solvers": SOLVERS, "grids": GRIDS}
+    named: Mapping[str, tuple[Any, str]] = tables[kind]  # type: ignore[assignment]
+    return [(name, sentence) for name, (_, sentence) in named.items()]
+
+
+def _told(task: Task) -> str:
+    """What a task is, and its data: world, source, licence, and where it is or how to get it."""
+    told = task.source_info
+    return f"{task.title}; world {task.env}; data: {told.origin}; licence: {told.licence}; {_place(task)}"
+
+
+def _place(task: Task) -> str:
+    """Where a task's data is, or how to get it."""
+    found, how = task.find(), task.source_info.get
+    return f"here: {found}" if found else f"not here: {how}" if how else "here: drawn at every use"
+
+
+def _show_tasks() -> None:
+    """All tasks in a table."""
+    found = [
+        (name, f"{one.title}; {one.env}", f"{one.source_info.origin}; licence: {one.source_info.licence}", _place(one))
+        for name, one in TASKS.items()
+    ]
+    terminal.table("tasks", found, ("task", "what, and its world", "data", "where, or how to get it"), below=1)
+
+
+def show(found: Rows, title: str) -> None:
+    """A table on a terminal; elsewhere a row a line: name, two spaces, sentence."""
+    if terminal.OUT.isatty():
+        terminal.table(title, found)
+        return
+    for name, sentence in found:
+        terminal.result(f"{name}  {sentence}")
+
+
+def show_kinds(kind: str | None) -> None:
+    """One kind, or all that are not empty."""
+    for one in [choose("kind", kind, KINDS)] if kind else KINDS:
+        if one == "tasks" and terminal.OUT.isatty():
+            _show_tasks()
+        elif (found := rows(one)) or kind:
+            show(found, one)
+
+
+def describe(dataset: Dataset) -> Rows:
+    """What a dataset holds."""
+    data = dataset.episodes
+    lengths, rew = data.lengths.double(), data.rew
+    total = torch.cat([rew.new_zeros(1, dtype=torch.float64), rew.double().cumsum(0)[data.ends]])
+    returns = total.diff()
+    least, most, middle = int(lengths.min()), int(lengths.max()), int(lengths.median())
+    found = [
+        ("name", dataset.name),
+        ("path", str(dataset.path)),
+        ("environment", str(dataset.env["id"]) if dataset.env else "not said; pass --env"),
+        ("steps", f"{len(data):,}"),
+        ("episodes", f"{len(data.ends):,}, of {least:,} to {most:,} steps, median {middle:,}"),
+        ("true ends", f"{int(data.done.sum()):,}"),
+        *_observed("observation", data.obs),
+        *_observed("action", data.act),
+        ("reward", f"mean {float(rew.mean()):.4g}, from {float(rew.min()):.4g} to {float(rew.max()):.4g}"),
+    ]
+    spread = float(returns.std(correction=0))
+    found.insert(-1, ("return", f"mean {float(returns.mean()):.4g}, standard deviation {spread:.4g}"))
+    told = ("policy", "noise", "seed", "ref_name")
+    found += [(name.replace("_", " "), str(dataset.info[name])) for name in told if name in dataset.info]
+    return found + [(name, f"a field of shape {tuple(value.shape)}") for name, value in data.more.items()]
+
+
+def _observed(name: str, rows: Any) -> Rows:
+    """Bounds of what is one row of numbers a step; of other arrays, shape and type. A line for each of a dict."""
+    if isinstance(rows, Mapping):
+        return [line for key, part in rows.items() for line in _observed(f"{name} {key}", part)]
+    if rows.dim() != 2:
+        kind = str(rows.dtype).removeprefix("torch.")
+        return [(name, f"arrays of shape {tuple(rows.shape[1:])}, {kind}")]
+    return [(name, _span(rows.amin(0).tolist(), rows.amax(0).tolist()))]
+
+
+def _span(low: Iterable[float], high: Iterable[float]) -> str:
+    pairs = [f"{a:.3g} to {b:.3g}" for a, b in zip(low, high, strict=True)]
+    return f"{len(pairs)} numbers: " + ", ".join(pairs[:12]) + (", ..." if len(pairs) > 12 else "")
+
+
+def datasets() -> Rows:
+    """The data of all tasks, and what else lies in the data folder."""
+    known = {task.find() for task in TASKS.values()}
+    made = sorted(p for p in data_folder().glob("*") if (p / "data" / "metadata.json").is_file() and p not in known)
+    return rows("tasks") + [(path.name, f"here: {path}") for path in made if not path.name.startswith(".")]
+
+
+def show_datasets() -> None:
+    """The same, as a table on a terminal."""
+    found = datasets()
+    if terminal.OUT.isatty():
+        _show_tasks()
+        found = found[len(TASKS) :]
+    show(found, "further datasets")

@@ -1,0 +1,124 @@
+"""The run folder: every name in it, what its files hold, and how they are read.
+
+    config.json          what was trained: algorithm, spec, settings, seed, task, versions (`format` 1)
+    weights.safetensors  alone enough to load the agent
+    train.safetensors    alone enough to go on training: weights, moments, random states, stage, step, and the weights
+                         and random states at the boundary before each stage
+    log.jsonl            one line of metrics per log interval
+    curve.jsonl          one line per evaluation on the way
+    buffer/              what an agent has seen while it learned
+    report.json          scores; report.html shows them
+
+Each file is written beside its place, synced, and renamed: killed at any moment, a run keeps the last complete one.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ornstein.data.checks import check_links
+from ornstein.errors import InputError, brief
+from ornstein.fields import check, fits
+from ornstein.files import locked, read_json, read_lines, refused, write
+
+FORMAT = 1
+CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
+WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
+CURVE, PAGE, BUFFER = "curve.jsonl", "report.html", "buffer"
+FILES = (CONFIG, LOG, REPORT, WEIGHTS, TRAIN, CURVE, PAGE)  # of a run folder
+FORMER = {"solver": {"renoise": "consistency"}}  # settings: what a value was called before
+# what must agree for a run to be resumed
+IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online", "from")
+KINDS: dict[str, Any] = {  # what config.json holds
+    "format": int, "algorithm": str, "spec": dict, "config": dict, "seed": int, "task": dict | None,
+    "versions": Mapping[str, str], "commit": str | None,
+}  # fmt: skip
+LINE: dict[str, Any] = {"stage": str, "update": int, "seconds": float}  # of log.jsonl; the rest are metrics
+POINT: dict[str, Any] = {  # of curve.jsonl
+    "step": int, "update": int, "seconds": float, "return_mean": float, "return_ci95": tuple[float, float],
+    "normalized_score": float | None, "returns": list[float], "lengths": list[int],
+}  # fmt: skip
+RECORD: dict[str, Any] = {  # what config.json says of a task
+    "name": str | None, "data": str | None, "env": str | dict | None, "horizon": int | None, "reference": list | None,
+}  # fmt: skip
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """config.json of a run folder. Raises InputError if it is no run folder or was written by another format."""
+    if not run.is_dir():
+        raise InputError(f"no run folder at {run}: expected a folder that `ornstein train` wrote")
+    if not os.path.lexists(run / CONFIG):
+        raise InputError(f"{run} holds no {CONFIG}: expected a run folder that `ornstein train` wrote")
+    expected = "expected the JSON that `ornstein train` wrote; restore it or train again"
+    check_links(run)
+    config = read_json(run / CONFIG, 1, expected)
+    if not isinstance(config, dict) or "format" not in config:
+        raise InputError(f"{run / CONFIG} says no format: {expected}")
+    if config["format"] != FORMAT:
+        found = config["format"]
+        raise InputError(
+            f"{run / CONFIG} has format {brief(found)}: expected {FORMAT}; load it with the version that wrote it"
+        )
+    if missing := [key for key in KINDS if key not in config]:
+        raise InputError(f"{run / CONFIG} lacks {', '.join(missing)}: {expected}")
+    for key, kind in KINDS.items():
+        check(key, config[key], kind, f"{key} in {run / CONFIG}", bounds=key == "seed")
+    for key in ("distilled", "online"):
+        check(key, config.get(key), dict | None, f"{key} in {run / CONFIG}", bounds=False)
+    return config | {"config": _renamed(config["config"])}
+
+
+def _renamed(value: Any, name: str = "") -> Any:
+    """Settings with the names that their values have now."""
+    if isinstance(value, dict):
+        return {key: _renamed(part, key) for key, part in value.items()}
+    return FORMER.get(name, {}).get(value, value) if isinstance(value, str) else value
+
+
+def keep(run: Path, report: Mapping[str, Any]) -> None:
+    """Put the JSON of a report among those of a run, in place of an earlier one of the same task and protocol."""
+    with locked(run / REPORT, wait=True):  # for what several evaluations add
+        found = [r for r in kept(run) if (r["task"], r["protocol"]) != (report["task"], report["protocol"])]
+        write(run / REPORT, json.dumps([*found, report], indent=2, allow_nan=False))
+
+
+def kept(run: Path) -> list[dict[str, Any]]:
+    """The reports of a run, as JSON that names its task and protocol. Raises InputError if they cannot be read."""
+    path = run / REPORT
+    if not os.path.lexists(path):
+        return []
+    expected = "expected the JSON of evaluations; remove it"
+    found = read_json(path, 256, expected)
+    if not fits(found, list[Mapping[str, Any]]):
+        raise InputError(f"{path} cannot be read (it is no list of scores): {expected}")
+    if not all(isinstance(row.get(name), str) for row in found for name in ("task", "protocol")):
+        raise InputError(f"{path} cannot be read (it does not say of which task scores are): {expected}")
+    return list(found)
+
+
+def append(path: Path, line: dict[str, Any]) -> None:
+    """One JSON line at the end of a log. Raises TrainingError if the disk refuses."""
+    try:
+        with open(path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise refused(path, error) from error
+
+
+def read(path: Path, kinds: Mapping[str, Any] = LINE) -> list[dict[str, Any]]:
+    """The whole lines of a log; a last line that a kill cut short is left out. `InputError` for any other line that
+    does not hold values of these `kinds`, by name, and numbers under all other names."""
+    if not os.path.lexists(path):
+        return []
+    expected = "expected the lines that `ornstein train` wrote; restore it, or remove it and go on without"
+    lines = []
+    for number, line in enumerate(read_lines(path, 256, expected), 1):
+        try:
+            for name in kinds.keys() | line.keys():
+                check(name, line[name], kinds.get(name, float), bounds=False)
+        except (KeyError, InputError) as error:
+            raise InputError(f"line {number} of {path} is damaged ({error}): {expected}") from error
+        lines.append(line)
+    return lines

@@ -1,0 +1,1 @@
+"""How good agents are, and how sure that is: it knows scores, and no learner."""

@@ -1,0 +1,71 @@
+"""What a command imports: help and version no torch, loading and acting no compiler."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import ornstein
+from ornstein.cli import listing, start
+from ornstein.diffusion.distill import METHODS
+from small import Done, child_environment
+
+Command = Callable[..., Done]
+PROGRAM = """
+import sys
+from ornstein.cli.start import main
+
+commands = "quickstart train distill evaluate compare report data collect synthesize list".split()
+for argv in [["--help"], ["--version"], *([name, "--help"] for name in commands)]:
+    try:
+        main(argv)
+        raise AssertionError(argv)
+    except SystemExit as stop:
+        assert not stop.code, argv
+assert not {"torch", "numpy", "rich", "tyro", "gymnasium", "h5py"} & sys.modules.keys(), "for help"
+assert main(["evaluate", sys.argv[1], "--episodes", "1"]) == 0
+slow = {"torch._inductor.compile_fx", "matplotlib", "gymnasium"}
+assert not slow & sys.modules.keys(), "to act"
+"""
+
+
+def test_what_commands_import(value_run: Path) -> None:
+    argv = [sys.executable, "-c", PROGRAM, str(value_run)]
+    done = subprocess.run(argv, env=child_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"ornstein {ornstein.__version__}" in done.stdout
+
+
+def test_help_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the tables have it, which help does not import."""
+    for argv, names in ((["distill", "--help"], METHODS), (["list", "--help"], listing.KINDS)):
+        with pytest.raises(SystemExit):
+            start.main(argv)
+        told = " ".join(capsys.readouterr().out.split())
+        assert (" | " if names is METHODS else " ").join(names) in told
+
+
+@pytest.mark.parametrize("argv", [["list", "grids"], ["list", "no"], ["evaluate"], [], ["train", "bc", "--help"]])
+def test_all_else_is_the_command_lines(argv: list[str], command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    done = command(*argv)
+    try:
+        code = start.main(argv)
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    told = capsys.readouterr()
+    assert (code, told.out, told.err.splitlines()) == (done.code, done.out, done.err)
+
+
+def test_public_names_are_found_when_asked_for() -> None:
+    assert set(ornstein.__all__) == set(ornstein._HOMES)
+    for name in ornstein.__all__:
+        found = getattr(ornstein, name)
+        assert name in dir(ornstein)
+        assert found is vars(ornstein)[name], "found once"
+        assert getattr(found, "__name__", name).rsplit(".", 1)[-1] == name
+    with pytest.raises(AttributeError, match="no attribute 'colour'"):
+        _ = ornstein.colour
+    with pytest.raises(ImportError):
+        from ornstein import colour  # noqa: F401
