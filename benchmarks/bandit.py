@@ -49,7 +49,7 @@ _IDQL = idql.Config(
     **_SMALL, width=64, blocks=2, dropout=0.0, hidden=(64, 64), reward="raw", choice=Choice(64, "argmax"), actor=FAST,
     critic=SLOW, model=_RECIPE,
 )  # fmt: skip
-_EDP = replace(_QL, climb="guess", eta=5.0, model=replace(_RECIPE, steps=8))
+_EDP = replace(_QL, q_gradient="guess", eta=5.0, model=replace(_RECIPE, steps=8))
 Make = Callable[[], Agent]
 SPEC = Spec(1, 2)
 ROWS: dict[str, Make] = {

@@ -107,7 +107,7 @@ def size_of(data: Episodes) -> int:
         sizes.append(value.nbytes)
         return value
 
-    fields = (data.obs, data.act, data.rew, data.done, data.last, data.final_obs, data.final_valid, data.more)
+    fields = (data.obs, data.act, data.rew, data.terminated, data.last, data.final_obs, data.final_valid, data.more)
     for field in fields:
         each(count, field)
     return sum(sizes)

@@ -68,7 +68,7 @@ class PeerQL(Foreign):
         q1, q2 = self.critic(obs, batch.act)
         ahead = draw(self.actor, prior, following, STEPS, requires_grad=False)
         best = torch.min(*self.target(following, ahead))
-        goal = (batch.rew[:, None] + (1 - batch.done[:, None]) * 0.99 * best).detach()
+        goal = (batch.rew[:, None] + (1 - batch.terminated[:, None]) * 0.99 * best).detach()
         error = F.mse_loss(q1, goal) + F.mse_loss(q2, goal)
         self.optim.zero_grad()
         error.backward()

@@ -48,7 +48,7 @@ def some(data: Episodes, chosen: list[int]) -> Iterator[dict[str, Any]]:
     """Whole episodes, as Minari lays them out."""
     for m in chosen:
         rows = slice(int(data.starts[m]), int(data.ends[m]) + 1)
-        obs, done = data.obs[rows].numpy(), data.done[rows].numpy()
+        obs, done = data.obs[rows].numpy(), data.terminated[rows].numpy()
         if data.final_valid[m]:
             obs = np.concatenate([obs, data.final_obs[m : m + 1].numpy()])
         cut = np.zeros(len(done), bool)

@@ -140,9 +140,9 @@ def test_actions_are_among_those_considered(name: str, kind: str, walks: Episode
     assert found.chosen.shape == (3,)
     assert found.chosen.dtype == torch.int64
     assert ((found.chosen >= 0) & (found.chosen < count)).all()
-    if found.worth is not None:
-        assert found.worth.shape == (3, count)
-        assert found.worth.isfinite().all()
+    if found.value is not None:
+        assert found.value.shape == (3, count)
+        assert found.value.isfinite().all()
     if n is None:
         assert count in (1, made.candidates)
         with randomness(0):

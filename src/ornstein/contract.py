@@ -25,6 +25,7 @@ from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, positive
 
 Metrics = dict[str, Tensor]  # scalars, left on the device
+OnProgress = Callable[[int, int], None]  # is told how many steps are done, and how many there are in all at most
 Given = Mapping[str, Tensor]  # what an agent is asked for: name -> (B, size)
 
 
@@ -120,7 +121,7 @@ class Candidates(NamedTuple):
     """The actions that an agent considers, and the one of them that it takes."""
 
     act: Tensor  # (B, n, A)
-    worth: Tensor | None  # (B, n) what it chooses by, such as Q; None if it draws one and takes it
+    value: Tensor | None  # (B, n) what it chooses by, such as Q; None if it draws one and takes it
     chosen: Tensor  # (B,) int64: the number of the one it takes
 
     def taken(self) -> Tensor:
@@ -205,8 +206,8 @@ class Agent(Learner, ABC):
         itself."""
         it = self._received(obs, given, self.history)
         found = self._consider(it.obs, it.given, None if n is None else positive("n", n))
-        worth = None if found.worth is None else it.mark(found.worth)
-        return Candidates(it.mark(found.act), worth, found.chosen)
+        value = None if found.value is None else it.mark(found.value)
+        return Candidates(it.mark(found.act), value, found.chosen)
 
     @abstractmethod
     def _act(self, obs: Obs, given: Given | None) -> Tensor:

@@ -28,7 +28,8 @@ CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
 WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
 CURVE, PAGE, BUFFER = "curve.jsonl", "report.html", "buffer"
 FILES = (CONFIG, LOG, REPORT, WEIGHTS, TRAIN, CURVE, PAGE)  # of a run folder
-FORMER = {"solver": {"renoise": "consistency"}}  # settings: what a value was called before
+FORMER_SETTINGS = {"climb": "q_gradient"}  # what a setting was called before, and is called now
+FORMER_VALUES = {"solver": {"renoise": "consistency"}}  # of a setting
 # what must agree for a run to be resumed
 IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online", "from")
 KINDS: dict[str, Any] = {  # what config.json holds
@@ -71,10 +72,10 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def _renamed(value: Any, name: str = "") -> Any:
-    """Settings with the names that their values have now."""
+    """Settings with the names that they and their values have now."""
     if isinstance(value, dict):
-        return {key: _renamed(part, key) for key, part in value.items()}
-    return FORMER.get(name, {}).get(value, value) if isinstance(value, str) else value
+        return {FORMER_SETTINGS.get(key, key): _renamed(part, key) for key, part in value.items()}
+    return FORMER_VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value
 
 
 def keep(run: Path, report: Mapping[str, Any]) -> None:

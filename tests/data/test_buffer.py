@@ -68,7 +68,7 @@ def test_ends_are_done_and_cuts_are_not() -> None:
     final = torch.tensor([[100.0], [200.0]])
     data = Episodes.from_arrays(k[:, None], k[:, None] / 10, k, ended, cut, final_obs=final)
     batch = Buffer.of(data).batch(200)
-    seen = {int(o): (float(n), float(d)) for o, n, d in zip(batch.obs, batch.next_obs, batch.done, strict=True)}
+    seen = {int(o): (float(n), float(d)) for o, n, d in zip(batch.obs, batch.next_obs, batch.terminated, strict=True)}
     assert seen == {0: (1, 0), 1: (2, 0), 2: (100, 1), 3: (4, 0), 4: (5, 0), 5: (200, 0)}
     assert len(Buffer.of(replace(data, final_valid=torch.zeros(2, dtype=torch.bool)))) == len(Transitions(data)) - 1
 
@@ -152,4 +152,4 @@ def test_whatever_is_seen_done_and_asked_for_is_held() -> None:
     torch.testing.assert_close(batch.act[:, 2, 1], place / 10)
     assert torch.equal(batch.more["cost"], 2 * place)
     assert torch.equal(batch.more["goal"][:, 0], 100 + place)
-    assert torch.equal(batch.done, (place > 4).float())
+    assert torch.equal(batch.terminated, (place > 4).float())

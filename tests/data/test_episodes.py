@@ -34,11 +34,11 @@ def test_hand_drawn_episodes() -> None:
     assert same(data.act, ACT)
     assert same(data.rew, REW)
     assert same(data.last, [2, 2, 2, 4, 4, 5])
-    assert same(data.done, [0, 0, 1, 0, 0, 0])
+    assert same(data.terminated, [0, 0, 1, 0, 0, 0])
     assert data.ends.tolist() == [2, 4, 5]
     assert data.starts.tolist() == [0, 3, 5]
     assert data.lengths.tolist() == [3, 2, 1]
-    assert (data.obs.dtype, data.rew.dtype, data.done.dtype, data.last.dtype) == (
+    assert (data.obs.dtype, data.rew.dtype, data.terminated.dtype, data.last.dtype) == (
         torch.float32,
         torch.float32,
         torch.bool,
@@ -49,7 +49,7 @@ def test_hand_drawn_episodes() -> None:
 def test_without_flags_and_rewards_it_is_one_cut_episode() -> None:
     data = Episodes.from_arrays(OBS, ACT)
     assert data.last.tolist() == [5] * 6
-    assert not data.done.any()
+    assert not data.terminated.any()
     assert same(data.rew, np.zeros(6))
 
 
@@ -57,7 +57,7 @@ def test_an_end_at_the_very_last_step_stays_an_end() -> None:
     ended = ENDED.copy()
     ended[-1] = True
     data = make(terminations=ended, truncations=ended)
-    assert data.done.tolist() == [False, False, True, False, False, True]
+    assert data.terminated.tolist() == [False, False, True, False, False, True]
     assert data.ends.tolist() == [2, 5]
 
 

@@ -42,7 +42,7 @@ def test_d4rl_reads_what_follows_only_at_ends(tmp_path: Path) -> None:
     assert same(data.obs, h5(path, "observations"))
     assert same(data.final_obs, h5(path, "next_observations")[ENDS - 1])
     assert data.final_valid.all()
-    assert data.done.nonzero().flatten().tolist() == [ENDS[1] - 1]
+    assert data.terminated.nonzero().flatten().tolist() == [ENDS[1] - 1]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_d4rl_types(changes: dict[str, Any], tmp_path: Path) -> None:
     data = read(layouts.d4rl(tmp_path / "a.hdf5", **changes)).episodes
     assert data.rew.tolist() == list(range(STEPS))
     assert data.lengths.tolist() == list(LENGTHS)
-    assert data.done.sum() == 1
+    assert data.terminated.sum() == 1
 
 
 def test_d4rl_kitchen_and_adroit_do_not_say_what_follows(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_robomimic_joins_its_usual_names(tmp_path: Path) -> None:
     last = np.concatenate([demo(path, f"next_obs/{name}") for name in names], 1)[ENDS - 1]
     assert same(got.episodes.final_obs, last)
     assert got.episodes.final_valid.all()
-    assert got.episodes.done.nonzero().flatten().tolist() == (ENDS - 1).tolist()
+    assert got.episodes.terminated.nonzero().flatten().tolist() == (ENDS - 1).tolist()
     assert same(got.episodes.act, demo(path, "actions"))
     assert got.info["env_args"]["env_name"] == "Lift"
 
@@ -150,7 +150,7 @@ def test_ogbench_rows_at_terminals_are_what_followed(tmp_path: Path) -> None:
     assert same(data.final_obs, raw["observations"][~steps])
     assert same(data.more["qpos"], raw["qpos"][steps])
     assert data.final_valid.all()
-    assert not data.done.any()
+    assert not data.terminated.any()
     assert not data.rew.any()
 
 
@@ -220,7 +220,7 @@ def test_named_columns(tmp_path: Path) -> None:
     assert same(data.more["cost"], raw["costs"])
     assert (data.more["cost"].dtype, data.more["task"].dtype) == (torch.float32, torch.int64)
     assert same(data.more["task"], raw["task"])
-    assert not data.done.any()
+    assert not data.terminated.any()
 
 
 def test_names_can_be_said(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_one_row_more_for_each_episode(tmp_path: Path) -> None:
     assert data.lengths.tolist() == list(LENGTHS)
     assert data.final_obs.flatten().tolist() == [5, 9, 14]
     assert data.obs[5] == 6
-    assert data.done.nonzero().flatten().tolist() == [ENDS[1] - 1]
+    assert data.terminated.nonzero().flatten().tolist() == [ENDS[1] - 1]
 
 
 def test_step_types(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_step_types(tmp_path: Path) -> None:
     assert data.obs.flatten().tolist() == [0, 1, 3, 4, 5, 6]
     assert data.rew.tolist() == [0, 1, 3, 4, 5, 6]
     assert data.final_obs.flatten().tolist() == [2, 7]
-    assert data.done.tolist() == [False, True, False, False, False, False]
+    assert data.terminated.tolist() == [False, True, False, False, False, False]
 
 
 def test_columns_stored_by_column(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def check(data: Episodes, kind: str) -> None:
     episodes = layouts.minari_episodes(kind)
     assert same(data.act, np.concatenate([e["actions"] for e in episodes]))
     assert same(data.rew, np.concatenate([e["rewards"] for e in episodes]))
-    assert data.done.nonzero().flatten().tolist() == [ENDS[1] - 1]
+    assert data.terminated.nonzero().flatten().tolist() == [ENDS[1] - 1]
     assert data.final_valid.all()
     seen = [e["observations"] for e in episodes]
     if kind == "dict":  # without images, joined in the order of names

@@ -30,7 +30,7 @@ def test_round_trip(write: Write, episodes: list[Episode]) -> None:
     steps = {name: np.concatenate([e[name] for e in episodes]) for name in ("actions", "rewards", "terminations")}
     assert torch.equal(data.act, torch.from_numpy(steps["actions"]))
     assert torch.equal(data.rew, torch.from_numpy(steps["rewards"]).float())
-    assert torch.equal(data.done, torch.from_numpy(steps["terminations"]))
+    assert torch.equal(data.terminated, torch.from_numpy(steps["terminations"]))
     assert data.lengths.tolist() == [5, 3, 1, 4]
     seen = {key: np.concatenate([e["observations"][key][:-1] for e in episodes]) for key in episodes[0]["observations"]}
     assert torch.equal(data.obs, torch.from_numpy(seen.pop("observation")).float())
@@ -188,7 +188,7 @@ def test_an_end_inside_a_stored_episode_is_kept(write: Write, episodes: list[Epi
     episodes[0]["terminations"][1] = True
     data, _ = read_minari(write(episodes) / "data")
     assert data.lengths.tolist() == [2, 3, 3, 1, 4]
-    assert data.done.nonzero().flatten().tolist() == [1, 7]
+    assert data.terminated.nonzero().flatten().tolist() == [1, 7]
 
 
 def test_nested_observations_become_named_fields(write: Write, episodes: list[Episode]) -> None:

@@ -74,7 +74,7 @@ def test_ends_by_any_name(write: Write, more: dict[str, Any], tmp_path: Path, re
     assert data.lengths.tolist() == LENGTHS
     assert torch.equal(data.obs, torch.from_numpy(OBS).float())
     assert not data.more
-    assert int(data.done.sum()) == (3 if more.keys() & {"is_terminal", "masks", "terminals"} else 0)
+    assert int(data.terminated.sum()) == (3 if more.keys() & {"is_terminal", "masks", "terminals"} else 0)
     assert read(convert(path, tmp_path / "files")).episodes.lengths.tolist() == LENGTHS
     assert not [w for w in recwarn if issubclass(w.category, UserWarning) and "episode" in str(w.message)]
 
@@ -149,9 +149,9 @@ def test_dones_beside_true_ends_or_timeouts_are_no_true_ends(tmp_path: Path) -> 
     """Gym's `done` is true at time limits, too; what is known to be a cut stays one."""
     cut = STEP == 19
     data = read(npz(tmp_path, columns(dones=LAST, timeouts=cut))).episodes
-    assert (data.lengths.tolist(), data.done.nonzero().flatten().tolist()) == (LENGTHS, [39, 59])
+    assert (data.lengths.tolist(), data.terminated.nonzero().flatten().tolist()) == (LENGTHS, [39, 59])
     data = read(npz(tmp_path, columns(dones=LAST, terminals=STEP == 39))).episodes
-    assert (data.lengths.tolist(), data.done.nonzero().flatten().tolist()) == (LENGTHS, [39])
+    assert (data.lengths.tolist(), data.terminated.nonzero().flatten().tolist()) == (LENGTHS, [39])
 
 
 def test_last_rows_of_rlds_without_an_action_are_no_steps(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_last_rows_of_rlds_without_an_action_are_no_steps(tmp_path: Path) -> Non
     act, rew = ACT * ~LAST[:, None], REW * ~LAST
     data = read(npz(tmp_path, columns(**rlds) | {"actions": act, "rewards": rew})).episodes
     assert data.lengths.tolist() == [19, 19, 19]
-    assert data.done.nonzero().flatten().tolist() == [18, 37]
+    assert data.terminated.nonzero().flatten().tolist() == [18, 37]
     assert torch.equal(data.final_obs, torch.from_numpy(OBS[LAST]).float())
     assert data.final_valid.all()
 

@@ -32,9 +32,13 @@ FILES: dict[str, dict[str, Any]] = {  # steps, episodes, sizes, true ends, wheth
 def test_published_files(name: str) -> None:
     data = read(ROOT / name).episodes
     known = bool(data.final_valid.all())
-    assert (len(data), len(data.ends), (data.obs.shape[1], data.act.shape[1]), int(data.done.sum()), known) == FILES[
-        name
-    ]["is"]
+    assert (
+        len(data),
+        len(data.ends),
+        (data.obs.shape[1], data.act.shape[1]),
+        int(data.terminated.sum()),
+        known,
+    ) == FILES[name]["is"]
 
 
 def test_returns_of_published_files() -> None:

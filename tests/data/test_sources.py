@@ -99,7 +99,7 @@ def test_d4rl(flat: Path) -> None:
     got = read(flat)
     assert (got.name, got.env, got.path, got.info) == ("flat", None, flat, {})
     assert got.episodes.ends.tolist() == [1, 3, 5]
-    assert got.episodes.done.tolist() == [False, True, False, False, False, False]
+    assert got.episodes.terminated.tolist() == [False, True, False, False, False, False]
     assert got.episodes.rew.tolist() == [0, 1, 2, 3, 4, 5]
     assert not got.episodes.final_valid.any()
     assert not got.episodes.more

@@ -8,7 +8,7 @@ import torch
 
 from ornstein.envs import maze_data
 from ornstein.envs.maze import KNOWN, Maze
-from ornstein.envs.maze_data import CUT, Driver, dense_rewards, episode_limit, make, stream
+from ornstein.envs.maze_data import CUT, WaypointController, dense_rewards, episode_limit, make, stream
 from ornstein.errors import InputError
 from ornstein.formats.sources import read
 
@@ -93,7 +93,7 @@ def test_actions_are_the_controllers_with_noise(episodes):
 
 
 def test_waypoints_and_patience():
-    driver = Driver(UMAZE, np.random.default_rng(0))
+    driver = WaypointController(UMAZE, np.random.default_rng(0))
     x, y = driver.start()
     driver.new_goal(x, y)
     while driver.cell == driver.goal_cell:  # a goal with waypoints on the way

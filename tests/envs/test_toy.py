@@ -55,7 +55,7 @@ def test_data_are_whole_episodes_of_the_worlds_own_steps():
     assert len(data) == 20_480
     assert (data.lengths == toy.LIMIT).all()
     assert data.final_valid.all()
-    assert not data.done.any()
+    assert not data.terminated.any()
     after = data.obs.roll(-1, 0)
     after[data.ends] = data.final_obs
     assert torch.equal(toy.move(data.obs, data.act), after)

@@ -130,7 +130,7 @@ def test_random_actions_in_lock_step(tmp_path: Path) -> None:
     assert digest(one) != digest(collect(PENDULUM, "random", tmp_path / "other", episodes=5, seed=4))
     data = read(one)
     assert data.episodes.lengths.tolist() == [200] * 5
-    assert not data.episodes.done.any()
+    assert not data.episodes.terminated.any()
     assert data.episodes.final_valid.all()
     assert data.episodes.act.min() < -1.9
     assert data.episodes.act.max() > 1.9
@@ -166,7 +166,7 @@ def test_ends_cuts_costs_and_all_observations(tmp_path: Path) -> None:
     data = read(folder).episodes
     first = (data.obs["observation"] if isinstance(data.obs, dict) else data.obs)[data.starts, 0]
     assert torch.equal(data.lengths, first.long().clamp(max=5))
-    assert torch.equal(data.done[data.ends], first <= 5)  # the others were cut by the limit
+    assert torch.equal(data.terminated[data.ends], first <= 5)  # the others were cut by the limit
     assert {2, 3, 4, 5, 6, 7} == set(first.long().tolist())
     torch.testing.assert_close(data.more["cost"].float(), data.act[:, 0] + 2)
     for raw in columns(folder):
@@ -187,7 +187,7 @@ def test_steps_are_counted_to_the_last(tmp_path: Path) -> None:
     whole = read(collect("OrnsteinMeter-v0", "random", tmp_path / "whole", episodes=12)).episodes
     assert len(episodes) == 22
     assert torch.equal(episodes.act, whole.act[:22])
-    assert torch.equal(episodes.done, whole.done[:22])
+    assert torch.equal(episodes.terminated, whole.terminated[:22])
     assert not (whole.ends == 21).any(), "the last episode is cut in its midst"
     last = columns(tmp_path / "set")[-1]
     assert last["truncations"].tolist() == [False] * (len(last["actions"]) - 1) + [True]

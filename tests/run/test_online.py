@@ -22,7 +22,7 @@ from ornstein.envs.vector import Start, Step, World
 from ornstein.errors import InputError
 from ornstein.roles.policies.dipo import DIPO, Config
 from ornstein.run import blocks, checkpoint
-from ornstein.run.blocks import Blocks
+from ornstein.run.buffer_files import BufferFiles
 from ornstein.run.online import CURVE, LINE, Collector, online
 from small import Done
 
@@ -85,7 +85,7 @@ def test_ends_cuts_and_limits(tmp_path: Path) -> None:
     """One episode ends, one is broken off, one comes to the limit; only the first is done, and all begin anew."""
     buffer = Buffer(-torch.ones(1), torch.ones(1), capacity=100)
     agent = DIPO(Spec(1, 1), replace(TINY, warmup=1000))
-    collector = Collector(agent, Short(), buffer, Blocks(tmp_path, buffer), 0)
+    collector = Collector(agent, Short(), buffer, BufferFiles(tmp_path, buffer), 0)
     for _ in range(13):
         collector.act()
     seen = {name: column[:13].flatten().tolist() for name, column in buffer.rows.items()}
@@ -105,7 +105,7 @@ def test_blocks_of_format_1_are_read(tmp_path: Path) -> None:
         {"episodes": "1"},
     )
     buffer = Buffer(-torch.ones(1), torch.ones(1), capacity=100)
-    Blocks(tmp_path, buffer).load()
+    BufferFiles(tmp_path, buffer).load()
     assert buffer.total == 3
     assert buffer.rows["terminated"][:3].tolist() == [0, 0, 1]
     assert buffer.rows["cost"][:3].tolist() == [0, 0, 0]
@@ -238,10 +238,10 @@ def test_other_settings_and_lost_blocks_are_refused(tmp_path: Path) -> None:
     path.unlink()
     buffer = Buffer(-torch.ones(2), torch.ones(2), capacity=100)
     with pytest.raises(InputError, match=r"lacks 000000010.safetensors before 000000020"):
-        Blocks(tmp_path / "run", buffer).load()
+        BufferFiles(tmp_path / "run", buffer).load()
     path.write_bytes(b"torn")
     with pytest.raises(InputError, match=r"000000010.safetensors cannot be read"):
-        Blocks(tmp_path / "run", Buffer(-torch.ones(2), torch.ones(2), capacity=100)).load()
+        BufferFiles(tmp_path / "run", Buffer(-torch.ones(2), torch.ones(2), capacity=100)).load()
 
 
 OPTIONS = "--agent.hidden 16 16 --agent.batch 8 --agent.warmup 20 --agent.action-steps 2 --agent.model.steps 2"

@@ -41,7 +41,7 @@ def parts(data: Episodes) -> tuple[np.ndarray, ...]:
     """The columns of all transitions."""
     after = torch.cat([data.obs[1:], data.obs[:1]])
     after[data.ends] = data.final_obs
-    return tuple(x.numpy() for x in (data.obs, data.act, data.rew, after, data.done))
+    return tuple(x.numpy() for x in (data.obs, data.act, data.rew, after, data.terminated))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_the_simulator_repeats_what_happened(env: str) -> None:
     assert true.sure.mean() > 0.1
     np.testing.assert_allclose(true.obs[true.sure], after[true.sure], atol=1e-3)
     np.testing.assert_allclose(true.rew[true.sure], rew[true.sure], atol=1e-3)
-    assert (true.done == done)[true.sure].all()
+    assert (true.terminated == done)[true.sure].all()
 
 
 def test_speeds_that_may_have_been_cut_are_left_out() -> None:

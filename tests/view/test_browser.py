@@ -213,7 +213,7 @@ def futures() -> dict[str, Any]:
 def choices(worth: list[float] | None, size: int = 2) -> dict[str, Any]:
     """Two states with three actions each, of which the last is taken."""
     act = [[-0.5, 0.0, 1.0][:size], [0.0, 0.5, 1.0][:size], [0.5, 0.5, 1.0][:size]]
-    state = {"row": 7, "episode": 1, "step": 3, "act": act, "worth": worth, "chosen": 2, "own": act[1], "near": act}
+    state = {"row": 7, "episode": 1, "step": 3, "act": act, "value": worth, "chosen": 2, "own": act[1], "near": act}
     names = [f"action {i + 1}" for i in range(size)]
     other = state | {"row": 90, "step": 86, "chosen": 0, "near": []}
     return {"source": "the data", "names": names, "draws": 3, "states": [state, other]}

@@ -76,9 +76,9 @@ def test_choices_are_what_the_agent_considers(idql_run: Path) -> None:
         assert torch.equal(state["own"], data.act[state["row"]])
         assert state["act"].shape == (considered.DRAWN, 2)
         obs = agent.scale.obs(data.obs[state["row"]]).expand(considered.DRAWN, -1)
-        worth = agent.critics.worth(obs, agent.scale.act(state["act"]))
-        torch.testing.assert_close(state["worth"], worth.detach(), atol=1e-4, rtol=1e-4)
-        assert state["chosen"] == int(state["worth"].argmax())
+        worth = agent.critics.value(obs, agent.scale.act(state["act"]))
+        torch.testing.assert_close(state["value"], worth.detach(), atol=1e-4, rtol=1e-4)
+        assert state["chosen"] == int(state["value"].argmax())
 
 
 def test_near_actions_are_of_the_nearest_states(idql_run: Path) -> None:
@@ -120,7 +120,7 @@ def test_windows_stay_within_an_episode() -> None:
 
 def test_a_policy_without_a_critic_has_no_worth(tmp_path: Path) -> None:
     shown = gather(run_of("bc", task("toy-point"), tmp_path / "bc"), task("toy-point"))
-    assert all(state["worth"] is None for state in shown["choices"]["states"])
+    assert all(state["value"] is None for state in shown["choices"]["states"])
     assert all((state["act"] == state["act"][0]).all() for state in shown["choices"]["states"]), "it is no diffusion"
     assert shown["futures"] is shown["film"] is None
 

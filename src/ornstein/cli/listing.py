@@ -84,7 +84,7 @@ def describe(dataset: Dataset) -> Rows:
         ("environment", str(dataset.env["id"]) if dataset.env else "not said; pass --env"),
         ("steps", f"{len(data):,}"),
         ("episodes", f"{len(data.ends):,}, of {least:,} to {most:,} steps, median {middle:,}"),
-        ("true ends", f"{int(data.done.sum()):,}"),
+        ("true ends", f"{int(data.terminated.sum()):,}"),
         *_observed("observation", data.obs),
         *_observed("action", data.act),
         ("reward", f"mean {float(rew.mean()):.4g}, from {float(rew.min()):.4g} to {float(rew.max()):.4g}"),

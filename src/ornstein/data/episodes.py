@@ -55,7 +55,7 @@ class Episodes:
     obs: Obs  # (S, O) float32, with agents (S, N, O), images (S, H, W, C) uint8; or a dict of such tensors
     act: Tensor  # (S, A) float32, with agents (S, N, A)
     rew: Tensor  # (S,) float32
-    done: Tensor  # (S,) bool: a true end of the task, after which there is nothing to bootstrap from
+    terminated: Tensor  # (S,) bool: a true end of the task, after which there is nothing to bootstrap from
     last: Tensor  # (S,) int64: index of the last step of the episode (end or cut) that the step belongs to
     final_obs: Obs  # (M, ...) like `obs`: the observation after each episode's last step
     final_valid: (
@@ -99,10 +99,10 @@ class Episodes:
             _of_length(f"obs/{name}", part, steps)
         act_ = _of_length("act", act_, steps)
         rew_ = torch.zeros(steps, device=device) if rew is None else _of_length("rew", _column("rew", rew), steps)
-        done = _flags("terminations", terminations, steps, device)
+        ended = _flags("terminations", terminations, steps, device)
         cut = _flags("truncations", truncations, steps, device)
         cut[-1] = True
-        ends = (done | cut).nonzero().squeeze(1)  # (M,)
+        ends = (ended | cut).nonzero().squeeze(1)  # (M,)
         last = ends[torch.searchsorted(ends, torch.arange(steps, device=device))]
         final = each(lambda x: x[ends], obs_)
         known = torch.zeros(len(ends), dtype=torch.bool, device=device)
@@ -110,7 +110,7 @@ class Episodes:
             final, known = _like("final_obs", final_obs, final, "episodes", agents), ~known
         elif next_obs is not None:
             final, known = each(lambda x: x[ends], _like("next_obs", next_obs, obs_, "steps", agents)), ~known
-        return cls(obs_, act_, rew_, done, last, final, known, per_step(more, steps))
+        return cls(obs_, act_, rew_, ended, last, final, known, per_step(more, steps))
 
     def __len__(self) -> int:
         """The number of steps, S."""

@@ -18,7 +18,7 @@ from ornstein.errors import InputError, positive
 BLOCK = 1 << 24  # numbers that are measured at once, in double precision
 
 
-Blocks = Callable[[], Iterator[Tensor]]
+Batches = Callable[[], Iterator[Tensor]]
 
 
 class Scale(nn.Module, ABC):
@@ -42,7 +42,7 @@ class Scale(nn.Module, ABC):
         return bool((self.ends[0] <= self.ends[1]).all())
 
     @abstractmethod
-    def measure(self, blocks: Blocks, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, blocks: Batches, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Shift and scale, (size,) each, of data that comes in `blocks` (n, size) of double precision, and lies between
         `low` and `high`."""
 
@@ -97,7 +97,7 @@ class Scale(nn.Module, ABC):
 class ZScore(Scale):
     """Mean 0 and standard deviation 1."""
 
-    def measure(self, blocks: Blocks, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, blocks: Batches, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (of the whole data, not an estimate for more)."""
         count = sum(len(x) for x in blocks())
         mean = torch.stack([x.sum(0) for x in blocks()]).sum(0) / count
@@ -109,7 +109,7 @@ class MinMax(Scale):
 
     FAR = 1.5  # a quarter of the range beyond its end
 
-    def measure(self, blocks: Blocks, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, blocks: Batches, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Middle and half width of the range."""
         return (low + high) / 2, (high - low) / 2
 
@@ -126,7 +126,7 @@ class Quantile(Scale):
         super().__init__(size)
         self.register_buffer("knots", torch.linspace(-1, 1, self.KNOTS).expand(size, -1).clone())
 
-    def measure(self, blocks: Blocks, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, blocks: Batches, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Middle and half width of the range; the quantiles are kept aside. Of data too large to be sorted at once,
         evenly spaced rows are."""
         shift, scale = (low + high) / 2, (high - low) / 2

@@ -30,7 +30,7 @@ class Transition(NamedTuple):
     act: Tensor  # (B, A)
     rew: Tensor  # (B,)
     next_obs: Obs  # (B, O)
-    done: Tensor  # (B,) float: 1 at a true end of the task, where `next_obs` has no value
+    terminated: Tensor  # (B,) float: 1 at a true end of the task, where `next_obs` has no value
     more: Mapping[str, Tensor] = {}  # the fields that were asked for, (B, ...) each
 
 
@@ -82,8 +82,9 @@ class Transitions:
         at_end = torch.zeros(len(data), dtype=torch.bool, device=data.device)
         at_end[data.ends] = True
         self.episode = torch.cumsum(at_end, 0) - at_end.long()  # (S,) the episode of each step
-        self.numbers = torch.stack([data.rew, data.done.to(data.rew), at_end.to(data.rew)], 1)  # (S, 3), one gather
-        kept = ~at_end | data.done | data.final_valid[self.episode]
+        columns = data.rew, data.terminated.to(data.rew), at_end.to(data.rew)
+        self.numbers = torch.stack(columns, 1)  # (S, 3), one gather
+        kept = ~at_end | data.terminated | data.final_valid[self.episode]
         self.steps = kept.nonzero().squeeze(1)
         if not len(self.steps):
             raise InputError(
@@ -104,7 +105,7 @@ class Transitions:
         data = self.data
         if len(self.steps) < len(data):
             i = self.steps.index_select(0, i)
-        rew, done, at_end = self.numbers.index_select(0, i).unbind(1)
+        rew, terminated, at_end = self.numbers.index_select(0, i).unbind(1)
         following, episode = (i + 1).clamp_(max=len(data) - 1), self.episode.index_select(0, i)
 
         def after(obs: Tensor, final: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ class Transitions:
         obs = each(lambda x: x.index_select(0, i), data.obs)
         next_obs = each(after, data.obs, data.final_obs)
         more = {name: data.more[name].index_select(0, i) for name in self.fields}
-        batch = Transition(obs, data.act.index_select(0, i), rew, next_obs, done, more)
+        batch = Transition(obs, data.act.index_select(0, i), rew, next_obs, terminated, more)
         if data.pages is not None:
             data.pages.used(4 * len(i))
         return batch

@@ -13,7 +13,7 @@ def contrastive_energy_loss(
     model: Diffusion,
     energy: Callable[[Tensor, Tensor, Tensor | None], Tensor],
     support: Tensor,
-    worth: Tensor,
+    value: Tensor,
     cond: Tensor | None = None,
     beta: float = 1.0,
 ) -> Tensor:
@@ -29,7 +29,7 @@ def contrastive_energy_loss(
         model: whose noise levels f must know; it is not trained.
         energy: f(x (N, *event), t (N,), cond (N, C) | None) -> (N,), N = B K.
         support: K clean samples (B, K, *event) of the model for each state.
-        worth: their J (B, K); no gradient reaches it.
+        value: their J (B, K); no gradient reaches it.
         cond: states (B, C).
         beta: how much J counts.
     """
@@ -37,4 +37,4 @@ def contrastive_energy_loss(
     t = noised.t.repeat_interleave(count)
     states = None if cond is None else cond.repeat_interleave(count, 0)
     f = energy(noised.x.flatten(0, 1), t, states).unflatten(0, support.shape[:2])
-    return F.cross_entropy(f, torch.softmax(beta * worth.detach(), 1), reduction="none")
+    return F.cross_entropy(f, torch.softmax(beta * value.detach(), 1), reduction="none")

@@ -12,7 +12,7 @@ new goal is drawn within 0.5 m of the old one, or after as many steps as an epis
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from ornstein.contract import OnProgress
 from ornstein.data.episodes import Episodes
 from ornstein.envs.maze import KNOWN, Known, Maze, known
 from ornstein.envs.pointmaze import Points
 from ornstein.errors import InputError, choose, positive
 from ornstein.files import locked, room
 from ornstein.formats.sources import data_folder, write_minari
-
-Progress = Callable[[int, int], None]  # (steps made, steps in all)
 
 CUT = 10_000  # steps of a written episode
 STEP_BYTES = 4 * (4 + 2 + 2 + 2 + 1) + 2  # observation, two goals, action, reward; two ends
@@ -42,7 +41,7 @@ def episode_limit(maze: Maze) -> int:
     return row.limit if row else max(300, math.ceil(int(maze.distance.max()) / 2) * 100)
 
 
-class Driver:
+class WaypointController:
     """Chooses goals and waypoints for one point."""
 
     def __init__(self, maze: Maze, rng: np.random.Generator) -> None:
@@ -98,12 +97,14 @@ class Driver:
         return near
 
 
-def stream(maze: Maze, steps: int = STEPS, seed: int = 0, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
+def stream(
+    maze: Maze, steps: int = STEPS, seed: int = 0, progress: OnProgress | None = None
+) -> Iterator[dict[str, Any]]:
     """The recipe, in episodes of 10,000 steps as Minari lays them out: dictionaries of float32 arrays with T rows of
     actions, rewards (1 in the row that reaches the goal in force), terminations (none), truncations (the last row), and
     T + 1 rows of observations. The next episode starts in the state in which the last one was cut."""
     routes, noises = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
-    driver, points = Driver(maze, routes), Points(maze, 1)
+    driver, points = WaypointController(maze, routes), Points(maze, 1)
     state = [*driver.start(), 0.0, 0.0]
     points.place(np.array([state]))
     driver.new_goal(state[0], state[1])
@@ -161,7 +162,7 @@ def make(
     steps: int = STEPS,
     seed: int = 0,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Path:
     """Write the recipe's data for a maze of `KNOWN` (by its name) or any other, in Minari's layout, and say where.
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ornstein.contract import Spec
+from ornstein.contract import OnProgress, Spec
 from ornstein.data.episodes import Episodes
 from ornstein.envs.found import minari_folder
 from ornstein.envs.maze import Known, Maze, known
-from ornstein.envs.maze_data import STEPS, Progress, dense_rewards, make
+from ornstein.envs.maze_data import STEPS, dense_rewards, make
 from ornstein.envs.pointmaze import SECONDS, MazeWorld
 from ornstein.envs.task import Load, Source, Task, at_most, check_fit, lasting
 from ornstein.errors import InputError
@@ -22,7 +22,7 @@ LONGEST = 5000  # a step limit beyond this was set for collecting data, not for 
 def known_maze(row: Known, dense: bool, data: str | Path | None = None) -> Task:
     """D4RL's maze of this row, over data made here or given."""
 
-    def load(progress: Progress | None) -> Episodes:
+    def load(progress: OnProgress | None) -> Episodes:
         dataset = read(make(row.name, progress=progress) if data is None else data)
         check_fit(dataset.episodes, made, data)
         return dense_rewards(dataset.episodes, row) if dense else dataset.episodes
@@ -45,7 +45,7 @@ def minari_maze(row: Known, data: str | Path | None = None) -> Task:
     """D4RL's maze of this row, over the dataset that Minari has of it."""
     where = f"D4RL/pointmaze/{row.name.removeprefix('pointmaze-')}-v2"
 
-    def load(progress: Progress | None) -> Episodes:
+    def load(progress: OnProgress | None) -> Episodes:
         found = data or minari_folder(where)
         if found is None:
             raise InputError(f"the data of task '{made.name}' is not here: expected {told.origin}; {told.get}")

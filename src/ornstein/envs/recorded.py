@@ -5,9 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ornstein.contract import Spec
+from ornstein.contract import OnProgress, Spec
 from ornstein.data.episodes import Episodes
-from ornstein.envs.maze_data import Progress
 from ornstein.envs.offline import data_task
 from ornstein.envs.task import Load, Task, check_fit
 from ornstein.envs.tasks import TASKS, label_of, task
@@ -47,7 +46,7 @@ def _without_world(told: Mapping[str, Any], spec: Mapping[str, Any]) -> Task:
     if data is None:
         raise InputError(f"unknown task '{str(told['name'])[:100]}': expected one of `ornstein list tasks`")
 
-    def load(progress: Progress | None) -> Episodes:
+    def load(progress: OnProgress | None) -> Episodes:
         episodes = read(data).episodes
         check_fit(episodes, made, data)
         return episodes
@@ -62,7 +61,7 @@ def _without_world(told: Mapping[str, Any], spec: Mapping[str, Any]) -> Task:
 def _here(made: Task, data: str) -> Load:
     """How to load data that a file names: what lies here is read, and nothing is downloaded."""
 
-    def load(progress: Progress | None) -> Episodes:
+    def load(progress: OnProgress | None) -> Episodes:
         if not Path(data).expanduser().exists() and not (minari_root() / data).exists():
             raise InputError(
                 f"the data of '{made.name}' is not here: expected '{data[:200]}', as the run says; put it there, or "

@@ -14,7 +14,7 @@ from ornstein.envs.watched import Outcome, named
 from ornstein.errors import InputError
 from ornstein.formats.episodic import Parts
 
-Flat = dict[str, np.ndarray]  # arrays by their path, such as "observations/desired_goal"
+Arrays = dict[str, np.ndarray]  # arrays by their path, such as "observations/desired_goal"
 
 
 class Tape:
@@ -34,7 +34,7 @@ class Tape:
         if after.cost is not None:
             self.cost.append(after.cost)
 
-    def columns(self) -> Flat:
+    def columns(self) -> Arrays:
         """All of it in Minari's layout."""
         found = {
             f"observations{'/' * bool(name)}{name}": np.stack([parts[name] for parts in self.seen])
@@ -91,7 +91,7 @@ def spec_json(world: GymWorld) -> str:
     return json.dumps(found)
 
 
-def shortened(columns: Flat, steps: int) -> Flat:
+def shortened(columns: Arrays, steps: int) -> Arrays:
     """The first `steps` steps of an episode; its end is then a cut."""
     total = len(columns["actions"])
     if steps >= total:
@@ -101,7 +101,7 @@ def shortened(columns: Flat, steps: int) -> Flat:
     return found
 
 
-def nested(columns: Flat) -> dict[str, Any]:
+def nested(columns: Arrays) -> dict[str, Any]:
     """Columns by path as dicts in dicts."""
     found: dict[str, Any] = {}
     for path, rows in columns.items():

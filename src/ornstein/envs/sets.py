@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ornstein.contract import Spec
+from ornstein.contract import OnProgress, Spec
 from ornstein.data.episodes import Episodes
 from ornstein.envs.found import d4rl_cache, first, minari_folder, roots
 from ornstein.envs.maze import Reference
-from ornstein.envs.maze_data import Progress
 from ornstein.envs.pusht import PARTS, PushT, demonstrations
 from ornstein.envs.task import HORIZON, Source, Task, check_fit, lasting
 from ornstein.envs.vector import GymWorld, World
@@ -58,7 +57,7 @@ class Set(NamedTuple):
 def set_task(row: Set, data: str | Path | None = None) -> Task:
     """The task of a row, over its own data or another's."""
 
-    def load(progress: Progress | None) -> Episodes:
+    def load(progress: OnProgress | None) -> Episodes:
         where = data or row.find()
         if where is None:
             raise InputError(_absent(row))

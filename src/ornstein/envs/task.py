@@ -8,18 +8,17 @@ from typing import Any
 
 import torch
 
-from ornstein.contract import Spec
+from ornstein.contract import OnProgress, Spec
 from ornstein.data.episodes import Episodes
 from ornstein.data.fit import check_sizes, described, said
 from ornstein.envs.maze import Maze, Reference
-from ornstein.envs.maze_data import Progress
 from ornstein.envs.registered import env_spec
 from ornstein.envs.vector import Start, World
 from ornstein.errors import InputError, positive
 
 HORIZON = 32  # environment steps of a plan where nothing better is known
 
-Load = Callable[[Progress | None], Episodes]
+Load = Callable[[OnProgress | None], Episodes]
 
 PROTOCOLS = {  # in words
     "goals": "goals: start and goal in different cells, at rest; success is to come within 0.45 m of the goal",
@@ -62,7 +61,7 @@ class Task:
     find: Callable[[], Path | None] = field(default=_nowhere, repr=False)  # where the data lies now, if it is here
     gym: Any = field(default=None, repr=False)  # Gymnasium's EnvSpec of the world, where it is not that of `env`
 
-    def episodes(self, device: torch.device | str = "cpu", progress: Progress | None = None) -> Episodes:
+    def episodes(self, device: torch.device | str = "cpu", progress: OnProgress | None = None) -> Episodes:
         """The data. Built-in data is made on first use, while `progress(steps made, steps in all)` is told, and kept in
         the data folder. `InputError` where the task has none, it is not here, or it is damaged."""
         return self.load(progress).to(device)

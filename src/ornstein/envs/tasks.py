@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ornstein.contract import Spec
+from ornstein.contract import OnProgress, Spec
 from ornstein.data.episodes import Episodes
 from ornstein.envs import toy
 from ornstein.envs.maze import KNOWN, Reference
-from ornstein.envs.maze_data import Progress
 from ornstein.envs.maze_tasks import is_maze, known_maze, minari_maze, own_maze
 from ornstein.envs.offline import data_task, spec_of
 from ornstein.envs.pusht import PushT
@@ -90,7 +89,7 @@ def _reference(given: Sequence[Any]) -> Reference:
 
 
 def _toy(data: str | Path | None = None) -> Task:
-    def load(progress: Progress | None) -> Episodes:
+    def load(progress: OnProgress | None) -> Episodes:
         if data is None:
             return toy.random_walk()
         episodes = read(data).episodes
@@ -127,7 +126,7 @@ def _own(
     spec: Any = None if where is None else env_spec(where)
     label = label_of(name or (dataset.name if dataset else spec.id))
 
-    def load(progress: Progress | None) -> Episodes:
+    def load(progress: OnProgress | None) -> Episodes:
         if data is None:
             raise InputError(f"task '{label}' has no data: expected a dataset (data=..., on the shell --data)")
         episodes = (dataset or read(data)).episodes

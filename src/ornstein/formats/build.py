@@ -175,7 +175,7 @@ def assemble(
         obs=field("obs"),
         act=tensors["act"],
         rew=torch.zeros(len(done)) if rew is None else rew,
-        done=torch.from_numpy(done),
+        terminated=torch.from_numpy(done),
         last=torch.from_numpy(last.astype(np.int64, copy=False)),
         final_obs=field("final_obs"),
         final_valid=torch.from_numpy(np.ascontiguousarray(known)),

@@ -38,7 +38,7 @@ FIELDS = {"costs": "cost", "cost": "cost", "infos/cost": "cost", "task": "task"}
 TOP = {name.split("/")[0] for name in (*COLUMNS, *FIELDS, NEXT)}
 INFOS = {name.removeprefix("infos/") for name in (*FIELDS, NEXT) if name.startswith("infos/")}
 
-Flat = dict[str, np.ndarray]  # the arrays of one episode by their path, such as "observations/desired_goal"
+Arrays = dict[str, np.ndarray]  # the arrays of one episode by their path, such as "observations/desired_goal"
 
 
 def read_minari(folder: Path, build: Builder, most: int | None = None) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def parse_json(text: str | bytes, where: str) -> dict[str, Any]:
     return parsed
 
 
-def absorb(digest: "hashlib._Hash", flat: Flat) -> None:
+def absorb(digest: "hashlib._Hash", flat: Arrays) -> None:
     """Feed names (sorted), types, shapes and bytes of the arrays of one episode to a hash."""
     for name in sorted(flat):
         array = np.ascontiguousarray(flat[name])
@@ -128,7 +128,7 @@ def absorb(digest: "hashlib._Hash", flat: Flat) -> None:
         digest.update(array.reshape(-1).view(np.uint8).data)
 
 
-def check_episode(where: str, flat: Flat, like: Flat) -> None:
+def check_episode(where: str, flat: Arrays, like: Arrays) -> None:
     """Raises `InputError` unless the arrays of one episode are complete, finite, of fitting lengths, and of the same
     names and sizes as those of the episode `like`."""
     seen = [name for name in flat if name.split("/")[0] == "observations"]
@@ -188,7 +188,7 @@ def _groups(file: h5py.File, info: dict[str, Any], path: Path) -> list[str]:
     return episodes
 
 
-def _hdf5_episodes(path: Path, info: dict[str, Any]) -> Iterator[tuple[str, Flat]]:
+def _hdf5_episodes(path: Path, info: dict[str, Any]) -> Iterator[tuple[str, Arrays]]:
     packed = bool(info.get("jpeg_encoding"))
     with opened(path) as file:
         for name in _groups(file, info, path):
@@ -215,7 +215,7 @@ def _arrays(group: h5py.h5g.GroupID, where: str, packed: bool) -> Iterator[tuple
             yield name, found
 
 
-def _piece(flat: Flat, first: Flat) -> Piece:
+def _piece(flat: Arrays, first: Arrays) -> Piece:
     """An episode as a piece of a stream."""
     steps, prefix, after = len(flat["actions"]), "observations/", None
     more = {FIELDS[name]: flat[name][-steps:] for name in FIELDS if name in flat}  # infos may begin with the reset's

@@ -12,7 +12,7 @@ import numpy as np
 from ornstein.errors import InputError
 from ornstein.files import publish, sync
 from ornstein.formats.hdf5_write import written
-from ornstein.formats.minari import COLUMNS, MAIN, METADATA, Flat, absorb, check_episode, parse_json
+from ornstein.formats.minari import COLUMNS, MAIN, METADATA, Arrays, absorb, check_episode, parse_json
 
 LAYOUT = "0.5.0"  # the Minari version whose layout this is; later ones read it
 ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+")
@@ -116,7 +116,7 @@ def _flatten(columns: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{key}", np.asarray(value)
 
 
-def _space(flat: Flat, name: str) -> dict[str, Any]:
+def _space(flat: Arrays, name: str) -> dict[str, Any]:
     """The space of a column as Minari serialises it: boxes without bounds."""
     if name in flat:
         shape, dtype = flat[name].shape[1:], flat[name].dtype

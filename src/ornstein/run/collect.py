@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ornstein.envs.recorder import Flat, Tape, check_recordable, nested, spaces, spec_json
+from ornstein.envs.recorder import Arrays, Tape, check_recordable, nested, spaces, spec_json
 from ornstein.envs.vector import GymWorld
 from ornstein.errors import InputError, positive
 from ornstein.files import locked
@@ -108,7 +108,7 @@ def _with_noise(acting: Behaviour, world: GymWorld, noise: float, seed: int) -> 
     return acting._replace(begin=lambda: Chance(low, high, seed, acting.begin(), noise))
 
 
-def recorded(actor: Actor, world: GymWorld, numbers: Sequence[int], seed: int, most: int | None = None) -> list[Flat]:
+def recorded(actor: Actor, world: GymWorld, numbers: Sequence[int], seed: int, most: int | None = None) -> list[Arrays]:
     """One episode for each number, from its start to its end, the limit, or `most` steps, as columns in Minari's
     layout."""
     tapes: dict[int, Tape] = {}

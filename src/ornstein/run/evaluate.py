@@ -6,12 +6,12 @@ from collections.abc import Callable
 from contextlib import closing
 
 import ornstein
-from ornstein.contract import Agent
+from ornstein.contract import Agent, OnProgress
 from ornstein.envs.tasks import Task
 from ornstein.errors import InputError, choose, positive
 from ornstein.roles import name_of
 from ornstein.run.capture import Captured
-from ornstein.run.rollout import Driver, Rollout, Told, asks, randomness, rollout
+from ornstein.run.rollout import Driver, Rollout, asks, randomness, rollout
 from ornstein.scores.report import Report, bootstrap, spread
 
 WORLDS = 128  # at once
@@ -45,7 +45,7 @@ def evaluate(
     protocol: str | None = None,
     episodes: int = 100,
     seed: int = 0,
-    progress: Told | None = None,
+    progress: OnProgress | None = None,
     capture: str = "auto",
     watch: Callable[[Rollout], None] | None = None,
 ) -> Report:

@@ -27,7 +27,7 @@ from ornstein.files import locked, room
 from ornstein.folder import CURVE
 from ornstein.roles import ALGORITHMS
 from ornstein.run import checkpoint
-from ornstein.run.blocks import Blocks
+from ornstein.run.buffer_files import BufferFiles
 from ornstein.run.capture import Captured
 from ornstein.run.checkpoint import Progress
 from ornstein.run.evaluate import evaluate
@@ -88,7 +88,7 @@ def online(
         if _finished(out, agent, config, resume):
             return agent.eval()
         buffer = _buffer(world, steps + worlds, prior, capacity, device)
-        blocks = Blocks(out, buffer)
+        blocks = BufferFiles(out, buffer)
         blocks.load()
         collector = Collector(agent, world.worlds(worlds), buffer, blocks, seed, capture)
         room(blocks.folder, (steps - collector.steps) * _row(world))
@@ -216,7 +216,7 @@ class Collector:
     episode that is cut by the limit of steps, or by the world, is not done: what follows it has a value."""
 
     def __init__(
-        self, agent: Explorer, world: World, buffer: Buffer, blocks: Blocks, seed: int, capture: str = "auto"
+        self, agent: Explorer, world: World, buffer: Buffer, blocks: BufferFiles, seed: int, capture: str = "auto"
     ) -> None:
         self.buffer, self.blocks = buffer, blocks
         actor = Curious(agent, world, Captured(agent.explore, capture, buffer.device), lambda: self.steps)

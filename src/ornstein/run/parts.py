@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ornstein.envs.recorder import Flat, shortened
+from ornstein.envs.recorder import Arrays, shortened
 from ornstein.envs.sets import reference_of
 from ornstein.errors import InputError, TrainingError, writable
 from ornstein.files import discard, refused, room, write
@@ -83,7 +83,7 @@ class Parts:
         """Those beside `out`, which is locked, of `steps` in all if that is known; raises InputError unless they were
         made with the same settings, and `resume` is said."""
         self.out, self.folder, self.steps = out, blocks_of(out), steps
-        self.first: Flat | None = None  # what all episodes must be like
+        self.first: Arrays | None = None  # what all episodes must be like
         self.count = sum(1 for _ in self.blocks())
         self.new: dict[str, Any] | None = None  # settings still to be written
         if self._empty():  # killed before the first was whole
@@ -145,7 +145,7 @@ class Parts:
         """(return, steps) of every episode so far."""
         return [(float(r), int(n)) for path in self.blocks() for r, n in self._header(path)]
 
-    def write(self, episodes: list[Flat]) -> list[tuple[float, int]]:
+    def write(self, episodes: list[Arrays]) -> list[tuple[float, int]]:
         """Add a block; (return, steps) of its episodes."""
         for columns in episodes:
             self.first = columns if self.first is None else self.first
@@ -161,7 +161,7 @@ class Parts:
         self.count += 1
         return rows
 
-    def episodes(self, steps: int | None) -> Iterator[Flat]:
+    def episodes(self, steps: int | None) -> Iterator[Arrays]:
         """All episodes, one block in memory at a time, cut after `steps`."""
         left = steps or math.inf
         for path in self.blocks():

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ornstein.contract import Agent, Given, Plan, Planner
+from ornstein.contract import Agent, Given, OnProgress, Plan, Planner
 from ornstein.data.episodes import Obs, count, each, plain
 from ornstein.envs.vector import World
 from ornstein.errors import InputError
@@ -26,7 +26,6 @@ SAMPLES = 512  # worlds x candidates in one call of an agent
 
 Ask = Callable[[Obs, Given | None], Any]  # a planner's `plan`, or the `act` of another agent
 Track = Callable[[Obs, Plan, Tensor], Tensor]  # a controller: observations, plan, steps (b,) since it was made
-Told = Callable[[int, int], None]  # (steps done, steps in all at most)
 
 
 @contextmanager
@@ -298,7 +297,7 @@ def rollout(
     episodes: Sequence[int],
     seed: int,
     *,
-    progress: Told | None = None,
+    progress: OnProgress | None = None,
     limit: int | None = None,
     keep: bool = True,
 ) -> Rollout:

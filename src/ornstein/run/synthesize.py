@@ -19,7 +19,7 @@ from ornstein import folder
 from ornstein.contract import Synthesizer
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Transition
-from ornstein.envs.recorder import Flat, nested
+from ornstein.envs.recorder import Arrays, nested
 from ornstein.envs.registered import described
 from ornstein.envs.task import Task
 from ornstein.errors import InputError, positive
@@ -111,7 +111,7 @@ def _draw(parts: Parts, learner: Synthesizer, rows: int, batch: int, seed: int) 
             teller.tell(parts.count * batch)
 
 
-def block(made: Transition) -> Flat:
+def block(made: Transition) -> Arrays:
     """Transitions as the columns of one stored episode, in which every step ends."""
     obs, act, rew, after, done = (value.cpu().numpy() for value in made[:5])
     ended = done > 0.5
@@ -119,7 +119,7 @@ def block(made: Transition) -> Flat:
     return found | {"terminations": ended, "truncations": ~ended, NEXT: after}
 
 
-def _laid(columns: Flat, apart: bool) -> Iterator[Flat]:
+def _laid(columns: Arrays, apart: bool) -> Iterator[Arrays]:
     """The episodes that a block is stored as."""
     obs, after = columns["observations"].copy(), columns[NEXT]
     if not apart:

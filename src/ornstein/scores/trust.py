@@ -154,7 +154,7 @@ def _rows(data: Episodes, most: int, rng: torch.Generator) -> Rows:
     i = torch.randperm(len(view), generator=rng)[:most]
     raw = view.at(i)
     x = torch.cat([raw.obs, raw.act, raw.rew[:, None], raw.next_obs], 1)
-    return Rows(x, raw.done, view.episode[view.steps[i]], raw)
+    return Rows(x, raw.terminated, view.episode[view.steps[i]], raw)
 
 
 def _whitened(rows: Rows, scale: _Scale) -> Rows:

@@ -7,8 +7,8 @@ const BINS = 24;
 function choiceAxes({ names, states }) {
   const of = (i) => ({ name: names[i], offer: (state, j) => state.act[j][i], data: (act) => act[i] });
   const out = names.map((_, i) => of(i));
-  if (states.some((state) => state.worth)) {
-    out.push({ name: "worth", offer: (state, j) => (state.worth || [])[j], data: null });
+  if (states.some((state) => state.value)) {
+    out.push({ name: "worth", offer: (state, j) => (state.value || [])[j], data: null });
   } else if (names.length === 1) {
     out.push({ name: "draw", offer: (state, j) => j + 1, data: null });
   }
@@ -23,9 +23,9 @@ function choiceAxes({ names, states }) {
   });
 }
 
-function shares(worth) {
-  const [lo, hi] = extent(worth.filter(known));
-  return worth.map((w) => (hi > lo && known(w) ? (w - lo) / (hi - lo) : 0));
+function shares(values) {
+  const [lo, hi] = extent(values.filter(known));
+  return values.map((w) => (hi > lo && known(w) ? (w - lo) / (hi - lo) : 0));
 }
 
 function choicePicture(state, across, up, label) {
@@ -42,9 +42,9 @@ function choicePicture(state, across, up, label) {
   const place = (act) => [across.data(act), up.data(act)];
   const pair = (j) => [across.offer(state, j), up.offer(state, j)];
   if (both) knownPairs(state.near.map(place)).forEach((p) => plot.append(dot(at, p, "near", 6 * grow)));
-  const colours = shares(state.worth || []);
+  const colours = shares(state.value || []);
   state.act.forEach((_, j) => {
-    const style = state.worth ? `--u:${Math.round(100 * colours[j])}%` : "--u:0%";
+    const style = state.value ? `--u:${Math.round(100 * colours[j])}%` : "--u:0%";
     if (pair(j).every(known)) plot.append(dot(at, pair(j), "offer", 3.5 * grow, { style }));
   });
   if (both && place(state.own).every(known)) plot.append(dot(at, place(state.own), "own", 7 * grow));
@@ -84,9 +84,9 @@ const stateName = (state, i) => `State ${i + 1}: episode ${state.episode + 1}, s
 
 function choiceStatus(state, i, draws) {
   const parts = [`${stateName(state, i)}; ${state.act.length} actions drawn`];
-  if (state.worth) {
-    const [lo, hi] = extent(state.worth.filter(known));
-    parts.push(`worth ${number(lo)} to ${number(hi)}, the one taken ${number(state.worth[state.chosen])}`);
+  if (state.value) {
+    const [lo, hi] = extent(state.value.filter(known));
+    parts.push(`worth ${number(lo)} to ${number(hi)}, the one taken ${number(state.value[state.chosen])}`);
     if (draws !== state.act.length) parts.push(`when it acts it draws ${draws}`);
   }
   return `${parts.join("; ")}.`;
@@ -146,7 +146,7 @@ function choicesSection({ choices }) {
     "done in the nearest states there: where that forms several groups, a policy that keeps them all has dots in each.";
   const rows = el("div", { class: "fields" }, ...boxes.map((box) => box.field));
   const ramp = el("div", { class: "ramp" }, el("span", {}, "worth least"), el("i", {}), el("span", {}, "most"));
-  const coloured = states.some((state) => state.worth) ? ramp : null;
+  const coloured = states.some((state) => state.value) ? ramp : null;
   const side = el("div", { class: "side" }, choiceLegend(states), coloured, status, rows, picks.group);
   return section("choices", "What it considers", lead, el("div", { class: "stage" }, canvas, side), each_);
 }

@@ -31,7 +31,7 @@ def choices(agent: Agent, data: Episodes, seed: int, source: str) -> dict[str, A
             "episode": int(episode[i]),
             "step": int(rows[i] - data.starts[episode[i]]),
             "act": found.act[i],
-            "worth": None if found.worth is None else found.worth[i],
+            "value": None if found.value is None else found.value[i],
             "chosen": int(found.chosen[i]),
             "own": own[i],
             "near": [] if near is None else data.act.index_select(0, near[i]),

@@ -36,7 +36,7 @@ def render(data: Mapping[str, Any]) -> str:
     are `hidden`, `stride` and `replan` in steps, `plans` with `episode`, `made`, `value`, `plan` and `real` as rows of
     observations, `values` of each episode's plans as (step, value) pairs, `film` with `steps` and `frames`). Of
     policies: `choices` (`source` in words, `names` of the numbers of an action, how many the agent `draws`, `states`
-    with `row`, `episode`, `step`, `act`, `worth`, `chosen`, `own` and `near` actions). `movie` is one episode (`gif`
+    with `row`, `episode`, `step`, `act`, `value`, `chosen`, `own` and `near` actions). `movie` is one episode (`gif`
     and `still` as data addresses, `about`, `steps`, `return`; or what is `missing` for it).
 
     What is missing or None is left out of the page. Numbers may be numpy's or torch's; NaN and infinity are shown as a

@@ -62,10 +62,10 @@ def test_the_densest_is_taken_only_where_several_are_drawn() -> None:
     several = DiffusionBC(Spec(3, 2), replace(SMALL, candidates=16)).eval()
     found = several.consider(obs)
     assert found.act.shape == (4, 16, 2)
-    assert found.worth is not None
-    torch.testing.assert_close(found.worth, density(several.scale.act(found.act)))
-    assert torch.equal(found.chosen, found.worth.argmax(-1))
+    assert found.value is not None
+    torch.testing.assert_close(found.value, density(several.scale.act(found.act)))
+    assert torch.equal(found.chosen, found.value.argmax(-1))
     one = DiffusionBC(Spec(3, 2), SMALL).eval().consider(obs, n=16)
     assert one.act.shape == (4, 16, 2)
-    assert one.worth is None
-    assert several.consider(obs, n=1).worth is None, "nothing to compare with"
+    assert one.value is None
+    assert several.consider(obs, n=1).value is None, "nothing to compare with"

@@ -15,7 +15,7 @@ from ornstein.roles.policies.diffusion_ql_presets import EDP
 from ornstein.roles.values.choice import Choice
 
 SMALL = Config(hidden=(32, 32), updates=5, batch=16, choice=Choice(4))
-SMALL_EDP = replace(SMALL, climb="guess", model=EDP.model)
+SMALL_EDP = replace(SMALL, q_gradient="guess", model=EDP.model)
 
 
 class Slope(nn.Module):

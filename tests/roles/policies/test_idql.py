@@ -39,14 +39,14 @@ def offered(agent: IDQL, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
 
 def test_the_best_offer_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = IDQL(Spec(1, 1), SMALL).eval()
-    monkeypatch.setattr(agent.critics, "worth", lambda obs, act: -(act[:, 0] - 0.3).square())
+    monkeypatch.setattr(agent.critics, "value", lambda obs, act: -(act[:, 0] - 0.3).square())
     torch.testing.assert_close(offered(agent, monkeypatch), torch.full((3, 1), 0.3))
 
 
 def test_implicit_weights_know_above_and_below_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each offer above V is taken tau / (1 - tau) times as often as each below."""
     agent = IDQL(Spec(1, 1), replace(SMALL, tau=0.8, weigh="implicit", choice=Choice(8, "softmax"))).eval()
-    monkeypatch.setattr(agent.critics, "worth", lambda obs, act: 100 * act[:, 0])
+    monkeypatch.setattr(agent.critics, "value", lambda obs, act: 100 * act[:, 0])
     monkeypatch.setattr(agent.critics.v, "forward", lambda obs: torch.zeros(1, len(obs)))
     torch.manual_seed(0)
     taken = torch.cat([offered(agent, monkeypatch) for _ in range(1000)])[:, 0]

@@ -93,7 +93,7 @@ def test_rows_mean_what_they_were_made_of() -> None:
     batch = Transitions(data).at(torch.arange(200))
     rows = made.pack(batch)
     assert rows.shape == (200, 2 * 3 + 2 + 2)
-    assert torch.equal(rows[:, -1], batch.done)
+    assert torch.equal(rows[:, -1], batch.terminated)
     assert rows[:, 0].std(correction=0) == pytest.approx(1.0, abs=1e-4)
     back = made.pack.inverse(rows)
     for name in ("obs", "act", "rew", "next_obs", "done"):
@@ -108,7 +108,7 @@ def test_terminals_are_cut_at_a_half_and_bounds_hold() -> None:
     rows[:, 3:5] = 50.0  # actions
     rows[:, 2] = 3.0  # the constant
     back = made.pack.inverse(rows)
-    assert back.done.tolist() == [0, 0, 1]
+    assert back.terminated.tolist() == [0, 0, 1]
     torch.testing.assert_close(back.act, torch.tensor([0.4, -2.0]).expand(3, 2))
     assert back.obs[:, 2].tolist() == [7, 7, 7]
 
@@ -128,7 +128,7 @@ def test_a_known_distribution_is_reproduced() -> None:
     gap = (new.next_obs[:, :2] - torch.stack([there.cos(), there.sin()], 1)).norm(dim=1)
     assert gap.median() < 0.08, "s' follows from s and a"
     assert (new.rew - new.obs[:, 0] * new.act[:, 0]).abs().median() < 0.05
-    assert abs(float(new.done.mean()) - float(data.done.double().mean())) < 0.05
+    assert abs(float(new.done.mean()) - float(data.terminated.double().mean())) < 0.05
     assert ((new.obs[:, 0] > 0.5) == (new.done > 0.5)).double().mean() > 0.93
     assert torch.equal(new.obs[:, 2].unique(), torch.tensor([7.0]))
 

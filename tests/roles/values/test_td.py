@@ -45,7 +45,7 @@ def test_an_end_has_no_future() -> None:
 
 def test_worth_is_the_lesser_slow_critic() -> None:
     made = critics([1.0, 2.0, 6.0], [5.0, 0.0, 4.0])
-    assert made.worth(torch.zeros(3, 1), torch.tensor([[0.0], [1.0], [2.0]])).tolist() == [1.0, 0.0, 4.0]
+    assert made.value(torch.zeros(3, 1), torch.tensor([[0.0], [1.0], [2.0]])).tolist() == [1.0, 0.0, 4.0]
 
 
 def test_slow_copies_follow_and_the_target_is_held() -> None:

@@ -118,7 +118,7 @@ class DecisionDiffuser(Planner):
 
     def windows(self, data: Episodes) -> Windows:
         """Stretches of data as long as a plan, with their labels."""
-        data = replace(data, rew=data.rew - self.cfg.penalty * data.done)
+        data = replace(data, rew=data.rew - self.cfg.penalty * data.terminated)
         fields = [name for name in self.asks if name not in ("goal", "return")] + [LABELLED] * (LABELLED in data.more)
         discount, pad = self.cfg.discount if "return" in self.asks else None, "goal" not in self.asks
         return Windows(data, self.rows, stride=self.stride, pad=pad, discount=discount, fields=fields)

@@ -112,7 +112,10 @@ class Diffuser(Planner):
     def fit(self, data: Episodes) -> Iterator[Stage]:
         self.scale_obs.learn(data.obs, "observations")
         self.scale_act.learn(data.act, "actions")
-        windows, steps = self.windows(replace(data, rew=data.rew - self.cfg.penalty * data.done)), dict(self.stages)
+        windows, steps = (
+            self.windows(replace(data, rew=data.rew - self.cfg.penalty * data.terminated)),
+            dict(self.stages),
+        )
         self.step_model.over(steps["model"])
         yield Stage("model", windows, self.update_model, steps["model"], self.cfg.batch)
         if not self.goal:
@@ -159,7 +162,7 @@ class Diffuser(Planner):
         x = torch.zeros(len(obs) * n, *self.known.shape, device=obs.device)
         x[:, 0, self.acts :] = self.scale_obs(obs).repeat_interleave(n, 0)
         if given is None:
-            guide = ValueGuidance(self.worth, self.cfg.guide, self.cfg.guide_inner, self.cfg.guide_stop)
+            guide = ValueGuidance(self.plan_value, self.cfg.guide, self.cfg.guide_inner, self.cfg.guide_stop)
         else:
             x[:, -1, self.acts :] = self.scale_obs(given["goal"]).repeat_interleave(n, 0)
         show = watch and (lambda x: watch(self.scale_obs.inverse(x[::n, :, self.acts :])))
@@ -175,8 +178,8 @@ class Diffuser(Planner):
         """What plans (B, H, features) are chosen by, (B,): J or, with a goal, how little they surprise the model."""
         if self.goal:
             return -self.model_ema.denoising_error(x, 0.4, Pin(self.known, x), draws=2)
-        return self.worth(x, torch.full((), self.model.schedule[-2].t, device=x.device))
+        return self.plan_value(x, torch.full((), self.model.schedule[-2].t, device=x.device))
 
-    def worth(self, x: Tensor, t: Tensor) -> Tensor:
+    def plan_value(self, x: Tensor, t: Tensor) -> Tensor:
         """J of noised plans (B, H, features) at t: (B,)."""
         return self.value_ema(self.model_ema, x, t)

@@ -76,11 +76,11 @@ class DiffusionBC(Agent):
         for _ in range(self.cfg.extra):
             x = self.model_ema.denoise(x, lowest, seen)
         x = x.unflatten(0, (-1, n))
-        act, worth, chosen = self.scale.act.inverse(x), None, x.new_zeros(len(x), dtype=torch.int64)
+        act, value, chosen = self.scale.act.inverse(x), None, x.new_zeros(len(x), dtype=torch.int64)
         if n > 1 and self.candidates > 1:
-            worth = density(x)
-            chosen = worth.argmax(-1)
-        return Candidates(act, worth, chosen)
+            value = density(x)
+            chosen = value.argmax(-1)
+        return Candidates(act, value, chosen)
 
     def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self._consider(obs, given, None).taken()[:, None]

@@ -36,7 +36,7 @@ class Config:
     """Settings; those of the paper for locomotion, but for `updates`."""
 
     eta: float = 1.0  # weight of Q against imitation
-    climb: Literal["chain", "guess"] = "chain"  # through the whole chain, or EDP's one call
+    q_gradient: Literal["chain", "guess"] = "chain"  # through the whole chain, or EDP's one call
     discount: float = 0.99
     backups: int = 1  # next actions of which the best is backed up (10 on AntMaze)
     reward: str = "returns"  # raw | returns | minus_one
@@ -83,21 +83,21 @@ class DiffusionQL(Agent):
         ahead = self.propose(self.model_ema, batch.next_obs.repeat_interleave(self.cfg.backups, 0))
         critic = self.critics.loss(batch, ahead)
         self.step_critics(critic)
-        imitate, climb = self.actor_loss(batch.obs, batch.act)
-        self.step_model(imitate + self.cfg.eta * climb)
+        imitate, improve = self.actor_loss(batch.obs, batch.act)
+        self.step_model(imitate + self.cfg.eta * improve)
         self.critics.update_target(self.cfg.target_rate)
         rate = pace(self.step_model.count, self.cfg.ema_rate, self.cfg.ema_every, self.cfg.ema_start)
         polyak_update(self.model_ema, self.model, rate)
-        return {"loss": imitate.detach(), "climb": climb.detach(), "critic": critic.detach()}
+        return {"loss": imitate.detach(), "q_loss": improve.detach(), "critic": critic.detach()}
 
     def actor_loss(self, obs: Tensor, act: Tensor) -> tuple[Tensor, Tensor]:
         """Imitation and climbing, () each."""
         error, guess = self.model.loss_and_prediction(act, obs)  # of one call
-        climber = self.propose(self.model, obs) if self.cfg.climb == "chain" else guess
+        proposed = self.propose(self.model, obs) if self.cfg.q_gradient == "chain" else guess
         k = (torch.rand(1, device=obs.device) >= 0.5).long()  # of two critics this one climbs, the other is the scale
-        q = frozen(self.critics.q, k)(obs, climber)  # (1, B): the gradient reaches the action, never the critic
+        q = frozen(self.critics.q, k)(obs, proposed)  # (1, B): the gradient reaches the action, never the critic
         with torch.no_grad():
-            size = frozen(self.critics.q, 1 - k)(obs, climber).abs().mean()
+            size = frozen(self.critics.q, 1 - k)(obs, proposed).abs().mean()
         return error.mean(), -q.mean() / size
 
     def propose(self, model: Diffusion, obs: Tensor) -> Tensor:
@@ -108,8 +108,8 @@ class DiffusionQL(Agent):
         n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         act = self.propose(self.model, seen)
-        worth = self.critics.worth(seen, act).unflatten(0, (-1, n))
-        return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), worth, self.cfg.choice.pick(worth))
+        value = self.critics.value(seen, act).unflatten(0, (-1, n))
+        return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), value, self.cfg.choice.pick(value))
 
     def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self._consider(obs, given, None).taken()[:, None]

@@ -34,4 +34,4 @@ PRESETS: dict[str, dict[str, Any]] = {  # task -> what differs from Config, as t
     "pen-cloned": _clip(8.0, eta=0.1, lr=3e-5),
 }
 # EDP with TD3's critics: 1000 levels, 15 calls of DPM-Solver++
-EDP = Config(climb="guess", eta=2.0, model=Recipe("linear", "eps", 1000, solver="dpmpp", steps=15, clip=1.0))
+EDP = Config(q_gradient="guess", eta=2.0, model=Recipe("linear", "eps", 1000, solver="dpmpp", steps=15, clip=1.0))

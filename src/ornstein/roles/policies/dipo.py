@@ -111,14 +111,14 @@ class DIPO(Explorer):
         return self.scale.inverse(self.propose(self.model, obs[:, -1]))[:, None]
 
 
-def ascend(worth: Callable[[Tensor], Tensor], act: Tensor, cfg: Config) -> Tensor:
+def ascend(value: Callable[[Tensor], Tensor], act: Tensor, cfg: Config) -> Tensor:
     """`action_steps` of Adam on actions (B, A) up worth (B,), each kept within [-1, 1]. The gradient of each row is its
     own; only the bound on its norm joins them."""
     bound = cfg.action_clip * act.shape[-1]
     mean, square = torch.zeros_like(act), torch.zeros_like(act)
     act = act.detach().clamp(-1, 1)
     for k in range(1, cfg.action_steps + 1):
-        g = slope(worth, act)
+        g = slope(value, act)
         g = g * (bound / (g.norm() + 1e-6)).clamp(max=1)
         mean, square = torch.lerp(mean, g, 0.1), torch.lerp(square, g.square(), 0.001)
         step = (mean / (1 - 0.9**k)) / ((square / (1 - 0.999**k)).sqrt() + 1e-5)

@@ -5,10 +5,10 @@ and let these choose among many actions drawn.
 
 Critics never see an action of the policy, the policy nothing of the critics: they meet when acting. Differs from the
 paper: cosine noise, clean guesses and 8 deterministic steps without dropout, which clone better after few updates;
-critics have layer norm, without which the best of several offers can be worse than any; 16 offers, the least of the 16,
-64 and 256 that the authors try. The row `idql_paper` has theirs. Both differ from the authors' code: clean guesses are
-clipped, too, not samples alone; observations are normalised; critics learn at each of the actor's steps, with its batch
-of 256; V's input has no layer norm of its own; 100,000 updates instead of three million.
+critics have layer norm, without which the best of several candidates can be worse than any; 16 candidates, the least of
+the 16, 64 and 256 that the authors try. The row `idql_paper` has theirs. Both differ from the authors' code: clean
+guesses are clipped, too, not samples alone; observations are normalised; critics learn at each of the actor's steps,
+with its batch of 256; V's input has no layer norm of its own; 100,000 updates instead of three million.
 """
 
 from collections.abc import Iterator
@@ -94,11 +94,11 @@ class IDQL(Agent):
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         noise = torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device)
         act = self.model_ema.sample(noise, seen, guide=Clamp(1.0))
-        worth = self.critics.worth(seen, act)
+        value = self.critics.value(seen, act)
         if self.cfg.weigh == "implicit":
-            worth = torch.where(worth < self.critics.v(seen)[0], 1 - self.cfg.tau, self.cfg.tau).log()
-        worth = worth.unflatten(0, (-1, n))
-        return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), worth, self.cfg.choice.pick(worth))
+            value = torch.where(value < self.critics.v(seen)[0], 1 - self.cfg.tau, self.cfg.tau).log()
+        value = value.unflatten(0, (-1, n))
+        return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), value, self.cfg.choice.pick(value))
 
     def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self._consider(obs, given, None).taken()[:, None]

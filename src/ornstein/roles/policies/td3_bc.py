@@ -1,6 +1,6 @@
 """TD3+BC (Fujimoto & Gu, NeurIPS 2021, arXiv:2106.06860), a yardstick without diffusion: TD3 that also imitates.
 
-    critic: (r + discount (1 - done) min Q_slow(s', a') - Q)^2,  a' = clip(actor_slow(s') + clip(noise))
+    critic: (r + discount (1 - terminated) min Q_slow(s', a') - Q)^2,  a' = clip(actor_slow(s') + clip(noise))
     actor:  -lambda mean Q_1(s, pi(s)) + |a - pi(s)|^2,  lambda = alpha / mean |Q_1|
 
 One update is `delay` critic steps, each with rows of its own, and one actor step; `updates` counts critic steps, as the
@@ -86,7 +86,7 @@ class TD3BC(Agent):
             noise = (self.cfg.noise * torch.randn_like(batch.act)).clamp(-self.cfg.noise_clip, self.cfg.noise_clip)
             act = (self.actor_slow(batch.next_obs) + noise).clamp(-1, 1)
             q = self.critic_slow(batch.next_obs, act).amin(0)  # (B,)
-            target = batch.rew + self.cfg.discount * (1 - batch.done) * q
+            target = batch.rew + self.cfg.discount * (1 - batch.terminated) * q
         return (self.critic(batch.obs, batch.act) - target).square().mean(1).sum()
 
     def actor_loss(self, batch: Transition) -> Tensor:

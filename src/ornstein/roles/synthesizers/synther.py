@@ -87,15 +87,15 @@ class Packing(nn.Module):
 
     def forward(self, batch: Transition) -> Tensor:
         """Rows of a batch."""
-        rew, done = self.rew(batch.rew[:, None]), batch.done[:, None]
-        return torch.cat([self.obs(batch.obs), self.act(batch.act), rew, self.obs(batch.next_obs), done], -1)
+        rew, terminated = self.rew(batch.rew[:, None]), batch.terminated[:, None]
+        return torch.cat([self.obs(batch.obs), self.act(batch.act), rew, self.obs(batch.next_obs), terminated], -1)
 
     def inverse(self, rows: Tensor) -> Transition:
         """What rows mean, in the world's units."""
-        obs, act, rew, after, done = rows.split(self.sizes, -1)
-        parts = self.obs.inverse(obs), self.act.inverse(act), self.rew.inverse(rew), self.obs.inverse(after), done
-        obs, act, rew, after, done = torch.cat(parts, -1).clamp(self.low, self.high).split(self.sizes, -1)
-        return Transition(obs, act, rew[:, 0], after, (done[:, 0] > 0.5).to(rew.dtype))
+        obs, act, rew, after, ended = rows.split(self.sizes, -1)
+        parts = self.obs.inverse(obs), self.act.inverse(act), self.rew.inverse(rew), self.obs.inverse(after), ended
+        obs, act, rew, after, ended = torch.cat(parts, -1).clamp(self.low, self.high).split(self.sizes, -1)
+        return Transition(obs, act, rew[:, 0], after, (ended[:, 0] > 0.5).to(rew.dtype))
 
 
 class SynthER(Synthesizer):

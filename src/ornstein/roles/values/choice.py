@@ -1,4 +1,4 @@
-"""Choosing among candidates by what they are worth: what a diffusion policy draws, a critic picks from."""
+"""Choosing among candidates by what they are value: what a diffusion policy draws, a critic picks from."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -25,9 +25,9 @@ class Choice:
         if not self.temperature > 0:
             raise InputError(f"temperature is {self.temperature}: expected a number above 0; argmax takes the best")
 
-    def pick(self, worth: Tensor) -> Tensor:
+    def pick(self, value: Tensor) -> Tensor:
         """The number (B,) of the one to take, of n actions each by their worth (B, n)."""
         if self.how == "argmax":
-            return worth.argmax(-1)
-        size = worth.abs().mean(-1, keepdim=True).clamp(min=1e-8) if self.how == "normalised" else 1.0
-        return torch.softmax(worth / (size * self.temperature), -1).multinomial(1)[:, 0]
+            return value.argmax(-1)
+        size = value.abs().mean(-1, keepdim=True).clamp(min=1e-8) if self.how == "normalised" else 1.0
+        return torch.softmax(value / (size * self.temperature), -1).multinomial(1)[:, 0]

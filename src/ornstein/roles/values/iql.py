@@ -2,7 +2,7 @@
 arXiv:2110.06169), equations 5 and 6.
 
     V:  |tau - 1[u < 0]| u^2,  u = min Q_slow(s, a) - V(s)
-    Q:  (r + discount (1 - done) V(s') - Q(s, a))^2 for each of two
+    Q:  (r + discount (1 - terminated) V(s') - Q(s, a))^2 for each of two
 
 No action is asked for that is not in the data. Differs from the authors' code: V and Q take one step together, so that
 Q learns from V as it was before the step.
@@ -32,9 +32,9 @@ class ExpectileCritics(SlowCritics):
         """The loss of V and that of both Q, () each, and the advantage (B,) of the data's actions: how much better they
         are than what V expects."""
         with torch.no_grad():
-            worth = self.worth(batch.obs, batch.act)
-            target = batch.rew + self.discount * (1 - batch.done) * self.v(batch.next_obs)[0]
-        u = worth - self.v(batch.obs)[0]
+            value = self.value(batch.obs, batch.act)
+            target = batch.rew + self.discount * (1 - batch.terminated) * self.v(batch.next_obs)[0]
+        u = value - self.v(batch.obs)[0]
         v_loss = (torch.where(u < 0, 1 - self.tau, self.tau) * u.square()).mean()
         q_loss = (self.q(batch.obs, batch.act) - target).square().mean(1).sum()
         return v_loss, q_loss, u.detach()

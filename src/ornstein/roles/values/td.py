@@ -1,7 +1,7 @@
 """Critics by temporal difference, of which the lesser is believed: clipped double Q-learning (Fujimoto et al., ICML
 2018, arXiv:1802.09477), with the max-Q backup of CQL (Kumar et al. 2020) that Diffusion-QL takes over for AntMaze.
 
-    (r + discount (1 - done) min_k max_j Q_slow,k(s', a'_j) - Q_k(s, a))^2 for each k
+    (r + discount (1 - terminated) min_k max_j Q_slow,k(s', a'_j) - Q_k(s, a))^2 for each k
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class SlowCritics(nn.Module):
         self.discount = discount
         self.q, self.q_slow = q, target_copy(q)
 
-    def worth(self, obs: Tensor, act: Tensor) -> Tensor:
+    def value(self, obs: Tensor, act: Tensor) -> Tensor:
         """What the least of the slow critics thinks (B,) of actions (B, A) at obs (B, O)."""
         return self.q_slow(obs, act).amin(0)
 
@@ -46,5 +46,5 @@ class TDCritics(SlowCritics):
         with torch.no_grad():
             q = self.q_slow(batch.next_obs.repeat_interleave(n, 0), ahead)  # (members, B * n)
             q = q.unflatten(1, (-1, n)).amax(-1).amin(0)  # (B,)
-            target = batch.rew + self.discount * (1 - batch.done) * q
+            target = batch.rew + self.discount * (1 - batch.terminated) * q
         return (self.q(batch.obs, batch.act) - target).square().mean(1).sum()

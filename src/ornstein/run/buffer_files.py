@@ -26,7 +26,7 @@ from ornstein.run import tensors
 ROWS = 1000  # of a block
 
 
-class Blocks:
+class BufferFiles:
     """The rows of a buffer that came after it was made, in the folder of a run."""
 
     def __init__(self, run: Path, buffer: Buffer) -> None:
