@@ -36,10 +36,10 @@ class PeerQL(Foreign):
         from cleandiffuser.nn_diffusion import DQLMlp
         from cleandiffuser.utils import DQLCritic
 
-        self.scale = ZScore(spec.obs)
-        net = DQLMlp(spec.obs, spec.act, emb_dim=64, timestep_emb_type="positional")
-        self.actor: Any = actor_of(net, {"act": spec.act}, STEPS, 0.995, "cpu")
-        self.critic: nn.Module = DQLCritic(spec.obs, spec.act, hidden_dim=256)
+        self.scale = ZScore(spec.obs_size)
+        net = DQLMlp(spec.obs_size, spec.act_size, emb_dim=64, timestep_emb_type="positional")
+        self.actor: Any = actor_of(net, {"act": spec.act_size}, STEPS, 0.995, "cpu")
+        self.critic: nn.Module = DQLCritic(spec.obs_size, spec.act_size, hidden_dim=256)
         self.target: Any = deepcopy(self.critic).requires_grad_(False).eval()
         self.optim = torch.optim.Adam(self.critic.parameters(), lr=3e-4)
 
@@ -90,7 +90,7 @@ class PeerQL(Foreign):
 
     def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         seen = self.scale(obs[:, -1]).repeat_interleave(CANDIDATES, 0)
-        prior = torch.zeros(len(seen), self.spec.act)
+        prior = torch.zeros(len(seen), self.spec.act_size)
         act = draw(self.actor, prior, seen, STEPS, temperature=HEAT).unflatten(0, (-1, CANDIDATES))
         worth = self.target.q_min(seen, act.flatten(0, 1)).view(-1, CANDIDATES)
         chosen = torch.softmax(SHARP * worth, 1).multinomial(1)

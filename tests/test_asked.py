@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ornstein.contract import Agent, Explorer, Planner, Spec, Synthesizer, Takes
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
+from ornstein.data.specs import TensorSpec
 from ornstein.errors import InputError
 from ornstein.roles import ALGORITHMS
 from ornstein.roles.planners.decision_diffuser import DecisionDiffuser
@@ -26,6 +27,7 @@ from test_contract import make
 
 PLAIN = Spec(obs=3, act=2, horizon=8)
 PARTS = {"img": (48, 48, 3), "pos": (3,)}
+SEES = Spec(obs=PARTS, act=2, horizon=8)
 ACTING = [name for name, row in ALGORITHMS.items() if row.role != "synthesizers"]
 SEEING = [name for name, row in ALGORITHMS.items() if row.make.takes.images]
 Call = Callable[..., Any]
@@ -128,7 +130,7 @@ def test_what_is_not_finite_is_answered_by_nan_for_its_row_alone(name: str, bad:
 @each_seeing
 def test_dicts_of_observations(name: str) -> None:
     """Their names, kinds and counts; what fits is understood from NumPy too."""
-    agent = make(name, replace(PLAIN, parts=PARTS), features=8).eval()
+    agent = make(name, SEES, features=8).eval()
     assert isinstance(agent, Agent)
     k = agent.history
     right: dict[str, Any] = {"img": torch.randint(256, (2, k, 48, 48, 3), dtype=torch.uint8), "pos": asked(k)}
@@ -221,10 +223,10 @@ def test_tasks_that_an_algorithm_would_ignore_in_part(name: str) -> None:
     """By its name in the table, and by its class where it is made by hand."""
     takes, row = ALGORITHMS[name].make.takes, ALGORITHMS[name]
     specs = [(replace(PLAIN, agents=n), f"{n} agents") for n in (0, 3)]
-    specs += [] if takes.images else [(replace(PLAIN, parts=PARTS), "the task shows img, pos")]
+    specs += [] if takes.images else [(SEES, "the task shows img, pos")]
     specs += [] if takes.given is None else [(replace(PLAIN, given={"budget": 1}), "the task gives a budget")]
     if takes.images:
-        specs.append((replace(PLAIN, parts={"img": (48, 48), "pos": (3,)}), "'img' of shape (48, 48)"))
+        specs.append((replace(SEES, obs={"img": TensorSpec((48, 48)), "pos": 3}), "img of shape (48, 48)"))
     if takes.given != ():
         specs.append((replace(PLAIN, given={"goal": 2}), "a goal of size 2"))
     for spec, words in specs:
@@ -314,7 +316,7 @@ def test_data_that_is_not_what_the_spec_says(name: str, tmp_path: Path) -> None:
 def test_images_that_are_not_what_the_spec_says(name: str) -> None:
     columns = steps()
     image = np.random.default_rng(0).integers(0, 255, size=(40, 48, 48, 3), dtype=np.uint8)
-    learner, pos = make(name, replace(PLAIN, parts=PARTS), features=8), columns["obs"]
+    learner, pos = make(name, SEES, features=8), columns["obs"]
     for obs in (
         {"img": image[..., :1], "pos": pos},
         {"image": image, "pos": pos},

@@ -62,8 +62,8 @@ def agent(name: str, kind: str, walks: Episodes, **more: Any) -> Any:
 def asked(spec: Spec, n: int) -> tuple[Tensor, Given | None]:
     """Observations (n, O), and what goes with them."""
     rng = torch.Generator().manual_seed(0)
-    given = {key: 2 * torch.rand(n, size, generator=rng) - 1 for key, size in spec.given.items()}
-    return 2 * torch.rand(n, spec.obs, generator=rng) - 1, given or None
+    given = {key: 2 * torch.rand(n, part.size, generator=rng) - 1 for key, part in spec.given.items()}
+    return 2 * torch.rand(n, spec.obs_size, generator=rng) - 1, given or None
 
 
 @each
@@ -110,15 +110,15 @@ def test_plans_and_actions_fit_the_world(name: str, kind: str, walks: Episodes, 
     if isinstance(made, Planner):
         plan = made.plan(obs, given)
         assert plan.obs.shape[0] == n
-        assert plan.obs.shape[2] == spec.obs
+        assert plan.obs.shape[2] == spec.obs_size
         assert plan.value is None or plan.value.shape == (n,)
         assert plan.obs.isfinite().all()
         torch.testing.assert_close(plan.at(0), obs, atol=1e-5, rtol=0)
         assert torch.equal(plan.at(10_000), plan.obs[:, -1])
     if not spec.tracked:
-        history = obs[:, None].expand(n, made.history, spec.obs)
+        history = obs[:, None].expand(n, made.history, spec.obs_size)
         act = made.act(history, given)
-        assert act.shape == (n, made.execute, spec.act)
+        assert act.shape == (n, made.execute, spec.act_size)
         assert act.isfinite().all()
         assert act.abs().max() < 1, "far beyond any action in the data"
 

@@ -10,16 +10,18 @@ then calls what an algorithm writes, which has the same name after an underscore
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ornstein.data.asked import Asked, Shape, Shapes, Takes, asked
+from ornstein.data.asked import Asked, Takes, asked
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes, Obs, each
 from ornstein.data.fit import check_finite, check_sizes, described, said
+from ornstein.data.specs import Specs, TensorSpec
 from ornstein.data.views import Transition
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, positive
@@ -29,34 +31,61 @@ OnProgress = Callable[[int, int], None]  # is told how many steps are done, and 
 Given = Mapping[str, Tensor]  # what an agent is asked for: name -> (B, size)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Spec:
-    """What a task asks of an agent, in numbers."""
+    """What a task asks of an agent: what it sees, does and is asked for."""
 
-    obs: int  # size of an observation; of a dict, the numbers in it beside images
-    act: int  # size of an action
-    horizon: int = 32  # environment steps that a plan should reach over
-    given: Mapping[str, int] = field(default_factory=dict)  # what the agent may be asked for, and its size
-    tracked: bool = False  # the world can follow a plan of observations by itself
-    agents: int = 1
-    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of an observation that is a dict: name ->
-    # shape; images are (height, width, channels) of uint8, all else is (size,)
+    obs: Mapping[str, TensorSpec]  # one entry "obs" where an observation is one tensor, else the parts of a dict
+    act: TensorSpec
+    horizon: int  # environment steps that a plan should reach over
+    given: Mapping[str, TensorSpec]  # what the agent may be asked for
+    tracked: bool  # the world can follow a plan of observations by itself
+    agents: int
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "parts", {name: tuple(shape) for name, shape in self.parts.items()})  # JSON has lists
+    def __init__(
+        self,
+        obs: int | TensorSpec | Mapping[str, Any],
+        act: int | TensorSpec | Mapping[str, Any],
+        horizon: int = 32,
+        given: Mapping[str, Any] = MappingProxyType({}),
+        tracked: bool = False,
+        agents: int = 1,
+    ) -> None:
+        """`Spec(3, 2)` says one vector of 3 and actions of 2; a list of three sizes is an image. With several agents a
+        size is that of each of them. Raises `InputError` for what no `TensorSpec` can be made of."""
+        seen = obs if isinstance(obs, Mapping) else {"obs": obs}
+        parts = {name: TensorSpec.of(part, agents) for name, part in seen.items()}
+        done, asks = TensorSpec.of(act, agents), {name: TensorSpec.of(part) for name, part in given.items()}
+        if agents > 1 and done.shape[:1] != (agents,):
+            raise InputError(f"actions of shape {done.shape} of {agents} agents: expected ({agents}, size)")
+        values = {"obs": parts, "act": done, "horizon": horizon, "given": asks}
+        for name, value in (values | {"tracked": tracked, "agents": agents}).items():
+            object.__setattr__(self, name, value)
 
     @property
-    def seen(self) -> Shapes:
-        """The shape of an observation, or of each part of one that is a dict."""
-        return self.parts or self._each(self.obs)
+    def seen(self) -> Specs:
+        """An observation: one tensor, or the parts of a dict."""
+        return self.obs["obs"] if self.obs.keys() == {"obs"} else self.obs
 
     @property
-    def done(self) -> Shape:
-        """The shape of an action."""
-        return self._each(self.act)
+    def images(self) -> dict[str, tuple[int, int, int]]:
+        """The shapes of the images among the parts of an observation."""
+        return {name: part.shape for name, part in self.obs.items() if part.image}  # type: ignore[misc]
 
-    def _each(self, size: int) -> Shape:
-        return (size,) if self.agents == 1 else (self.agents, size)
+    @property
+    def parts(self) -> dict[str, TensorSpec]:
+        """All that is seen, done and asked for, by name."""
+        return {**self.obs, "act": self.act, **self.given}
+
+    @property
+    def obs_size(self) -> int:
+        """The numbers in an observation beside images; of several agents, in that of one."""
+        return sum(part.size for part in self.obs.values() if not part.image)
+
+    @property
+    def act_size(self) -> int:
+        """The numbers in an action; of several agents, in that of one."""
+        return self.act.size
 
 
 class View(Protocol):
@@ -167,20 +196,18 @@ def check_fit(learner: Learner, data: Any) -> None:
         )
     dtype = next((p.dtype for p in learner.parameters()), torch.float32)
     if isinstance(data, Buffer):  # an empty one knows no more than the actions that it will hold
-        has = described(data.obs, dtype) if data.rows else said(spec.seen), said(tuple(data.low.shape))
+        has = described(data.obs, dtype) if data.rows else said(spec.seen), described(data.low[None], dtype)
     else:
         has = described(data.obs, dtype), described(data.act, dtype)
     mend = "expected the same; make the agent with the spec of this data, or the data with Episodes.from_arrays"
-    check_sizes(has, (said(spec.seen), said(spec.done)), "the data", "the agent's spec", mend)
+    check_sizes(has, (said(spec.seen), said(spec.act)), "the data", "the agent's spec", mend)
     if isinstance(data, Buffer):
         return
     told = {name: data.more[name] for name in spec.given if name in data.more and name != "goal"}  # of observations
     for name, rows in told.items():
-        if tuple(rows.shape[1:]) != (spec.given[name],) or not rows.is_floating_point():
-            raise InputError(
-                f"the data has a {name} of shape {tuple(rows.shape)} and type {rows.dtype}: expected floats "
-                f"(steps, {spec.given[name]}), as the agent's spec says"
-            )
+        holds, asks = described(rows, dtype), said(spec.given[name])
+        if holds != asks:
+            raise InputError(f"the data has a {name} of {holds}: expected {asks}, as the agent's spec says")
     if data.pages is None:  # files were looked through when they were written
         check_finite({"obs": data.obs, "final_obs": data.final_obs, "act": data.act, "rew": data.rew, **told})
 
@@ -221,9 +248,9 @@ class Agent(Learner, ABC):
         act = self._act(each(lambda x: x.repeat_interleave(n, 0), obs), more)[:, 0].unflatten(0, (-1, n))
         return Candidates(act, None, torch.zeros(len(act), dtype=torch.int64, device=act.device))
 
-    def _expects(self, given: Given) -> Mapping[str, Shape]:
-        """What must be given, by name, and its shape without B; `given` is what was."""
-        return {name: (size,) for name, size in self.spec.given.items()}
+    def _expects(self, given: Given) -> Mapping[str, TensorSpec]:
+        """What must be given, by name; `given` is what was."""
+        return self.spec.given
 
     def _received(self, obs: Any, given: Any, *axes: int) -> Asked:
         """What a caller passed: checked, as tensors like the weights, and finite."""

@@ -73,7 +73,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, maze_data: Path) -> Path:
     write(folder / "unequal.hdf5", spoiled("rewards", lambda x: x[:-1]))
     write(folder / "wide.hdf5", spoiled("observations", lambda x: np.concatenate([x, x], 1)))
     write(folder / "none.hdf5", {name: value[:0] for name, value in pendulum().items()})
-    write(folder / "lacking.hdf5", {name: value for name, value in pendulum().items() if name != "rewards"})
+    write(folder / "lacking.hdf5", {name: value for name, value in pendulum().items() if name != "actions"})
     whole = (folder / "good.hdf5").read_bytes()
     (folder / "cut.hdf5").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.hdf5").write_bytes(b"")
@@ -179,12 +179,11 @@ REFUSED = {
     "train diffuser --data {files}/objects.hdf5 --env Pendulum-v1": "expected an array of numbers",
     "train diffuser --data {files}/unequal.hdf5 --env Pendulum-v1": "rew has shape (119,), obs has 120 steps",
     "train diffuser --data {files}/none.hdf5 --env Pendulum-v1": "expected",
-    "train diffuser --data {files}/lacking.hdf5 --env Pendulum-v1": "no column rewards",
     "train diffuser --data {files}/wide.hdf5 --env Pendulum-v1": "observations of size 6",
     "train diffuser --data {files}/good.hdf5 --env Pendulum-v1 --agent.horizon 31": "no episode has 31 steps",
-    "train diffuser --data {files}/good.hdf5": "--env",
+    "train diffuser --data {files}/lacking.hdf5 --env Pendulum-v1": "no column is called act",
     "train diffuser --data {files}/good.hdf5 --env Pendulam-v1": "unknown environment 'Pendulam-v1'",
-    "train diffuser --data {files}/good.hdf5 --env CartPole-v1": "action space Discrete(2)",
+    "train diffuser --data {files}/good.hdf5 --env FrozenLake-v1": "observations of space Discrete(16)",
     "train diffuser --data {files}/no_arrays": "main_data.hdf5",
     "train diffuser --data {files}/no_metadata": "metadata.json",
     "train diffuser --data {files}/broken": "is not JSON",
@@ -210,7 +209,7 @@ REFUSED = {
     "synthesize {value} --rows 5 --out new --id mine": "dataset id 'mine'",
     "collect --env Pendulum-v1 --out new --policy {value} --steps 5": "'Pendulum-v1' has (3,)",
     "collect --env Pendulam-v1 --out new --policy random --steps 5": "unknown environment 'Pendulam-v1'",
-    "collect --env CartPole-v1 --out new --policy random --steps 5": "action space Discrete(2)",
+    "collect --env FrozenLake-v1 --out new --policy random --steps 5": "space Discrete(16)",
     # run folders
     "evaluate nowhere": "no run folder at nowhere",
     "evaluate {files}/folder": "holds no config.json",

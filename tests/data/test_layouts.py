@@ -70,8 +70,8 @@ def test_d4rl_goals_and_costs_are_fields(tmp_path: Path) -> None:
     goal, cost = np.arange(2.0 * STEPS).reshape(STEPS, 2), marks(0, 2).astype(np.float32)
     data = read(layouts.d4rl(tmp_path / "a.hdf5", **{"infos/goal": goal, "costs": cost})).episodes
     assert same(data.more["goal"], goal)
-    assert same(data.more["cost"], cost)
-    assert data.more["cost"].shape == (STEPS,)
+    assert same(data.cost, cost)
+    assert data.cost.shape == (STEPS,)
 
 
 def test_d4rl_images_stay_bytes(tmp_path: Path) -> None:
@@ -217,8 +217,8 @@ def test_named_columns(tmp_path: Path) -> None:
     raw, data = np.load(path), read(path).episodes
     assert same(data.obs, raw["state"])
     assert same(data.rew, raw["reward"][:, 0])
-    assert same(data.more["cost"], raw["costs"])
-    assert (data.more["cost"].dtype, data.more["task"].dtype) == (torch.float32, torch.int64)
+    assert same(data.cost, raw["costs"])
+    assert (data.cost.dtype, data.more["task"].dtype) == (torch.float32, torch.int64)
     assert same(data.more["task"], raw["task"])
     assert not data.terminated.any()
 

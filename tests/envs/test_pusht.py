@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ornstein.data.specs import TensorSpec
 from ornstein.envs import pusht
 from ornstein.envs.pusht import PushT
 from ornstein.envs.tasks import task
@@ -95,7 +96,7 @@ def test_frames() -> None:
 
 def test_the_task() -> None:
     made = task("pusht")
-    assert (made.spec.obs, made.spec.act, made.spec.horizon) == (5, 2, 16)
+    assert (made.spec.obs_size, made.spec.act_size, made.spec.horizon) == (5, 2, 16)
     assert set(made.kinds) == {"pusht"}
     assert made.worlds(1).limit == 300
     own = task(env="gym_pusht/PushT-v0")
@@ -159,7 +160,7 @@ def test_demonstrations_with_pictures(tmp_path: Path) -> None:
         file["img"] = image
     world = task("pusht-image", data=tmp_path / "pusht_images.h5")
     data = world.episodes()
-    assert dict(world.spec.parts) == {"agent_pos": (2,), "image": (96, 96, 3)}
+    assert world.spec.obs == {"agent_pos": TensorSpec((2,)), "image": TensorSpec((96, 96, 3), "uint8")}
     assert torch.equal(data.obs["image"], torch.from_numpy(image))
     assert torch.equal(data.obs["agent_pos"], torch.from_numpy(state[:, :2]))
     assert data.ends.tolist() == [3, 6]

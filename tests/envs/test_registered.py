@@ -15,6 +15,7 @@ gym = pytest.importorskip("gymnasium")
 pytest.importorskip("gymnasium_robotics")
 
 import arms  # noqa: E402
+from ornstein.data.specs import TensorSpec  # noqa: E402
 from ornstein.envs.registered import described, env_spec  # noqa: E402
 from ornstein.envs.tasks import Task, task  # noqa: E402
 from ornstein.envs.vector import GymWorld  # noqa: E402
@@ -197,7 +198,7 @@ def test_what_is_collected_is_what_the_world_shows(space: str, tmp_path: Path) -
     if space != "camera":
         assert evaluate(learned(made), made, episodes=2).returns == [5.0, 5.0]
     else:
-        assert made.spec.parts == {"eye": (8, 8, 3), "q": (2,)}
+        assert made.spec.obs == {"eye": TensorSpec((8, 8, 3), "uint8"), "q": TensorSpec((2,))}
     env = gym.make(name)
     seen, _ = env.reset(seed=3)
     if space == "parts":
@@ -216,10 +217,22 @@ def test_spaces_that_are_refused(space: str, tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_discrete_actions_are_refused(tmp_path: Path) -> None:
-    for use in (lambda: task(env="CartPole-v1"), lambda: collect("CartPole-v1", "random", tmp_path / "d", episodes=1)):
-        with pytest.raises(InputError, match=r"action space Discrete.*wrapper"):
-            use()
+def test_actions_that_are_classes_stay_classes(tmp_path: Path) -> None:
+    """From the world to the data and back; an algorithm of continuous actions refuses them, noise on them is none."""
+    collect("CartPole-v1", "random", tmp_path / "data", episodes=3)
+    made = task(data=tmp_path / "data")
+    act = made.episodes().act
+    assert made.spec.act == TensorSpec((), "int64", classes=2)
+    assert (act.dtype, act.dim(), sorted(act.unique().tolist())) == (torch.int64, 1, [0, 1])
+    with pytest.raises(InputError, match="BC takes floats, the task has whole numbers in act"):
+        bc.BC(made.spec)
+    with pytest.raises(InputError, match=r"noise 0\.1 on actions.*classes"):
+        collect("CartPole-v1", "random", tmp_path / "noisy", episodes=1, noise=0.1)
+    world = made.worlds(2)
+    world.reset(range(2), 0)
+    for wrong in (torch.tensor([0, 2]), torch.tensor([-1, 0]), torch.tensor([0.0, 1.0])):
+        with pytest.raises(InputError, match=r"'CartPole-v1' was given actions.*whole numbers from 0 to 1"):
+            world.step(wrong)
 
 
 def test_a_goal_that_changes_is_not_dropped_in_silence(tmp_path: Path) -> None:

@@ -65,10 +65,10 @@ def test_every_set_says_what_it_is(folder: Path) -> None:
 def test_worlds_are_of_the_sizes_in_the_table() -> None:
     for env, obs, act, _ in WORLDS:
         world = GymWorld(env, 1)
-        assert (world.obs_size, world.act_size, world.limit) == (obs, act, 1000)
+        assert (world.tensors.obs_size, world.tensors.act_size, world.limit) == (obs, act, 1000)
         assert world.low.tolist() == [-1.0] * act
     door = GymWorld("AdroitHandDoor-v1", 1)
-    assert (door.obs_size, door.act_size, door.limit) == (39, 28, 200)
+    assert (door.tensors.obs_size, door.tensors.act_size, door.limit) == (39, 28, 200)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ornstein.contract import Spec
+from ornstein.data.specs import TensorSpec
 from ornstein.envs.maze import KNOWN, Maze
 from ornstein.envs.maze_data import make
 from ornstein.envs.tasks import TASKS, task
@@ -145,7 +146,7 @@ def test_data_of_an_unknown_maze_is_enough(hook):
     # Of the 30 pairs of the hook's 6 cells, 2 are four moves apart and 6 are three: 95 % are within four.
     moves = np.quantile(HOOK.distance[tuple(HOOK.pairs.T)], 0.95)
     assert made.spec.horizon == int(np.ceil(moves / speed))
-    assert made.spec.given == {"goal": 4}
+    assert made.spec.given == {"goal": TensorSpec((4,))}
     assert made.spec.tracked
     assert made.protocols == ("goals",)
     assert made.reference() is None

@@ -311,7 +311,7 @@ def test_the_page_is_small(idql_run: Path, tmp_path: Path, command: Callable[...
 
 def test_states_with_images_are_considered_too() -> None:
     """By an agent that looks at two observations, each an image and two numbers."""
-    spec = Spec(obs=2, act=2, parts={"image": (64, 64, 3), "place": (2,)})
+    spec = Spec(obs={"image": (64, 64, 3), "place": (2,)}, act=2)
     cfg = checkpoint.merge(preset("diffusion_policy"), {"width": 8, "mults": (1,), "horizon": 4, "execute": 2})
     agent = build("diffusion_policy", spec, cfg).eval()
     obs = {"image": torch.randint(0, 256, (40, 64, 64, 3), dtype=torch.uint8), "place": torch.rand(40, 2)}

@@ -39,14 +39,14 @@ class Restless(Agent):
     stages: list[tuple[str, int]] = []  # noqa: RUF012
 
     def __init__(self, spec: Spec) -> None:
-        super().__init__(Spec(obs=spec.obs, act=spec.act), None)
+        super().__init__(Spec(obs=spec.obs_size, act=spec.act_size), None)
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
     def fit(self, data: object) -> object:
         yield from ()
 
     def _act(self, obs: Tensor, given: Given | None) -> Tensor:
-        return 2 * torch.rand(len(obs), 1, self.spec.act) - 1
+        return 2 * torch.rand(len(obs), 1, self.spec.act_size) - 1
 
 
 @pytest.fixture

@@ -207,7 +207,7 @@ def _data(args: argparse.Namespace, rest: Sequence[str]) -> int:
         made = make_maze(args.task, args.steps, args.seed, args.out, progress=jobs.data_progress())
         terminal.result(str(made))
     elif args.what == "convert":
-        made = sources.convert(args.where, args.out, parsed(args.columns or []), args.agents)
+        made = sources.convert(args.where, args.out, parsed(args.columns or []), args.agents, args.discrete)
         terminal.result(str(made))
     elif args.what == "info":
         listing.show(listing.describe(sources.read(args.where)), "dataset")

@@ -180,6 +180,7 @@ def _data(commands: Commands) -> None:
     convert.add_argument("out", type=Path, metavar="DIR", help="a new folder")
     convert.add_argument("--columns", nargs="+", metavar="ROLE=NAME", help="such as obs=state act=action")
     convert.add_argument("--agents", type=int, metavar="N", help="the second axis is one of so many agents")
+    convert.add_argument("--discrete", action="store_true", help="actions are classes")
     kinds.add_parser("list", help="built-in datasets", allow_abbrev=False)
 
 

@@ -53,8 +53,8 @@ class Episodes:
     """Every step of every episode, one after another. Make it with `from_arrays`, which checks what it is given."""
 
     obs: Obs  # (S, O) float32, with agents (S, N, O), images (S, H, W, C) uint8; or a dict of such tensors
-    act: Tensor  # (S, A) float32, with agents (S, N, A)
-    rew: Tensor  # (S,) float32
+    act: Tensor  # (S, A) float32, with agents (S, N, A); of classes int64, (S,) or (S, k)
+    rew: Tensor  # (S,) float32, or of each of several agents (S, N)
     terminated: Tensor  # (S,) bool: a true end of the task, after which there is nothing to bootstrap from
     last: Tensor  # (S,) int64: index of the last step of the episode (end or cut) that the step belongs to
     final_obs: Obs  # (M, ...) like `obs`: the observation after each episode's last step
@@ -63,8 +63,13 @@ class Episodes:
     )
     more: dict[str, Tensor] = field(
         default_factory=dict
-    )  # further fields of each step (S, ...), such as "desired_goal", "cost" (S,) float, "task" (S,) int64
+    )  # further fields of each step (S, ...), such as "desired_goal", "task" (S,) int64
     pages: Pages | None = field(default=None, repr=False)  # of data that lies in files; None where it is in memory
+    cost: Tensor = field(default=None, repr=False)  # type: ignore[assignment]  # like `rew`; zeros where nothing costs
+
+    def __post_init__(self) -> None:
+        if self.cost is None:
+            object.__setattr__(self, "cost", torch.zeros_like(self.rew))
 
     @classmethod
     def from_arrays(
@@ -77,28 +82,37 @@ class Episodes:
         *,
         next_obs: Array | Mapping[str, Array] | None = None,
         final_obs: Array | Mapping[str, Array] | None = None,
+        cost: Array | None = None,
         agents: int | None = None,
+        discrete: bool = False,
         **more: Array,
     ) -> "Episodes":
         """Episodes from a user's own arrays, which are copied.
 
         `obs` (S, O), or images (S, H, W, C) of `uint8`, or a dict of such arrays; `act` (S, A). With `agents`, the
         number N of them, `obs` is (S, N, O) and `act` (S, N, A); arrays of three axes are refused without it, because
-        they may be (episodes, steps, size). `rew` (S,) (zeros if None); `terminations` and `truncations` (S,) (nowhere
+        they may be (episodes, steps, size). With `discrete`, `act` holds classes, whole numbers (S,) or (S, k).
+        `rew` and `cost` (S,), with agents also (S, N) (zeros if None); `terminations` and `truncations` (S,) (nowhere
         if None; the last step of the arrays always ends an episode). What follows an episode's last step is taken from
         `final_obs` (M, ...) or from the rows of `next_obs` (S, ...), else it is unknown. `more` are further fields
-        (S, ...), such as `cost` and `task`. Raises `InputError` for arrays that are empty, not numbers, not finite, or
+        (S, ...), such as `task`. Raises `InputError` for arrays that are empty, not numbers, not finite, or
         of unequal lengths.
         """
         obs_ = _observed("obs", obs, agents)
-        act_, first = _column("act", act, agents), next(iter(obs_.values())) if isinstance(obs_, dict) else obs_
+        act_, first = (
+            _column("act", act, agents, discrete),
+            next(iter(obs_.values())) if isinstance(obs_, dict) else obs_,
+        )
         steps, device = len(first), first.device
         if not steps:
             raise InputError("obs holds no step: expected at least one")
         for name, part in obs_.items() if isinstance(obs_, dict) else ():
             _of_length(f"obs/{name}", part, steps)
         act_ = _of_length("act", act_, steps)
-        rew_ = torch.zeros(steps, device=device) if rew is None else _of_length("rew", _column("rew", rew), steps)
+        rew_, cost_ = (
+            torch.zeros(steps, device=device) if rows is None else _of_length(name, _column(name, rows, agents), steps)
+            for name, rows in (("rew", rew), ("cost", cost))
+        )
         ended = _flags("terminations", terminations, steps, device)
         cut = _flags("truncations", truncations, steps, device)
         cut[-1] = True
@@ -110,7 +124,7 @@ class Episodes:
             final, known = _like("final_obs", final_obs, final, "episodes", agents), ~known
         elif next_obs is not None:
             final, known = each(lambda x: x[ends], _like("next_obs", next_obs, obs_, "steps", agents)), ~known
-        return cls(obs_, act_, rew_, ended, last, final, known, per_step(more, steps))
+        return cls(obs_, act_, rew_, ended, last, final, known, per_step(more, steps), cost=cost_)
 
     def __len__(self) -> int:
         """The number of steps, S."""
@@ -136,6 +150,10 @@ class Episodes:
         """Number (M,) of steps of each episode."""
         return self.ends - self.starts + 1
 
+    def column(self, name: str) -> Tensor:
+        """A further field (S, ...) by its name, or the cost (S,)."""
+        return self.cost if name == "cost" else self.more[name]
+
     def to(self, device: torch.device | str) -> "Episodes":
         """The same episodes on another device. Those that lie in files stay there: their batches are moved."""
         if self.pages is not None:
@@ -149,16 +167,16 @@ def per_step(arrays: Mapping[str, Array], steps: int) -> dict[str, Tensor]:
     return {name: _of_length(name, _column(f"more/{name}", value), steps) for name, value in arrays.items()}
 
 
-def _column(name: str, value: Array, agents: int | None = None) -> Tensor:
+def _column(name: str, value: Array, agents: int | None = None, discrete: bool = False) -> Tensor:
     """A copy of `value` as the column `name`."""
     if not isinstance(value, Tensor):
-        made = conform(name, value, agents=agents)
+        made = conform(name, value, agents=agents, discrete=discrete)
         return torch.from_numpy(made.copy() if np.may_share_memory(made, value) else made)
     if value.is_complex():
         raise InputError(f"{name} has dtype {value.dtype}: expected an array of real numbers")
     host = value.detach().cpu()
     host = host.float() if host.is_floating_point() else host  # numpy has no bfloat16
-    return torch.from_numpy(conform(name, host.numpy(), agents=agents).copy()).to(value.device)
+    return torch.from_numpy(conform(name, host.numpy(), agents=agents, discrete=discrete).copy()).to(value.device)
 
 
 def _observed(name: str, value: Array | Mapping[str, Array], agents: int | None) -> Obs:

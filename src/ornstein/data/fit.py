@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.data.asked import Shape, Shapes
 from ornstein.data.episodes import Obs
+from ornstein.data.specs import Specs
 from ornstein.errors import InputError
 
 
-def said(shapes: Shapes) -> int | str:
-    """What an observation or an action of these shapes is, in words: the size of a vector, or the parts of a dict."""
-    return _each(_one, shapes)
+def said(specs: Specs) -> int | str:
+    """What an observation or an action is, in words: the size of a vector, or the parts of a dict."""
+    return _each(lambda spec: _one(spec.shape, spec.dtype), specs)
 
 
 def _each(word: Callable[[Any], int | str], value: Any) -> int | str:
@@ -22,19 +22,16 @@ def _each(word: Callable[[Any], int | str], value: Any) -> int | str:
     return f"({', '.join(f'{name} {word(part)}' for name, part in sorted(value.items()))})"
 
 
-def _one(shape: Shape, kind: str = "") -> int | str:
-    kind = kind or ("uint8" if len(shape) == 3 else "")
+def _one(shape: tuple[int, ...], kind: str) -> int | str:
     size = shape[0] if len(shape) == 1 else shape
-    return f"{size} {kind}" if kind else size if isinstance(size, int) else str(size)
+    return f"{size} {kind}" if kind != "float32" else size if isinstance(size, int) else str(size)
 
 
 def described(rows: Obs, dtype: torch.dtype = torch.float32) -> int | str:
-    """What rows (S, ...) hold, in the words of `said`, which they share if they fit; a type is named where it is not
-    `dtype`, nor that of an image."""
+    """What rows (S, ...) hold, in the words of `said`, which they share if they fit; `dtype` is that of floats."""
 
     def one(x: Tensor) -> int | str:
-        right = torch.uint8 if x.dim() == 4 else dtype
-        return _one(tuple(x.shape[1:]), "" if x.dtype == right else str(x.dtype).removeprefix("torch."))
+        return _one(tuple(x.shape[1:]), "float32" if x.dtype == dtype else str(x.dtype).removeprefix("torch."))
 
     return _each(one, rows)
 
@@ -47,6 +44,12 @@ def check_sizes(has: Sequence[int | str], wanted: Sequence[int | str], name: str
             f"{name} has observations of size {has[0]} and actions of size {has[1]}, {whose} has {wanted[0]} and "
             f"{wanted[1]}: {mend}"
         )
+
+
+def check_goal(spec: Any) -> None:
+    """Raises `InputError` for a `Spec` whose goal is no whole observation."""
+    if "goal" in spec.given and (goal := said(spec.given["goal"])) != (seen := said(spec.seen)):
+        raise InputError(f"a goal of size {goal}: expected a whole observation, of size {seen}")
 
 
 def check_finite(rows: Mapping[str, Obs]) -> None:

@@ -48,16 +48,20 @@ class Scale(nn.Module, ABC):
 
     @torch.no_grad()
     def learn(self, x: Tensor, name: str = "data") -> None:
-        """Measure the data `x` (S, size), called `name` in what is said of it. A dimension that is constant, or as good
-        as (`spread.constant`), is centred and not stretched. Where scales were learned already they stay as they are.
+        """Measure the data `x` (S, size), of N agents (S, N, size), called `name` in what is said of it. A dimension
+        that is constant, or as good as (`spread.constant`), is centred and not stretched. Where scales were learned
+        already they stay as they are.
 
         Warns of dimensions that cannot be scaled well, or that lie far outside of kept scales. Raises `InputError` for
         other shapes and for no data."""
         size = len(self.shift)
-        if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != size or not len(x):
+        if not isinstance(x, Tensor) or x.dim() < 2 or x.shape[-1] != size or not len(x):
             shape = tuple(x.shape) if isinstance(x, Tensor) else f"of a {type(x).__name__}"
-            raise InputError(f"data to normalise has shape {shape}: expected (steps, {size})")
+            raise InputError(
+                f"data to normalise has shape {shape}: expected (steps, {size}), or of agents (steps, N, {size})"
+            )
         rows, pages = max(1, BLOCK // size), getattr(x, "pages", None)  # of data that lies in files
+        x = x.flatten(0, -2)  # agents share their scales
 
         def blocks() -> Iterator[Tensor]:
             for start in range(0, len(x), rows):

@@ -1,5 +1,5 @@
 """What the rows of a column must be, by its name. Observations and actions are single precision, but for images, which
-stay `uint8`; an axis of agents is one only if somebody says so."""
+stay `uint8`, and classes; an axis of agents is one, and whole numbers are classes, only if somebody says so."""
 
 from typing import Any
 
@@ -22,12 +22,32 @@ def seen(name: str, array: np.ndarray, agents: int | None = None) -> np.ndarray:
     return rounded(name, array)
 
 
-def done_by(name: str, array: np.ndarray, agents: int | None = None) -> np.ndarray:
-    """Actions: rows of one axis, or `agents` by one, in single precision."""
+def done_by(name: str, array: np.ndarray, agents: int | None = None, discrete: bool = False) -> np.ndarray:
+    """Actions: rows of one axis, or `agents` by one, in single precision; of `discrete` ones classes, which are whole
+    numbers from 0 on, one for each step, or rows of them."""
+    if discrete:
+        return _classes(name, array)
+    if array.ndim == 1 and len(array):
+        raise InputError(
+            f"{name} has shape {array.shape}: expected (steps, size); for actions of one number reshape(-1, 1); if "
+            "these are classes, say discrete=True, on the shell `ornstein data convert` with --discrete"
+        )
     if array.ndim < 2 or 0 in array.shape[1:]:
         raise InputError(f"{name} has shape {array.shape}: expected (steps, size), one row for each step")
     _one_axis(name, array, agents)
     return rounded(name, array)
+
+
+def _classes(name: str, array: np.ndarray) -> np.ndarray:
+    """Whole numbers from 0 on."""
+    if array.dtype.kind not in "iu" or not array.ndim or 0 in array.shape[1:]:
+        raise InputError(
+            f"{name} has shape {array.shape} and dtype {array.dtype}: expected whole numbers, as classes are"
+        )
+    if array.min(initial=0) < 0 or array.max(initial=0) >= EXACT:
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise InputError(f"{name} holds {wrong}: expected classes from 0 to below {EXACT}")
+    return array.astype(np.int64)
 
 
 def _one_axis(name: str, array: np.ndarray, agents: int | None) -> None:
@@ -80,11 +100,9 @@ def rounded(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def further(name: str, array: np.ndarray) -> np.ndarray:
-    """A further field of each step: `cost` is a number (S,), `task` a whole one (S,), others are as they are."""
+    """A further field of each step: `task` is a whole number (S,), others are as they are."""
     if not array.ndim:
         raise InputError(f"{name} has shape (): expected one row for each step")
-    if name == "cost":
-        return rounded(name, single(name, array))
     if array.dtype == np.uint64 and array.max(initial=0) > np.iinfo(np.int64).max:
         raise InputError(f"{name} holds {array.max()}: expected whole numbers below 2**63")
     if name == "task":
@@ -96,15 +114,21 @@ def further(name: str, array: np.ndarray) -> np.ndarray:
     return array.astype(np.int64) if array.dtype.kind == "u" and array.dtype.itemsize > 1 else array
 
 
-RULES = {"rew": lambda name, array: rounded(name, single(name, array)), "more": further}
+def earned(name: str, array: np.ndarray, agents: int | None = None) -> np.ndarray:
+    """Rewards or costs: a number for each step, or one for each of several agents."""
+    each = agents is not None and array.shape[1:] == (agents,)
+    return rounded(name, array if each else single(name, array))
 
 
-def conform(name: str, value: Any, start: int = 0, agents: int | None = None) -> np.ndarray:
+def conform(name: str, value: Any, start: int = 0, agents: int | None = None, discrete: bool = False) -> np.ndarray:
     """Rows of the column `name` ("obs", "obs/front", "act", "more/goal") in the type in which episodes hold them.
-    `agents` is the size of the axis of agents that observations and actions have; None says that they have none."""
+    `agents` is the size of the axis of agents that observations and actions have; None says that they have none.
+    `discrete` says that actions are classes."""
     kind, _, rest = name.partition("/")
     shown = rest if kind == "more" else name
     array = numbers(shown, value, start)
     if kind in ("obs", "next_obs", "final_obs"):
         return seen(shown, array, agents)
-    return done_by(shown, array, agents) if kind == "act" else RULES[kind](shown, array)
+    if kind == "act":
+        return done_by(shown, array, agents, discrete)
+    return earned(shown, array, agents) if shown in ("rew", "cost") else further(shown, array)

@@ -28,7 +28,7 @@ class Transition(NamedTuple):
 
     obs: Obs  # (B, O)
     act: Tensor  # (B, A)
-    rew: Tensor  # (B,)
+    rew: Tensor  # (B,), or of each of several agents (B, N)
     next_obs: Obs  # (B, O)
     terminated: Tensor  # (B,) float: 1 at a true end of the task, where `next_obs` has no value
     more: Mapping[str, Tensor] = {}  # the fields that were asked for, (B, ...) each
@@ -76,14 +76,14 @@ class Transitions:
     whose final observation is unknown is left out."""
 
     def __init__(self, data: Episodes, fields: Sequence[str] = ()) -> None:
-        """`fields` are names in `data.more` that a batch is to hold too. Raises `InputError` for one that is not there,
-        and if no step has a known successor."""
+        """`fields` are names in `data.more`, or "cost", that a batch is to hold too. Raises `InputError` for one that
+        is not there, and if no step has a known successor."""
         self.data, self.fields = data, _known(data, fields)
         at_end = torch.zeros(len(data), dtype=torch.bool, device=data.device)
         at_end[data.ends] = True
         self.episode = torch.cumsum(at_end, 0) - at_end.long()  # (S,) the episode of each step
-        columns = data.rew, data.terminated.to(data.rew), at_end.to(data.rew)
-        self.numbers = torch.stack(columns, 1)  # (S, 3), one gather
+        flags = torch.stack([data.terminated.to(data.rew), at_end.to(data.rew)], 1)
+        self.numbers = torch.cat([flags, data.rew.view(len(data), -1)], 1)  # (S, 2 + rewards), one gather
         kept = ~at_end | data.terminated | data.final_valid[self.episode]
         self.steps = kept.nonzero().squeeze(1)
         if not len(self.steps):
@@ -105,7 +105,8 @@ class Transitions:
         data = self.data
         if len(self.steps) < len(data):
             i = self.steps.index_select(0, i)
-        rew, terminated, at_end = self.numbers.index_select(0, i).unbind(1)
+        terminated, at_end, *rewards = self.numbers.index_select(0, i).unbind(1)
+        rew = rewards[0] if data.rew.dim() == 1 else torch.stack(rewards, 1)
         following, episode = (i + 1).clamp_(max=len(data) - 1), self.episode.index_select(0, i)
 
         def after(obs: Tensor, final: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ class Transitions:
 
         obs = each(lambda x: x.index_select(0, i), data.obs)
         next_obs = each(after, data.obs, data.final_obs)
-        more = {name: data.more[name].index_select(0, i) for name in self.fields}
+        more = {name: data.column(name).index_select(0, i) for name in self.fields}
         batch = Transition(obs, data.act.index_select(0, i), rew, next_obs, terminated, more)
         if data.pages is not None:
             data.pages.used(4 * len(i))
@@ -150,7 +151,7 @@ class Windows:
         self.offsets = torch.arange(0, span + 1, stride, device=data.device)  # (H,)
         self.obs = None if pad else each(lambda x: _stretches(x, horizon, stride), data.obs)  # (S - span, H, O)
         self.act = None if pad else _stretches(data.act, horizon, stride)
-        self.more = {} if pad else {name: _stretches(data.more[name], horizon, stride) for name in self.fields}
+        self.more = {} if pad else {name: _stretches(data.column(name), horizon, stride) for name in self.fields}
         self.all_real = torch.ones(1, horizon, dtype=torch.bool, device=data.device)
         self.returns = torch.zeros_like(data.rew)
         if discount is not None:
@@ -175,7 +176,11 @@ class Windows:
             real = rows <= last
             rows = torch.minimum(rows, last).flatten()
             take = partial(_rows, rows=rows, shape=real.shape)
-            obs, act, more = each(take, data.obs), take(data.act), {name: take(data.more[name]) for name in self.fields}
+            obs, act, more = (
+                each(take, data.obs),
+                take(data.act),
+                {name: take(data.column(name)) for name in self.fields},
+            )
             act.masked_fill_(~real.view(*real.shape, *[1] * (act.dim() - 2)), 0.0)
         if data.pages is not None:
             data.pages.used(n * self.horizon)
@@ -224,7 +229,7 @@ class Chunks:
 
 
 def _known(data: Episodes, fields: Sequence[str]) -> tuple[str, ...]:
-    return tuple(choose("field", name, data.more) for name in fields)
+    return tuple(choose("field", name, [*data.more, "cost"]) for name in fields)
 
 
 def _rows(field: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
@@ -254,7 +259,8 @@ def _compare(lengths: Tensor, needed: int, horizon: int, stride: int, fate: str)
 
 
 def discounted_returns(rew: Tensor, last: Tensor, discount: float) -> Tensor:
-    """The sum of discount^k rew[i + k] up to the end of the episode, for every step i: (S,), as `rew` (S,).
+    """The sum of discount^k rew[i + k] up to the end of the episode, for every step i: (S,), as `rew` (S,), or
+    likewise for each of several agents, (S, N).
 
     `last` (S,) is the index of the last step of each step's episode. Doubling: after j rounds an entry holds the sum
     over its first 2^j steps, so the longest episode of L steps takes log2(L) passes, summed in double precision.
@@ -265,6 +271,7 @@ def discounted_returns(rew: Tensor, last: Tensor, discount: float) -> Tensor:
     left = last - torch.arange(len(last), device=last.device)  # steps that follow within the episode
     gap, longest = 1, int(left.max())
     while gap <= longest:
-        total[:-gap] += (total[gap:] * discount**gap).masked_fill(left[:-gap] < gap, 0.0)
+        beyond = (left[:-gap] < gap).view(-1, *[1] * (rew.dim() - 1))
+        total[:-gap] += (total[gap:] * discount**gap).masked_fill(beyond, 0.0)
         gap *= 2
     return total.to(rew.dtype)

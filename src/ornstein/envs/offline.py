@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ornstein.contract import Spec
-from ornstein.data.episodes import Episodes, plain
+from ornstein.data.episodes import Episodes
+from ornstein.data.specs import TensorSpec
 from ornstein.envs.task import HORIZON, Load, Task, at_most
 from ornstein.envs.vector import World
 from ornstein.errors import InputError
@@ -13,16 +17,22 @@ from ornstein.errors import InputError
 
 def spec_of(episodes: Episodes, data: str | Path | None) -> Spec:
     """What data says of observations and actions."""
-    obs = episodes.obs if isinstance(episodes.obs, Mapping) else {"": episodes.obs}
-    whole = any(part.dim() != 2 for name, part in obs.items() if not name)
-    if whole or episodes.act.dim() != 2:
-        shapes = [tuple(part.shape[1:]) for part in (*obs.values(), episodes.act)]
+    obs, act = episodes.obs, episodes.act
+    agents = act.shape[1] if act.dim() == 3 else 1  # nothing else has three axes
+    if isinstance(obs, Tensor) and obs.dtype == torch.uint8 and obs.dim() == 4:
         raise InputError(
-            f"data {data} has observations and actions of shapes {', '.join(map(str, shapes))}: expected vectors, or a "
-            "dictionary of images and vectors"
+            f"data {data} has images alone, of shape {tuple(obs.shape[1:])}: expected vectors, or a dictionary of "
+            "images and vectors; name the images, as in obs={'image': ...}"
         )
-    parts = {} if "" in obs else {name: tuple(part.shape[1:]) for name, part in obs.items()}
-    return Spec(plain(episodes.obs).shape[-1], episodes.act.shape[1], at_most(episodes, HORIZON), parts=parts)
+    seen = {name: spec_of_rows(part) for name, part in obs.items()} if isinstance(obs, Mapping) else spec_of_rows(obs)
+    return Spec(seen, spec_of_rows(act), at_most(episodes, HORIZON), agents=agents)
+
+
+def spec_of_rows(rows: Tensor) -> TensorSpec:
+    """What rows (S, ...) are; of classes, as many as there are in them."""
+    whole = not rows.is_floating_point() and rows.dtype != torch.uint8
+    classes = int(rows.max()) + 1 if whole else None
+    return TensorSpec(tuple(rows.shape[1:]), str(rows.dtype).removeprefix("torch."), classes=classes)
 
 
 def data_task(label: str, spec: Spec, load: Load, source: Mapping[str, Any]) -> Task:

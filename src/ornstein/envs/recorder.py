@@ -114,7 +114,13 @@ def nested(columns: Arrays) -> dict[str, Any]:
 
 
 def _serialised(space: Any) -> dict[str, Any]:
-    if isinstance(space, simulators().spaces.Dict):
+    spaces = simulators().spaces
+    if isinstance(space, spaces.Dict):
         return {"type": "Dict", "subspaces": {name: _serialised(space[name]) for name in space}}
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "dtype": str(space.dtype), "start": int(space.start), "n": int(space.n)}
+    if isinstance(space, spaces.MultiDiscrete):
+        starts = {"start": space.start.tolist(), "nvec": space.nvec.tolist()}
+        return {"type": "MultiDiscrete", "dtype": str(space.dtype), **starts}
     bounds = {"low": space.low.tolist(), "high": space.high.tolist()}
     return {"type": "Box", "dtype": str(space.dtype), "shape": list(space.shape), **bounds}

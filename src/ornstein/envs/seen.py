@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ornstein.data.checks import is_image
 from ornstein.data.episodes import Episodes
+from ornstein.data.specs import TensorSpec
 from ornstein.envs.registered import simulators
 from ornstein.envs.watched import Watched
-from ornstein.errors import InputError
+from ornstein.errors import InputError, brief
 from ornstein.formats.episodic import Parts, arranged
 
 AGENT = "observation"  # what an agent sees of a dictionary that has it
@@ -18,14 +20,38 @@ GOAL = "desired_goal"  # what it is to reach, and does not see then
 WRAP = "put a wrapper around it, register that with max_episode_steps, and name it as --env MODULE:ID"
 
 
-def check_action(env: Watched) -> None:
-    """An `InputError` unless actions are a box with one axis."""
-    space = env.action_space
-    if not isinstance(space, simulators().spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
-        raise InputError(
-            f"environment '{env.name}' has action space {str(space)[:200]}: expected a Box with one axis; choose "
-            f"another environment, or {WRAP}"
-        )
+class Done:
+    """How what an agent does becomes an environment's action: numbers within bounds, or classes from 0 on."""
+
+    def __init__(self, env: Watched) -> None:
+        """Raises `InputError` for actions of other kinds."""
+        space, spaces = env.action_space, simulators().spaces
+        self.name = env.name
+        if isinstance(space, spaces.Box) and len(space.shape) == 1 and space.shape[0]:
+            self.spec, self.first = TensorSpec(space.shape), 0
+            self.low, self.high, self.dtype = space.low, space.high, space.dtype
+        elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and len(space.shape) < 2:
+            counts = np.asarray(space.n if isinstance(space, spaces.Discrete) else space.nvec, np.int64)
+            self.spec, self.first = TensorSpec(space.shape, "int64", classes=int(counts.max())), space.start
+            self.low, self.high, self.dtype = np.zeros_like(counts), counts - 1, space.dtype
+        else:
+            raise InputError(
+                f"environment '{env.name}' has action space {str(space)[:200]}: expected a Box with one axis, Discrete "
+                f"or MultiDiscrete; choose another environment, or {WRAP}"
+            )
+
+    def actions(self, act: Tensor) -> np.ndarray:
+        """The environment's actions for `act` (B, ...): clipped to their bounds, or the classes themselves. Raises
+        `InputError` for a class that there is not."""
+        rows = act.detach().cpu().numpy()
+        if not self.spec.whole:
+            return rows.astype(np.float64).clip(self.low, self.high).astype(self.dtype)
+        if rows.dtype.kind not in "iu" or (rows < self.low).any() or (rows > self.high).any():
+            raise InputError(
+                f"environment '{self.name}' was given actions {brief(rows.tolist())} of type {rows.dtype}: expected "
+                f"whole numbers from 0 to {self.high.tolist()}"
+            )
+        return (rows + self.first).astype(self.dtype)
 
 
 class Seen:
@@ -50,14 +76,9 @@ class Seen:
             raise _unfit(env, "observations without a number", "some")
 
     @property
-    def size(self) -> int:
-        """The numbers in an observation beside images."""
-        return sum(shape[0] for shape in self.shapes.values() if len(shape) == 1)
-
-    @property
-    def parts(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of the parts that are kept apart; empty where all is one vector."""
-        return {} if "" in self.shapes else self.shapes
+    def spec(self) -> int | dict[str, tuple[int, ...]]:
+        """What a `Spec` is made of: the size of one vector, or the shapes of the parts that are kept apart."""
+        return self.shapes[""][0] if "" in self.shapes else self.shapes
 
     def rows(self, seen: Sequence[Parts]) -> Parts:
         """What agents see of observations, a row for each; under "" if it is one vector."""

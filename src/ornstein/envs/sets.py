@@ -70,7 +70,7 @@ def set_task(row: Set, data: str | Path | None = None) -> Task:
         row.name,
         row.title,
         row.env,
-        Spec(obs=row.obs, act=row.act, horizon=row.horizon, parts=row.parts),
+        Spec(row.parts or row.obs, row.act, row.horizon),
         ("standard",),
         load,
         lambda n, protocol: row.world(n) if row.world else GymWorld(row.env, n),

@@ -113,7 +113,7 @@ def at_most(episodes: Episodes | None, horizon: int) -> int:
 
 def check_fit(episodes: Episodes, made: Task, data: str | Path | None) -> None:
     """Raises `InputError` unless the data can come from the task's environment."""
-    has, wanted = map(described, (episodes.obs, episodes.act)), map(said, (made.spec.seen, made.spec.done))
+    has, wanted = map(described, (episodes.obs, episodes.act)), map(said, (made.spec.seen, made.spec.act))
     mend = "expected data from that environment; name the one it is from"
     check_sizes(tuple(has), tuple(wanted), f"data {data}", f"environment '{made.env}'", mend)
     if made.maze and (share := made.maze.free(episodes.obs[:, :2].numpy()).mean()) < 0.9:

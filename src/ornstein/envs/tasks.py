@@ -173,14 +173,13 @@ def _own_gym(label: str, spec: Any, load: Load, source: dict, episodes: Episodes
     world = None if push else GymWorld(spec, 1)
     if world is not None and (episodes is not None or source["horizon"] is None):  # a record has said it before
         warn_of_goal(f"environment '{spec.id}'", world.seen.unseen, episodes, world.envs[0])
-    sizes = (world.obs_size, world.act_size, world.limit) if world else (PUSHT.obs, PUSHT.act, PushT.limit)
     horizon = source["horizon"] or at_most(episodes, PUSHT.horizon if push else HORIZON)
     reference = reference_of(spec.id)
     return Task(
         label,
-        f"act in {spec.id} for as much reward as can be had in {sizes[2]} steps",
+        f"act in {spec.id} for as much reward as can be had in {world.limit if world else PushT.limit} steps",
         spec.id,
-        Spec(obs=sizes[0], act=sizes[1], horizon=horizon, parts=world.seen.parts if world else {}),
+        replace(world.tensors, horizon=horizon) if world else Spec(PUSHT.obs, PUSHT.act, horizon),
         ("standard",),
         load,
         lambda n, protocol: PushT(n) if push else GymWorld(spec, n),

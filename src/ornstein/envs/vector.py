@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.contract import Plan
+from ornstein.contract import Plan, Spec
 from ornstein.data.episodes import Obs
 from ornstein.envs.registered import env_spec, simulators, step_limit
-from ornstein.envs.seen import Seen, check_action
+from ornstein.envs.seen import Done, Seen
 from ornstein.envs.watched import Outcome, Watched
 from ornstein.errors import InputError
 from ornstein.formats.episodic import Parts
@@ -74,7 +74,8 @@ class World(ABC):
         """Act (B, A) in the first B copies. What a copy does after its end does not matter."""
 
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """The least and the greatest action, (A,) each. `InputError` where there are none to be known."""
+        """The least and the greatest action, (A,) each, of classes as whole numbers. `InputError` where there are none
+        to be known."""
         raise InputError("this world's actions have no known bounds: expected a world with some, such as Hopper-v5")
 
     def track(self, obs: Tensor, plan: Plan, step: int | Tensor) -> Tensor:
@@ -106,8 +107,8 @@ def _unheard() -> Iterator[None]:
 
 
 class GymWorld(World):
-    """Copies of a Gymnasium environment with Box actions (clipped to their bounds), whose observations are what `Seen`
-    makes of them. A copy that has ended is left alone: no reward any more, and its last observation. What the
+    """Copies of a Gymnasium environment, whose observations are what `Seen` makes of them, and its actions what `Done`
+    makes of what agents do. A copy that has ended is left alone: no reward any more, and its last observation. What the
     environments themselves were told and said last is kept beside that. `InputError` for an environment that is
     unknown, of another kind, or without a limit, and for what one does wrong."""
 
@@ -119,15 +120,13 @@ class GymWorld(World):
         endless.max_episode_steps = None  # the rollout holds the limit
         self.envs = [Watched(endless, **_pictures(self.spec)) for _ in range(n)]
         first = self.envs[0]
-        check_action(first)
-        self.name, self.seen = first.name, Seen(first)
-        self.obs_size, self.act_size = self.seen.size, first.action_space.shape[0]
-        self.low, self.high = first.action_space.low, first.action_space.high
+        self.name, self.does, self.seen = first.name, Done(first), Seen(first)
+        self.tensors = Spec(self.seen.spec, self.does.spec)  # what an agent sees and does
         self.rate = float((first.env.metadata or {}).get("render_fps") or self.rate)
         self.done = np.ones(n, bool)
         self.parts: list[Parts] = [{}] * n  # all that each copy shows
         self.before: list[Parts] = [{}] * n  # all that it showed before its last step
-        self.applied: list[np.ndarray] = [self.low] * n  # the action it was told last
+        self.applied: list[np.ndarray] = [self.does.low] * n  # the action it was told last
         still = Outcome({}, 0.0, ended=False, cut=False, success=None, cost=None)
         self.outcomes = [still] * n  # of the last step of each copy
 
@@ -137,12 +136,12 @@ class GymWorld(World):
         return Start(self._shown(copies), None)
 
     def step(self, act: Tensor) -> Step:
-        bounded = act.detach().cpu().numpy().astype(np.float64).clip(self.low, self.high)
+        actions = self.does.actions(act)
         for i in range(len(act)):
             if self.done[i]:
                 self.outcomes[i] = self.outcomes[i]._replace(rew=0.0, cost=None)
                 continue
-            self.before[i], self.applied[i] = self.parts[i], bounded[i].astype(self.low.dtype)
+            self.before[i], self.applied[i] = self.parts[i], actions[i]
             self.outcomes[i] = after = self.envs[i].step(self.applied[i])
             self.parts[i], self.done[i] = after.parts, after.ended or after.cut
         found = self.outcomes[: len(act)]
@@ -163,9 +162,10 @@ class GymWorld(World):
         return found.get("", found)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
-        if not (np.isfinite(self.low).all() and np.isfinite(self.high).all()):
+        low, high = (torch.as_tensor(bound) for bound in (self.does.low, self.does.high))
+        if not (low.isfinite().all() and high.isfinite().all()):
             raise InputError(f"environment '{self.name}' has actions without bounds: expected a Box that is bounded")
-        return torch.from_numpy(self.low).float(), torch.from_numpy(self.high).float()
+        return (low, high) if self.does.spec.whole else (low.float(), high.float())
 
     def frame(self, i: int) -> np.ndarray:
         name, image, reason = self.name, None, ""

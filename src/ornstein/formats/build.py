@@ -87,9 +87,10 @@ class Builder:
     """What a reader pushes pieces into. The rows of a piece and the flags of its steps go in separately; at the end the
     numbers of rows must fit."""
 
-    def __init__(self, store: Store, agents: int | None = None) -> None:
-        """`store` keeps the columns. `agents` is the size of the axis of agents; None says that there is none."""
-        self.store, self.agents = store, agents
+    def __init__(self, store: Store, agents: int | None = None, discrete: bool = False) -> None:
+        """`store` keeps the columns. `agents` is the size of the axis of agents; None says that there is none.
+        `discrete` says that actions are classes."""
+        self.store, self.agents, self.discrete = store, agents, discrete
         self.columns: dict[str, Column] = {}
         self.steps = self.ends = 0
         self.flags: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -103,7 +104,7 @@ class Builder:
     def put(self, name: str, rows: np.ndarray) -> None:
         """Append rows to a column. Raises `InputError` for what are no finite numbers, or other rows than before."""
         old = self.columns.get(name)
-        made = conform(name, rows, old.rows if old else 0, self.agents)
+        made = conform(name, rows, old.rows if old else 0, self.agents, self.discrete)
         if old is None:
             hint = 0 if name.startswith("final_obs") else self.expected
             old = self.columns[name] = self.store.column(name, made.shape[1:], made.dtype, hint)
@@ -169,6 +170,7 @@ def assemble(
     def below(kind: str) -> dict[str, Tensor]:
         return {name[len(kind) + 1 :]: value for name, value in tensors.items() if name.startswith(f"{kind}/")}
 
+    more = below("more")
     last = np.repeat(ends, np.diff(ends, prepend=-1))
     rew = tensors.get("rew")
     return Episodes(
@@ -179,6 +181,7 @@ def assemble(
         last=torch.from_numpy(last.astype(np.int64, copy=False)),
         final_obs=field("final_obs"),
         final_valid=torch.from_numpy(np.ascontiguousarray(known)),
-        more=below("more"),
+        more=more,
         pages=pages,
+        cost=more.pop("cost", None),  # type: ignore[arg-type]
     )

@@ -54,6 +54,7 @@ def read_minari(folder: Path, build: Builder, most: int | None = None) -> dict[s
     path = folder if arrow else folder / MAIN
     digest, first = hashlib.sha256(), None
     stream = Stream(build, join=_continues(info))
+    build.discrete = build.discrete or _discrete(info)
     episodes = arrow_episodes(folder, info) if arrow else _hdf5_episodes(path, info)
     while True:
         try:
@@ -87,6 +88,13 @@ def _continues(info: Mapping[str, Any]) -> bool:
     on; demonstrations elsewhere may well end where they begin, such as at the rest position of an arm."""
     spec = info["env_spec"] or {}
     return bool(info.get("continues", str(spec.get("id", "")).split("/")[-1].startswith("PointMaze")))
+
+
+def _discrete(info: Mapping[str, Any]) -> bool:
+    """Whether the metadata says that actions are classes."""
+    space = info.get("action_space")
+    told = parse_json(space, "action_space") if isinstance(space, str) else space
+    return isinstance(told, dict) and told.get("type") in ("Discrete", "MultiDiscrete")
 
 
 def _changed(path: Path, how: str = "") -> str:

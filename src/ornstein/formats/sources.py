@@ -58,11 +58,14 @@ def data_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "ornstein"
 
 
-def read(where: str | Path, columns: Columns | None = None, agents: int | None = None) -> Dataset:
+def read(
+    where: str | Path, columns: Columns | None = None, agents: int | None = None, discrete: bool = False
+) -> Dataset:
     """The dataset at a path, or with a Minari id under `MINARI_DATASETS_PATH`, else downloaded by the minari package.
     `columns` names what is the observation, the action, ..., where the names that others use do not fit (see
     `ornstein.formats.columns`). `agents` is the size of the second axis of observations and actions, where it is one of
-    agents. Raises `InputError` if there is none, or a damaged one, or one larger than memory."""
+    agents; `discrete` says that actions are classes, where the data does not say so itself. Raises `InputError` if
+    there is none, or a damaged one, or one larger than memory."""
     found = _find(where)
     if found.kind == "mapped":
         _no_columns(found, columns)
@@ -72,14 +75,20 @@ def read(where: str | Path, columns: Columns | None = None, agents: int | None =
             _same_agents(episodes, index.get("agents") if agents is None else agents)
         env, info = (index.get(name) if isinstance(index.get(name), dict) else None for name in ("env_spec", "info"))
         return Dataset(episodes, env, str(index.get("name", found.path.name)), found.path, info or {})
-    build = Builder(Memory(), agents)
+    build = Builder(Memory(), agents, discrete)
     info = _push(found, build, columns)
     with about(found.place):
         episodes = build.episodes()
     return Dataset(episodes, info.pop("env_spec", None), _name(found, info), found.path, info)
 
 
-def convert(where: str | Path, out: str | Path, columns: Columns | None = None, agents: int | None = None) -> Path:
+def convert(
+    where: str | Path,
+    out: str | Path,
+    columns: Columns | None = None,
+    agents: int | None = None,
+    discrete: bool = False,
+) -> Path:
     """Write the dataset at `where` to a new folder `out` of plain files, a piece at a time; its path. It may be larger
     than memory: `read` maps such a folder. Raises `InputError`, also while another process writes `out`, and
     `TrainingError` if the disk is full; then nothing is left behind."""
@@ -90,7 +99,7 @@ def convert(where: str | Path, out: str | Path, columns: Columns | None = None, 
     def fill(folder: Path) -> None:
         store = Files(folder, out)
         try:
-            build = Builder(store, agents)
+            build = Builder(store, agents, discrete)
             info = _push(found, build, columns)
             described = {"name": _name(found, info), "env_spec": info.pop("env_spec", None), "info": info}
             described |= {} if agents is None else {"agents": agents}

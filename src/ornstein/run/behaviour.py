@@ -18,6 +18,7 @@ from torch import Tensor
 from ornstein import folder
 from ornstein.contract import Agent, Given
 from ornstein.data.episodes import Obs
+from ornstein.data.fit import said
 from ornstein.envs.maze_tasks import is_maze
 from ornstein.envs.pointmaze import steer
 from ornstein.envs.recorder import whole
@@ -107,6 +108,8 @@ class Chance:
         """As for `Actor`."""
         draws = [self.draws[copy] for copy in copies.tolist()]
         if self.other is None:
+            if self.low.dtype.kind == "i":  # classes
+                return torch.from_numpy(np.stack([draw.integers(self.low, self.high + 1) for draw in draws]))
             return torch.from_numpy(np.stack([draw.uniform(self.low, self.high) for draw in draws]))
         act = self.other.act(copies, obs, given, age).double()
         size = self.noise * (self.high - self.low) / 2
@@ -117,9 +120,8 @@ class Chance:
 
 
 def _check_agent(agent: Agent, world: GymWorld, policy: str) -> None:
-    has = (world.obs_size, world.act_size)
-    wanted = (agent.spec.obs, agent.spec.act)
-    if has != wanted or agent.spec.parts != world.seen.parts:
+    has, wanted = ((said(spec.seen), said(spec.act)) for spec in (world.tensors, agent.spec))
+    if has != wanted:
         raise InputError(
             f"policy {policy} is for {wanted[0]} observations and {wanted[1]} actions, environment '{world.name}' has "
             f"{has[0]} and {has[1]}: expected those; choose the environment it was trained for"
@@ -190,10 +192,10 @@ class _Function:
     def _checked(self, actions: Any, n: int) -> np.ndarray:
         """Actions (n, A), or an `InputError`."""
         try:
-            found = np.asarray(actions, np.float64)
+            found = np.asarray(actions, np.int64 if self.world.does.spec.whole else np.float64)
         except (TypeError, ValueError) as error:
             raise InputError(f"the policy gave a {type(actions).__name__}: expected an array of numbers") from error
-        finite, wanted = bool(np.isfinite(found).all()), (n, *self.world.low.shape)
+        finite, wanted = bool(np.isfinite(found).all()), (n, *self.world.does.spec.shape)
         if found.shape != wanted or not finite:
             raise InputError(
                 f"the policy gave actions of shape {found.shape}{'' if finite else ', not all finite'}: "

@@ -105,6 +105,8 @@ def _with_noise(acting: Behaviour, world: GymWorld, noise: float, seed: int) -> 
         low, high = (bound.numpy() for bound in world.bounds())
     except InputError as error:
         raise InputError(f"noise {noise}: {error}") from error
+    if world.does.spec.whole:
+        raise InputError(f"noise {noise} on actions of '{world.name}', which are classes: expected 0; leave it out")
     return acting._replace(begin=lambda: Chance(low, high, seed, acting.begin(), noise))
 
 

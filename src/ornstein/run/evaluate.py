@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 import ornstein
 from ornstein.contract import Agent, OnProgress
+from ornstein.data.fit import said
 from ornstein.envs.tasks import Task
 from ornstein.errors import InputError, choose, positive
 from ornstein.roles import name_of
@@ -19,16 +20,19 @@ WORLDS = 128  # at once
 
 def check_agent(agent: Agent, task: Task) -> None:
     """Refuse an agent for another kind of task."""
-    if agent.spec.parts != task.spec.parts:
-        seen = [", ".join(spec.parts) or "one vector" for spec in (agent.spec, task.spec)]
+    has, wanted = ((said(spec.seen), said(spec.act)) for spec in (agent.spec, task.spec))
+    if agent.spec.obs.keys() != task.spec.obs.keys():
+        seen = [
+            ", ".join(spec.obs) if isinstance(spec.seen, Mapping) else "one vector" for spec in (agent.spec, task.spec)
+        ]
         raise InputError(
             f"an agent that sees {seen[0]} in task '{task.name}', which shows {seen[1]}: expected the same; choose the "
             "task that it was trained for"
         )
-    if (agent.spec.obs, agent.spec.act) != (task.spec.obs, task.spec.act):
+    if has != wanted:
         raise InputError(
-            f"an agent for {agent.spec.obs} observations and {agent.spec.act} actions in task '{task.name}': expected "
-            f"{task.spec.obs} and {task.spec.act}; choose a task like the one it was trained for"
+            f"an agent for {has[0]} observations and {has[1]} actions in task '{task.name}': expected {wanted[0]} and "
+            f"{wanted[1]}; choose a task like the one it was trained for"
         )
     lacking = [f"give a {name}" for name in sorted(agent.spec.given.keys() - task.spec.given.keys())]
     if lacking := [*lacking, *["track plans"] * (agent.spec.tracked and not task.spec.tracked)]:

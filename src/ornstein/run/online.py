@@ -161,8 +161,10 @@ def _buffer(world: Task, steps: int, prior: bool, capacity: int, device: str) ->
 
 def _row(world: Task) -> int:
     """Bytes of a transition: what was seen before and after, asked for, done, earned and paid, and whether it ended."""
-    images = sum(math.prod(shape) for shape in world.spec.parts.values() if len(shape) == 3)
-    return 2 * images + FLOAT * (2 * world.spec.obs + world.spec.act + 3 + sum(world.spec.given.values()))
+    spec = world.spec
+    images = sum(math.prod(shape) for shape in spec.images.values())
+    numbers = spec.agents * (2 * spec.obs_size + spec.act_size + 2) + 1 + sum(part.size for part in spec.given.values())
+    return 2 * images + FLOAT * numbers
 
 
 class _Pace:
@@ -203,7 +205,10 @@ class Curious:
         """As for `Actor`."""
         if self.taken() < self.agent.warmup:
             self.driver.see(copies, obs)
-            return self.low + (self.high - self.low) * torch.rand(len(copies), *self.low.shape)
+            drawn = torch.rand(len(copies), *self.low.shape)
+            if not self.low.is_floating_point():  # classes
+                return self.low + (drawn * (self.high - self.low + 1)).long()
+            return self.low + (self.high - self.low) * drawn
         was = self.agent.training
         self.agent.eval()
         act = self.driver.act(copies, obs, given, age)

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 from ornstein import folder
 from ornstein.contract import Learner
+from ornstein.data.fit import said
 from ornstein.data.normalize import forget
 from ornstein.errors import InputError
 from ornstein.run import checkpoint
 
-SHAPES = ("obs", "act", "given", "parts", "tracked", "agents")  # of a spec: what weights are made for
+SHAPES = ("obs", "act", "given", "tracked", "agents")  # of a spec: what weights are made for
 
 
 class Origin(NamedTuple):
@@ -31,12 +32,13 @@ class Origin(NamedTuple):
     def begin(self, agent: Learner) -> None:
         """Give an agent the run's weights. Raises `InputError` where they do not fit its spec or its settings."""
         old = checkpoint.load(self.run, **asdict(agent.cfg))
-        before, now = asdict(old.spec), asdict(agent.spec)
         for name in SHAPES:
-            if before[name] != now[name]:
+            before, now = (getattr(spec, name) for spec in (old.spec, agent.spec))
+            if before != now:
+                words = [said(one) if name in SHAPES[:3] else one for one in (before, now)]
                 raise InputError(
-                    f"--from {self.run} was trained with {name}={before[name]!r}, the data has {now[name]!r}: expected "
-                    "the same; train anew"
+                    f"--from {self.run} was trained with {name}={words[0]}, the data has {words[1]}: expected the "
+                    "same; train anew"
                 )
         agent.load_state_dict(old.state_dict())
         if self.rescale:

@@ -76,7 +76,8 @@ def made(name: str, spec: Spec, cfg: Any) -> Learner:
 def call(learner: Learner, rows: int) -> int:
     """Bytes that one call of a learner on `rows` rows takes at least: what it sees and does, and its widest layer."""
     spec, cfg = learner.spec, getattr(learner, "cfg", None)
-    seen = spec.obs + spec.act + sum(map(prod, spec.parts.values())) // FLOAT
+    images = sum(map(prod, spec.images.values()))
+    seen = max(spec.agents, 1) * (spec.obs_size + spec.act_size) + images // FLOAT
     widest = max((len(p) for p in learner.parameters() if p.dim() == 1), default=1)
     return FLOAT * rows * max(getattr(cfg, "horizon", None) or 1, getattr(cfg, "history", 1)) * (seen + widest)
 

@@ -1,6 +1,7 @@
 """What a policy considers in some states of its data: many actions, what they are worth to it, the one it takes, and
 what the data did in states like that."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def choices(agent: Agent, data: Episodes, seed: int, source: str) -> dict[str, A
         }
         for i in range(len(rows))
     ]
-    names = [f"action {i + 1}" for i in range(agent.spec.act)]
+    names = [f"action {i + 1}" for i in range(agent.spec.act_size)]
     return {"source": source, "names": names, "draws": agent.candidates, "states": states}
 
 
@@ -78,7 +79,7 @@ def lived(done: Rollout) -> Episodes:
 
 def names(spec: Spec) -> list[str]:
     """What to call the numbers of an observation."""
-    parts = [(name, shape[0]) for name, shape in sorted(spec.parts.items()) if len(shape) == 1]
-    if not parts:
-        parts = [("observation", spec.obs)]
+    if not isinstance(spec.seen, Mapping):
+        return [f"observation {i + 1}" for i in range(spec.obs_size)]
+    parts = [(name, part.size) for name, part in sorted(spec.obs.items()) if not part.image]
     return [f"{name} {i + 1}" for name, size in parts for i in range(size)]

@@ -96,7 +96,7 @@ def _choices(agent: Agent, task: Task, done: Rollout | None, seed: int) -> dict[
     try:
         data, source = task.episodes(), "the data"
     except InputError:
-        if done is None or agent.spec.parts:  # a rollout does not keep images
+        if done is None or agent.spec.images:  # a rollout does not keep images
             return None
         data, source = lived(done), "its own episodes, since no data is here"
     return choices(agent, data, seed, source)

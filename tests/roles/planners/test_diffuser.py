@@ -347,7 +347,7 @@ def test_default_updates_fit_half_an_hour(rows: int) -> None:
         (WALKER, {"guide_stop": -1}, "guide_stop is -1"),
         (WALKER, {"ema_every": 0}, "ema_every is 0"),
         (WALKER, {"ema_start": -1}, "ema_start is -1"),
-        (replace(WALKER, agents=2), {}, "2 agents"),
+        (Spec(17, 6, agents=2), {}, "2 agents"),
         (WALKER, {"width": 12}, "width 12"),
         (WALKER, {"mults": ()}, "multipliers"),
     ],

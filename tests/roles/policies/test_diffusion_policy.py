@@ -93,7 +93,7 @@ def pictures() -> Episodes:
 
 def test_it_sees() -> None:
     data = pictures()
-    spec = Spec(1, 1, parts={"eye": (64, 64, 3), "number": (1,)})
+    spec = Spec({"eye": (64, 64, 3), "number": (1,)}, 1)
     cfg = replace(SMALL, history=1, horizon=4, execute=2, width=32, mults=(1,), features=8, batch=8, updates=60)
     torch.manual_seed(0)
     agent = train(DiffusionPolicy(spec, replace(cfg, optim=Optim(5e-4))), data)
@@ -105,7 +105,7 @@ def test_it_sees() -> None:
 
 
 def test_an_algorithm_without_eyes_refuses_pictures() -> None:
-    spec = Spec(1, 1, parts={"eye": (64, 64, 3), "number": (1,)})
+    spec = Spec({"eye": (64, 64, 3), "number": (1,)}, 1)
     for name, row in ALGORITHMS.items():
         if not row.make.takes.images:
             with pytest.raises(InputError, match=r"the task shows eye, number: expected .*diffusion_policy"):
@@ -113,8 +113,8 @@ def test_an_algorithm_without_eyes_refuses_pictures() -> None:
 
 
 def test_parts_are_shapes_again_after_json() -> None:
-    again = Spec(obs=1, act=1, parts={"eye": [64, 64, 3]})  # type: ignore[dict-item]
-    assert again == Spec(obs=1, act=1, parts={"eye": (64, 64, 3)})
+    again = Spec(obs={"eye": [64, 64, 3]}, act=1)
+    assert again == Spec(obs={"eye": (64, 64, 3)}, act=1)
 
 
 @pytest.mark.parametrize("wrong", [{"history": 0}, {"net": "mlp"}, {"horizon": 0}, {"execute": 0}])

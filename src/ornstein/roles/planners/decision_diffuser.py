@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from ornstein.contract import Example, Given, Lesson, Metrics, Plan, Planner, Spec, Stage, Takes
 from ornstein.data.episodes import Episodes
+from ornstein.data.fit import check_goal
 from ornstein.data.normalize import MinMax, Quantile
+from ornstein.data.specs import TensorSpec
 from ornstein.data.views import Window, Windows
 from ornstein.diffusion.guide import Compose, Partial, Term
 from ornstein.diffusion.mcmc import Langevin
@@ -75,8 +77,7 @@ def resolve(cfg: Config, spec: Spec) -> Config:
         raise InputError(f"stride={stride}: expected 1 where no world tracks plans; leave it out")
     if not 0 <= cfg.drop < 1:
         raise InputError(f"drop is {cfg.drop}: expected a share from 0 to below 1, such as 0.25")
-    if spec.given.get("goal", spec.obs) != spec.obs:
-        raise InputError(f"a goal of size {spec.given['goal']}: expected a whole observation, of size {spec.obs}")
+    check_goal(spec)
     replan = (0 if "goal" in spec.given else 1) if cfg.replan is None else cfg.replan
     return replace(cfg, horizon=cfg.horizon or max(2, -(-spec.horizon // stride)), stride=stride, replan=replan)
 
@@ -91,12 +92,13 @@ class DecisionDiffuser(Planner):
         cfg = resolve(cfg, spec)
         super().__init__(spec, cfg)
         self.rows, self.stride, self.replan = cfg.horizon or 0, cfg.stride or 0, cfg.replan or 0
-        self.asks, self.candidates = dict(spec.given) or {"return": 1}, cfg.plans
-        self.register_buffer("known", torch.zeros(self.rows, spec.obs, dtype=torch.bool), persistent=False)
+        self.asks, self.candidates = dict(spec.given) or {"return": TensorSpec((1,))}, cfg.plans
+        self.register_buffer("known", torch.zeros(self.rows, spec.obs_size, dtype=torch.bool), persistent=False)
         self.known[0] = True
-        self.scale_obs, self.scale_act, self.scale_ret = Quantile(spec.obs), Quantile(spec.act), MinMax(1)
-        net = TemporalUNet(spec.obs, cfg.width, cfg.mults, cfg.activation, cond=sum(self.asks.values()))
-        self.model, self.inverse = Diffusion(net, cfg.model), InverseDynamics(spec.obs, spec.act, cfg.hidden)
+        self.scale_obs, self.scale_act, self.scale_ret = Quantile(spec.obs_size), Quantile(spec.act_size), MinMax(1)
+        labels = sum(part.size for part in self.asks.values())
+        net = TemporalUNet(spec.obs_size, cfg.width, cfg.mults, cfg.activation, cond=labels)
+        self.model, self.inverse = Diffusion(net, cfg.model), InverseDynamics(spec.obs_size, spec.act_size, cfg.hidden)
         self.model_ema, self.inverse_ema = target_copy(self.model), target_copy(self.inverse)
         self.step = Stepper(nn.ModuleList([self.model, self.inverse]), cfg.optim)
 
@@ -150,13 +152,13 @@ class DecisionDiffuser(Planner):
         polyak_update(self.inverse_ema, self.inverse, rate)
         return {"loss": loss.detach(), "denoising": denoising.detach(), "acting": acting.detach()}
 
-    def _expects(self, given: Given) -> dict[str, tuple[int, ...]]:
+    def _expects(self, given: Given) -> dict[str, TensorSpec]:
         """Labels (B, size), or several to be composed (B, n, size), and their weights (B, n); the return may be left
         out."""
         labels = [label for label in given.values() if getattr(label, "ndim", 0) == 3]
         several = tuple(labels[0].shape[1:2]) if labels else ()
-        asked = {k: (*several, size) for k, size in self.asks.items() if k in given or k != "return"}
-        return asked | ({"weight": several or (1,)} if "weight" in given else {})
+        asked = {k: TensorSpec((*several, part.size)) for k, part in self.asks.items() if k in given or k != "return"}
+        return asked | ({"weight": TensorSpec(several or (1,))} if "weight" in given else {})
 
     def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
         n = self.candidates

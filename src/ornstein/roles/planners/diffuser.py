@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ornstein.contract import Example, Given, Lesson, Metrics, Plan, Planner, Spec, Stage, Takes
 from ornstein.data.episodes import Episodes
+from ornstein.data.fit import check_goal
 from ornstein.data.normalize import MinMax, ZScore
 from ornstein.data.views import Window, Windows
 from ornstein.diffusion.guide import ValueGuidance
@@ -65,8 +66,7 @@ def resolve(cfg: Config, spec: Spec) -> Config:
     """`cfg` with every None filled in for `spec`. Raises InputError for what is too small or does not go together."""
     at_least(cfg, horizon=2, stride=1, updates=1, batch=1, plans=1, guide_inner=1, ema_every=1)
     at_least(cfg, value_share=0, replan=0, guide_stop=0, ema_start=0)
-    if spec.given.get("goal", spec.obs) != spec.obs:
-        raise InputError(f"a goal of size {spec.given['goal']}: expected a whole observation, of size {spec.obs}")
+    check_goal(spec)
     goal, actions = "goal" in spec.given, not spec.tracked if cfg.actions is None else cfg.actions
     stride = cfg.stride or (-(-spec.horizon // 128) if spec.tracked and not cfg.horizon else 1)
     rows = cfg.horizon or max(2, -(-spec.horizon // stride))  # rounded up
@@ -92,12 +92,12 @@ class Diffuser(Planner):
         cfg = resolve(cfg, spec)
         super().__init__(spec, cfg)
         self.rows, self.stride, self.replan = cfg.horizon or 0, cfg.stride or 0, cfg.replan or 0
-        self.acts, self.goal = spec.act if cfg.actions else 0, "goal" in spec.given
-        self.candidates, features = cfg.plans or 1, self.acts + spec.obs
+        self.acts, self.goal = spec.act_size if cfg.actions else 0, "goal" in spec.given
+        self.candidates, features = cfg.plans or 1, self.acts + spec.obs_size
         self.register_buffer("known", torch.zeros(self.rows, features, dtype=torch.bool), persistent=False)
         self.known[[0, -1] if self.goal else [0], self.acts :] = True
         scale = MinMax if cfg.scale == "minmax" else ZScore
-        self.scale_obs, self.scale_act = scale(spec.obs), scale(spec.act)
+        self.scale_obs, self.scale_act = scale(spec.obs_size), scale(spec.act_size)
         self.model = Diffusion(TemporalUNet(features, cfg.width, cfg.mults, cfg.activation), cfg.model)
         self.model_ema, self.step_model = target_copy(self.model), Stepper(self.model, cfg.optim)
         if not self.goal:

@@ -34,8 +34,8 @@ class BC(Agent):
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
-        self.scale = StepScale(spec.obs, spec.act)
-        self.actor = GaussianActor(spec.obs, spec.act, cfg.hidden, seen=True)
+        self.scale = StepScale(spec.obs_size, spec.act_size)
+        self.actor = GaussianActor(spec.obs_size, spec.act_size, cfg.hidden, seen=True)
         self.step_actor = Stepper(self.actor, cfg.optim)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:

@@ -47,8 +47,8 @@ class DiffusionBC(Agent):
         super().__init__(spec, cfg)
         at_least(cfg, extra=0, candidates=1)
         self.candidates = cfg.candidates
-        self.scale = StepScale(spec.obs, spec.act)
-        net = ResidualMLP(spec.act, spec.obs, cfg.width, cfg.blocks, dropout=cfg.dropout)
+        self.scale = StepScale(spec.obs_size, spec.act_size)
+        net = ResidualMLP(spec.act_size, spec.obs_size, cfg.width, cfg.blocks, dropout=cfg.dropout)
         self.model = Diffusion(net, cfg.model)
         self.model_ema, self.step_model = target_copy(self.model), Stepper(self.model, cfg.optim)
 
@@ -71,7 +71,9 @@ class DiffusionBC(Agent):
     def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
         n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
-        x = self.model_ema.sample(torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device), seen)
+        x = self.model_ema.sample(
+            torch.randn(len(seen), self.spec.act_size, dtype=seen.dtype, device=seen.device), seen
+        )
         lowest = torch.full((), self.model_ema.schedule[-2].t, device=seen.device)
         for _ in range(self.cfg.extra):
             x = self.model_ema.denoise(x, lowest, seen)

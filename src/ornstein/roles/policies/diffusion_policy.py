@@ -57,14 +57,14 @@ class DiffusionPolicy(Agent):
         super().__init__(spec, cfg)
         at_least(cfg, history=1, horizon=1, execute=1)
         self.history, self.execute = cfg.history, cfg.execute
-        self.scale_obs, self.scale_act = MinMax(spec.obs), MinMax(spec.act)
-        self.images = images = {name: shape for name, shape in spec.parts.items() if len(shape) == 3}
-        cond = cfg.history * (spec.obs + cfg.features * len(images))
+        self.scale_obs, self.scale_act = MinMax(spec.obs_size), MinMax(spec.act_size)
+        self.images = images = spec.images
+        cond = cfg.history * (spec.obs_size + cfg.features * len(images))
         if choose("network", cfg.net, ("unet", "transformer")) == "unet":
-            net: Denoiser = FilmUNet(spec.act, cfg.width, cfg.mults, cond=cond, emb=cfg.width)
+            net: Denoiser = FilmUNet(spec.act_size, cfg.width, cfg.mults, cond=cond, emb=cfg.width)
         else:
             net = CausalTransformer(
-                spec.act, cfg.horizon, cond, cfg.history, cfg.width, depth=cfg.depth, dropout=cfg.dropout
+                spec.act_size, cfg.horizon, cond, cfg.history, cfg.width, depth=cfg.depth, dropout=cfg.dropout
             )
         self.model = Diffusion(ImageConditioned(net, images, cfg.features, cfg.crop) if images else net, cfg.model)
         self.model_ema, self.step = target_copy(self.model).eval(), Stepper(self.model, cfg.optim)
@@ -77,7 +77,7 @@ class DiffusionPolicy(Agent):
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
-        if self.spec.parts:
+        if self.images:
             return {}  # conditions that are images are not kept
         view = Chunks(data, self.cfg.history, self.cfg.horizon, self.cfg.execute)
         return {"model": Lesson(view, self.example, self.cfg.batch)}
@@ -102,6 +102,6 @@ class DiffusionPolicy(Agent):
 
     def _act(self, obs: Obs, given: Given | None) -> Tensor:
         cfg, flat = self.cfg, plain(obs)
-        noise = torch.randn(len(flat), cfg.horizon, self.spec.act, dtype=flat.dtype, device=flat.device)
+        noise = torch.randn(len(flat), cfg.horizon, self.spec.act_size, dtype=flat.dtype, device=flat.device)
         act = self.scale_act.inverse(self.model_ema.sample(noise, self.seen(obs)))  # (B, H, A)
         return act[:, cfg.history - 1 : cfg.history - 1 + cfg.execute]

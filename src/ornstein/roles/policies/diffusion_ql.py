@@ -61,9 +61,9 @@ class DiffusionQL(Agent):
         super().__init__(spec, cfg)
         at_least(cfg, backups=1)
         self.candidates = cfg.choice.candidates
-        self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
-        self.model = Diffusion(MLP(spec.act, spec.obs, cfg.hidden), cfg.model)
-        self.critics = TDCritics(spec.obs, spec.act, cfg.discount, cfg.hidden, cfg.norm)
+        self.scale, self.rewards = StepScale(spec.obs_size, spec.act_size), RewardScale(cfg.reward)
+        self.model = Diffusion(MLP(spec.act_size, spec.obs_size, cfg.hidden), cfg.model)
+        self.critics = TDCritics(spec.obs_size, spec.act_size, cfg.discount, cfg.hidden, cfg.norm)
         self.model_ema = target_copy(self.model)
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 
@@ -102,7 +102,7 @@ class DiffusionQL(Agent):
 
     def propose(self, model: Diffusion, obs: Tensor) -> Tensor:
         """One normalised action (B, A) for each obs (B, O)."""
-        return model.sample(torch.randn(len(obs), self.spec.act, dtype=obs.dtype, device=obs.device), obs)
+        return model.sample(torch.randn(len(obs), self.spec.act_size, dtype=obs.dtype, device=obs.device), obs)
 
     def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
         n = n or self.candidates

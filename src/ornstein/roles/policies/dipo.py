@@ -61,11 +61,11 @@ class DIPO(Explorer):
         super().__init__(spec, cfg)
         at_least(cfg, action_steps=0, action_lr=0, warmup=0)
         self.warmup = cfg.warmup
-        self.scale = MinMax(spec.act)  # the bounds of actions; observations are as they are
-        net = MLP(spec.act, spec.obs, cfg.hidden)
+        self.scale = MinMax(spec.act_size)  # the bounds of actions; observations are as they are
+        net = MLP(spec.act_size, spec.obs_size, cfg.hidden)
         self.model = Diffusion(net, cfg.model)
         self.calm = Diffusion(net, replace(cfg.model, noise_temperature=cfg.act_noise))  # the same weights
-        self.critics = TDCritics(spec.obs, spec.act, cfg.discount, cfg.hidden)
+        self.critics = TDCritics(spec.obs_size, spec.act_size, cfg.discount, cfg.hidden)
         self.model_ema = target_copy(self.model)
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 
@@ -102,7 +102,7 @@ class DIPO(Explorer):
     @torch.no_grad()
     def propose(self, model: Diffusion, obs: Tensor) -> Tensor:
         """One normalised action (B, A) for each obs (B, O)."""
-        return model.sample(torch.randn(len(obs), self.spec.act, dtype=obs.dtype, device=obs.device), obs)
+        return model.sample(torch.randn(len(obs), self.spec.act_size, dtype=obs.dtype, device=obs.device), obs)
 
     def _act(self, obs: Tensor, given: Given | None) -> Tensor:
         return self.scale.inverse(self.propose(self.calm, obs[:, -1]))[:, None]

@@ -61,10 +61,12 @@ class IDQL(Agent):
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
         self.candidates = cfg.choice.candidates
-        self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
-        net = ResidualMLP(spec.act, spec.obs, cfg.width, cfg.blocks, dim=128, dropout=cfg.dropout, fourier=cfg.fourier)
+        self.scale, self.rewards = StepScale(spec.obs_size, spec.act_size), RewardScale(cfg.reward)
+        net = ResidualMLP(
+            spec.act_size, spec.obs_size, cfg.width, cfg.blocks, dim=128, dropout=cfg.dropout, fourier=cfg.fourier
+        )
         self.model = Diffusion(net, cfg.model)
-        self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
+        self.critics = ExpectileCritics(spec.obs_size, spec.act_size, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
         self.model_ema = target_copy(self.model).eval()
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 
@@ -92,7 +94,7 @@ class IDQL(Agent):
     def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
         n = n or self.candidates
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
-        noise = torch.randn(len(seen), self.spec.act, dtype=seen.dtype, device=seen.device)
+        noise = torch.randn(len(seen), self.spec.act_size, dtype=seen.dtype, device=seen.device)
         act = self.model_ema.sample(noise, seen, guide=Clamp(1.0))
         value = self.critics.value(seen, act)
         if self.cfg.weigh == "implicit":

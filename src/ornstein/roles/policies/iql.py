@@ -46,9 +46,9 @@ class IQL(Agent):
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
-        self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
-        self.actor = GaussianActor(spec.obs, spec.act, cfg.hidden)
-        self.critics = ExpectileCritics(spec.obs, spec.act, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
+        self.scale, self.rewards = StepScale(spec.obs_size, spec.act_size), RewardScale(cfg.reward)
+        self.actor = GaussianActor(spec.obs_size, spec.act_size, cfg.hidden)
+        self.critics = ExpectileCritics(spec.obs_size, spec.act_size, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
         self.step_actor, self.step_critics = Stepper(self.actor, cfg.actor), Stepper(self.critics, cfg.critic)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:

@@ -49,9 +49,9 @@ class TD3BC(Agent):
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
         at_least(cfg, delay=1)
-        self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
-        self.actor = Actor(spec.obs, spec.act, cfg.hidden)
-        self.critic = Critics(spec.obs, spec.act, hidden=cfg.hidden, activation="relu")
+        self.scale, self.rewards = StepScale(spec.obs_size, spec.act_size), RewardScale(cfg.reward)
+        self.actor = Actor(spec.obs_size, spec.act_size, cfg.hidden)
+        self.critic = Critics(spec.obs_size, spec.act_size, hidden=cfg.hidden, activation="relu")
         self.actor_slow, self.critic_slow = target_copy(self.actor), target_copy(self.critic)
         self.step_actor, self.step_critic = Stepper(self.actor, cfg.actor), Stepper(self.critic, cfg.critic)
 

@@ -103,7 +103,7 @@ class SynthER(Synthesizer):
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
-        self.pack = Packing(spec.obs, spec.act)
+        self.pack = Packing(spec.obs_size, spec.act_size)
         self.features = sum(self.pack.sizes)
         self.model = Diffusion(SkipMLP(self.features, 0, cfg.width, cfg.blocks, cfg.dim), cfg.model)
         self.model_ema, self.step_model = target_copy(self.model), Stepper(self.model, cfg.optim)
