@@ -43,7 +43,7 @@ MAY_IMPORT = {  # room -> rooms it may import, beside itself and those below all
 PARTS = {"values", "rewards", "dynamics"}  # of roles: what the other roles are made of
 WHOLE = {"planners", "policies", "synthesizers"}
 AS_TORCH = {"kernels", "mish", "dropout"}  # of networks: torch's own modules by name and meaning, only quicker
-REFUSING = {"errors", "asked", "checks"}  # of data: they stand before an algorithm, and only convert and refuse
+BEFORE = {"errors", "asked", "checks", "fit", "specs"}  # an algorithm: what a task is, and what is refused
 SILENT = {"item", "cpu", "numpy"}  # methods that read from the device
 UNSAFE = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 
@@ -170,8 +170,8 @@ def length(module: str, name: str) -> int:
 
 def reading(module: str) -> Counter[str]:
     """What a reader of an algorithm has to follow, in lines of code by module: its whole file, and every definition
-    that it names, and that those name, but for those that mean what torch's of the same name do, and those that only
-    refuse."""
+    that it names, and that those name, but for those that mean what torch's of the same name do, and those that stand
+    before every algorithm."""
     seen: set[tuple[str, str]] = set()
     ahead = {(module, name) for name in definitions(module)}
     while ahead:
@@ -181,7 +181,7 @@ def reading(module: str) -> Counter[str]:
     for where, name in {(where, definitions(where)[name].lineno): (where, name) for where, name in seen}.values():
         lines[where] += length(where, name)
     lines[module] = len(code_of(MODULES[module]))
-    return Counter({where: n for where, n in lines.items() if where.split(".")[-1] not in AS_TORCH | REFUSING})
+    return Counter({where: n for where, n in lines.items() if where.split(".")[-1] not in AS_TORCH | BEFORE})
 
 
 def roles() -> list[str]:

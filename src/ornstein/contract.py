@@ -10,8 +10,6 @@ then calls what an algorithm writes, which has the same name after an underscore
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -21,7 +19,7 @@ from ornstein.data.asked import Asked, Takes, asked
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes, Obs, each
 from ornstein.data.fit import check_finite, check_sizes, described, said
-from ornstein.data.specs import Specs, TensorSpec
+from ornstein.data.specs import Spec, TensorSpec
 from ornstein.data.views import Transition
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, positive
@@ -29,63 +27,6 @@ from ornstein.errors import InputError, positive
 Metrics = dict[str, Tensor]  # scalars, left on the device
 OnProgress = Callable[[int, int], None]  # is told how many steps are done, and how many there are in all at most
 Given = Mapping[str, Tensor]  # what an agent is asked for: name -> (B, size)
-
-
-@dataclass(frozen=True, init=False)
-class Spec:
-    """What a task asks of an agent: what it sees, does and is asked for."""
-
-    obs: Mapping[str, TensorSpec]  # one entry "obs" where an observation is one tensor, else the parts of a dict
-    act: TensorSpec
-    horizon: int  # environment steps that a plan should reach over
-    given: Mapping[str, TensorSpec]  # what the agent may be asked for
-    tracked: bool  # the world can follow a plan of observations by itself
-    agents: int
-
-    def __init__(
-        self,
-        obs: int | TensorSpec | Mapping[str, Any],
-        act: int | TensorSpec | Mapping[str, Any],
-        horizon: int = 32,
-        given: Mapping[str, Any] = MappingProxyType({}),
-        tracked: bool = False,
-        agents: int = 1,
-    ) -> None:
-        """`Spec(3, 2)` says one vector of 3 and actions of 2; a list of three sizes is an image. With several agents a
-        size is that of each of them. Raises `InputError` for what no `TensorSpec` can be made of."""
-        seen = obs if isinstance(obs, Mapping) else {"obs": obs}
-        parts = {name: TensorSpec.of(part, agents) for name, part in seen.items()}
-        done, asks = TensorSpec.of(act, agents), {name: TensorSpec.of(part) for name, part in given.items()}
-        if agents > 1 and done.shape[:1] != (agents,):
-            raise InputError(f"actions of shape {done.shape} of {agents} agents: expected ({agents}, size)")
-        values = {"obs": parts, "act": done, "horizon": horizon, "given": asks}
-        for name, value in (values | {"tracked": tracked, "agents": agents}).items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def seen(self) -> Specs:
-        """An observation: one tensor, or the parts of a dict."""
-        return self.obs["obs"] if self.obs.keys() == {"obs"} else self.obs
-
-    @property
-    def images(self) -> dict[str, tuple[int, int, int]]:
-        """The shapes of the images among the parts of an observation."""
-        return {name: part.shape for name, part in self.obs.items() if part.image}  # type: ignore[misc]
-
-    @property
-    def parts(self) -> dict[str, TensorSpec]:
-        """All that is seen, done and asked for, by name."""
-        return {**self.obs, "act": self.act, **self.given}
-
-    @property
-    def obs_size(self) -> int:
-        """The numbers in an observation beside images; of several agents, in that of one."""
-        return sum(part.size for part in self.obs.values() if not part.image)
-
-    @property
-    def act_size(self) -> int:
-        """The numbers in an action; of several agents, in that of one."""
-        return self.act.size
 
 
 class View(Protocol):

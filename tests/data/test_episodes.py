@@ -87,7 +87,7 @@ def test_every_kind_of_numbers_is_taken_and_copied() -> None:
     obs[:] = 0
     goal[:] = 0
     plain = make()
-    for name in ("obs", "act", "rew", "done", "last"):
+    for name in ("obs", "act", "rew", "terminated", "last"):
         assert same(getattr(data, name), getattr(plain, name)), name
     assert data.more["goal"].tolist() == [0, 1, 2, 3, 4, 5]
     assert data.more["image"].dtype == torch.uint8
@@ -98,7 +98,7 @@ def test_to_moves_every_tensor() -> None:
     there = data.to("meta")
     assert there.device.type == "meta"
     tensors = {name: value for name, value in vars(there).items() if isinstance(value, Tensor)} | there.more
-    assert len(tensors) == 8
+    assert len(tensors) == 9
     assert {value.device.type for value in tensors.values()} == {"meta"}
     for name, value in vars(data.to("cpu")).items():
         if isinstance(value, Tensor):

@@ -363,7 +363,7 @@ def equal(one: Episodes, two: Episodes) -> bool:
     def parts(value: Any) -> dict[str, torch.Tensor]:
         return dict(value) if isinstance(value, Mapping) else {"": value}
 
-    for name in ("obs", "act", "rew", "done", "last", "final_obs", "final_valid", "more"):
+    for name in ("obs", "act", "rew", "terminated", "last", "final_obs", "final_valid", "more"):
         a, b = parts(getattr(one, name)), parts(getattr(two, name))
         if a.keys() != b.keys() or not all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a):
             return False

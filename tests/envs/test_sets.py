@@ -66,7 +66,7 @@ def test_worlds_are_of_the_sizes_in_the_table() -> None:
     for env, obs, act, _ in WORLDS:
         world = GymWorld(env, 1)
         assert (world.tensors.obs_size, world.tensors.act_size, world.limit) == (obs, act, 1000)
-        assert world.low.tolist() == [-1.0] * act
+        assert world.does.low.tolist() == [-1.0] * act
     door = GymWorld("AdroitHandDoor-v1", 1)
     assert (door.tensors.obs_size, door.tensors.act_size, door.limit) == (39, 28, 200)
 

@@ -78,7 +78,7 @@ def test_more_rows_begin_with_the_same(run: Path, tmp_path: Path) -> None:
 
 def test_rows_apart_hold_the_same(run: Path, tmp_path: Path) -> None:
     whole, apart = (read(make(run, tmp_path / str(one), apart=one)).episodes for one in (False, True))
-    for field in ("obs", "act", "rew", "done", "last", "final_obs", "final_valid"):
+    for field in ("obs", "act", "rew", "terminated", "last", "final_obs", "final_valid"):
         assert torch.equal(getattr(whole, field), getattr(apart, field)), field
 
 

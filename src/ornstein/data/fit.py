@@ -13,7 +13,7 @@ from ornstein.errors import InputError
 
 def said(specs: Specs) -> int | str:
     """What an observation or an action is, in words: the size of a vector, or the parts of a dict."""
-    return _each(lambda spec: _one(spec.shape, spec.dtype), specs)
+    return _each(lambda spec: _one(spec.shape, "" if spec.dtype == "float32" else spec.dtype), specs)
 
 
 def _each(word: Callable[[Any], int | str], value: Any) -> int | str:
@@ -24,14 +24,14 @@ def _each(word: Callable[[Any], int | str], value: Any) -> int | str:
 
 def _one(shape: tuple[int, ...], kind: str) -> int | str:
     size = shape[0] if len(shape) == 1 else shape
-    return f"{size} {kind}" if kind != "float32" else size if isinstance(size, int) else str(size)
+    return f"{size} {kind}" if kind else size if isinstance(size, int) else str(size)
 
 
 def described(rows: Obs, dtype: torch.dtype = torch.float32) -> int | str:
     """What rows (S, ...) hold, in the words of `said`, which they share if they fit; `dtype` is that of floats."""
 
     def one(x: Tensor) -> int | str:
-        return _one(tuple(x.shape[1:]), "float32" if x.dtype == dtype else str(x.dtype).removeprefix("torch."))
+        return _one(tuple(x.shape[1:]), "" if x.dtype == dtype else str(x.dtype).removeprefix("torch."))
 
     return _each(one, rows)
 

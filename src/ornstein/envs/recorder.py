@@ -51,7 +51,7 @@ class Tape:
 def whole(world: GymWorld, copies: Sequence[int]) -> Any:
     """All that some copies show, a row for each: one array, or dictionaries as the environment's space has them."""
     found: Any = {}
-    for path in world.envs[0].boxes:
+    for path in world.fleet.shown.boxes:
         rows, place = np.stack([world.parts[i][named(path)] for i in copies]), found
         if not path:
             return rows
@@ -63,7 +63,7 @@ def whole(world: GymWorld, copies: Sequence[int]) -> Any:
 
 def check_recordable(world: GymWorld) -> None:
     """An `InputError` unless all of the observations are boxes."""
-    for path, space in world.envs[0].others.items():
+    for path, space in world.fleet.shown.others.items():
         raise InputError(
             f"environment '{world.name}' has {path} of space {str(space)[:200]}: expected a Box, or a Dict of them; "
             f"{WRAP}"
@@ -72,7 +72,7 @@ def check_recordable(world: GymWorld) -> None:
 
 def spaces(world: GymWorld) -> dict[str, str]:
     """What a dataset says of observations and actions: JSON as Minari writes it."""
-    env = world.envs[0]
+    env = world.fleet.shown
     return {
         "observation_space": json.dumps(_serialised(env.observation_space)),
         "action_space": json.dumps(_serialised(env.action_space)),

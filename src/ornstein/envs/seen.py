@@ -10,8 +10,9 @@ from torch import Tensor
 from ornstein.data.checks import is_image
 from ornstein.data.episodes import Episodes
 from ornstein.data.specs import TensorSpec
+from ornstein.envs.fleet import Fleet
 from ornstein.envs.registered import simulators
-from ornstein.envs.watched import Watched
+from ornstein.envs.watched import Shown
 from ornstein.errors import InputError, brief
 from ornstein.formats.episodic import Parts, arranged
 
@@ -23,7 +24,7 @@ WRAP = "put a wrapper around it, register that with max_episode_steps, and name 
 class Done:
     """How what an agent does becomes an environment's action: numbers within bounds, or classes from 0 on."""
 
-    def __init__(self, env: Watched) -> None:
+    def __init__(self, env: Shown) -> None:
         """Raises `InputError` for actions of other kinds."""
         space, spaces = env.action_space, simulators().spaces
         self.name = env.name
@@ -58,7 +59,7 @@ class Seen:
     """How observations become what an agent sees: one vector, or a dictionary of parts where there are images. Of a
     dictionary it is the part "observation" if there is one, else all parts, joined in the order of their names."""
 
-    def __init__(self, env: Watched) -> None:
+    def __init__(self, env: Shown) -> None:
         """Raises `InputError` for observations of other kinds."""
         boxes: dict[str, Any] = {"/".join(map(str, path)): box for path, box in env.boxes.items()}
         self.names = [AGENT] if AGENT in boxes else sorted(boxes)
@@ -90,7 +91,7 @@ class Seen:
 
 
 def warn_of_goal(
-    what: str, unseen: Sequence[str], episodes: Episodes | None = None, env: Watched | None = None
+    what: str, unseen: Sequence[str], episodes: Episodes | None = None, fleet: Fleet | None = None
 ) -> None:
     """Warn where a goal is left out that changes from episode to episode: in the data, else in the environment."""
     goals = [name for name in unseen if name.split("/")[0] == GOAL]
@@ -98,8 +99,8 @@ def warn_of_goal(
         columns = [episodes.more[name][episodes.starts] for name in goals if name in episodes.more]
         changing = any(bool((rows != rows[:1]).any()) for rows in columns)
     else:
-        first, second = (env.reset(seed) if env and goals else {} for seed in (0, 1))
-        changing = any(not np.array_equal(first[name], second[name]) for name in goals)
+        before, after = (fleet.reset([0], [seed])[0] if fleet and goals else {} for seed in (0, 1))
+        changing = any(not np.array_equal(before[name], after[name]) for name in goals)
     if changing:
         warnings.warn(
             f"{what} has {GOAL}, which changes from episode to episode and is not shown to the agent, which sees only "
@@ -108,5 +109,5 @@ def warn_of_goal(
         )
 
 
-def _unfit(env: Watched, what: str, expected: str) -> InputError:
+def _unfit(env: Shown, what: str, expected: str) -> InputError:
     return InputError(f"environment '{env.name}' has {what}: expected {expected}; {WRAP}")

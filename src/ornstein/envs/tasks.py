@@ -172,7 +172,7 @@ def _own_gym(label: str, spec: Any, load: Load, source: dict, episodes: Episodes
     push = spec.id == PUSHT.env
     world = None if push else GymWorld(spec, 1)
     if world is not None and (episodes is not None or source["horizon"] is None):  # a record has said it before
-        warn_of_goal(f"environment '{spec.id}'", world.seen.unseen, episodes, world.envs[0])
+        warn_of_goal(f"environment '{spec.id}'", world.seen.unseen, episodes, world.fleet)
     horizon = source["horizon"] or at_most(episodes, PUSHT.horizon if push else HORIZON)
     reference = reference_of(spec.id)
     return Task(

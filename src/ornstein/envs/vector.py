@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ornstein.contract import Plan, Spec
 from ornstein.data.episodes import Obs
+from ornstein.envs.fleet import AtOnce, OneByOne, is_vector
 from ornstein.envs.registered import env_spec, simulators, step_limit
 from ornstein.envs.seen import Done, Seen
-from ornstein.envs.watched import Outcome, Watched
+from ornstein.envs.watched import Outcome
 from ornstein.errors import InputError
 from ornstein.formats.episodic import Parts
 
@@ -118,11 +119,11 @@ class GymWorld(World):
         self.limit = step_limit(self.spec)
         endless = copy.copy(self.spec)
         endless.max_episode_steps = None  # the rollout holds the limit
-        self.envs = [Watched(endless, **_pictures(self.spec)) for _ in range(n)]
-        first = self.envs[0]
-        self.name, self.does, self.seen = first.name, Done(first), Seen(first)
+        self.fleet = AtOnce(endless, n) if is_vector(endless) else OneByOne(endless, n, **_pictures(self.spec))
+        shown = self.fleet.shown
+        self.name, self.does, self.seen = shown.name, Done(shown), Seen(shown)
         self.tensors = Spec(self.seen.spec, self.does.spec)  # what an agent sees and does
-        self.rate = float((first.env.metadata or {}).get("render_fps") or self.rate)
+        self.rate = self.fleet.rate or self.rate
         self.done = np.ones(n, bool)
         self.parts: list[Parts] = [{}] * n  # all that each copy shows
         self.before: list[Parts] = [{}] * n  # all that it showed before its last step
@@ -131,18 +132,19 @@ class GymWorld(World):
         self.outcomes = [still] * n  # of the last step of each copy
 
     def begin(self, copies: Sequence[int], rngs: Sequence[np.random.Generator]) -> Start:
-        for i, rng in zip(copies, rngs, strict=True):
-            self.parts[i], self.done[i] = self.envs[i].reset(int(rng.integers(2**31))), False
+        found = self.fleet.reset(copies, [int(rng.integers(2**31)) for rng in rngs])
+        for i, parts in zip(copies, found, strict=True):
+            self.parts[i], self.done[i] = parts, False
         return Start(self._shown(copies), None)
 
     def step(self, act: Tensor) -> Step:
         actions = self.does.actions(act)
+        live = [i for i in range(len(act)) if not self.done[i]]
         for i in range(len(act)):
-            if self.done[i]:
-                self.outcomes[i] = self.outcomes[i]._replace(rew=0.0, cost=None)
-                continue
-            self.before[i], self.applied[i] = self.parts[i], actions[i]
-            self.outcomes[i] = after = self.envs[i].step(self.applied[i])
+            self.outcomes[i] = self.outcomes[i]._replace(rew=0.0, cost=None)
+        outcomes = self.fleet.step(live, [actions[i] for i in live]) if live else []
+        for i, after in zip(live, outcomes, strict=True):
+            self.before[i], self.applied[i], self.outcomes[i] = self.parts[i], actions[i], after
             self.parts[i], self.done[i] = after.parts, after.ended or after.cut
         found = self.outcomes[: len(act)]
         told = any(one.success is not None for one in found)
@@ -171,7 +173,7 @@ class GymWorld(World):
         name, image, reason = self.name, None, ""
         with _unheard():
             try:
-                image = self.envs[i].render()
+                image = self.fleet.render(i)
             except (Exception, SystemExit) as error:  # whatever a third party's drawing throws
                 reason = f" ({' '.join(str(error).split())})"
         if reason:
@@ -184,8 +186,7 @@ class GymWorld(World):
         return np.ascontiguousarray(image[..., :3], np.uint8)
 
     def close(self) -> None:
-        for env in self.envs:
-            env.close()
+        self.fleet.close()
 
 
 def _pictures(spec: Any) -> dict[str, str]:
