@@ -89,7 +89,7 @@ def _digest(path: Path) -> str:
 # ---- chance ----
 
 
-class Chance:
+class Chance(Actor):
     """Random actions within bounds (A,), and noise on those of others. Each episode has draws of its own."""
 
     def __init__(self, low: np.ndarray, high: np.ndarray, seed: int, other: Actor | None = None, noise: float = 0.0):
@@ -131,7 +131,7 @@ def _check_agent(agent: Agent, world: GymWorld, policy: str) -> None:
         raise InputError(f"policy {policy} needs a world that gives goals or follows plans: expected a PointMaze")
 
 
-class _Acting:
+class _Acting(Actor):
     """An agent at work; in a maze it is given the goal of the episode, to be reached and rested at."""
 
     def __init__(self, agent: Agent, world: GymWorld, ask: Callable[..., Any]) -> None:
@@ -167,7 +167,7 @@ def _imported(policy: str) -> tuple[Callable[[Any], Any], str]:
     return found, _digest(Path(file)) if file and Path(file).is_file() else ""
 
 
-class _Function:
+class _Function(Actor):
     """A user's function of all that the environments show, (b, ...) each; its failures are told as refusals."""
 
     def __init__(self, policy: str, function: Callable[[Any], Any], world: GymWorld) -> None:

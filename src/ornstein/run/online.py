@@ -31,7 +31,7 @@ from ornstein.run.buffer_files import BufferFiles
 from ornstein.run.capture import Captured
 from ornstein.run.checkpoint import Progress
 from ornstein.run.evaluate import evaluate
-from ornstein.run.rollout import Ask, Driver, steps
+from ornstein.run.rollout import Actor, Ask, Driver, steps
 from ornstein.run.sizes import FLOAT, fits_memory, made
 from ornstein.run.train import Course, finished, teach
 from ornstein.terminal import say
@@ -189,7 +189,7 @@ class _Pace:
         return self.warmup + math.ceil(update / self.ratio - 1e-9)
 
 
-class Curious:
+class Curious(Actor):
     """An agent that explores: at random until the warm-up is over, then by itself, within the bounds of actions."""
 
     def __init__(self, agent: Explorer, world: World, ask: Ask, taken: Callable[[], int]) -> None:

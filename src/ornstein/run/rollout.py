@@ -7,10 +7,11 @@ for each copy. A copy whose episode has ended takes the next episode, or is not 
 Letters in shapes: `n` copies of the world, `b` of them whose episodes go on.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,12 +62,16 @@ class Experience(NamedTuple):
     made: Made | None  # the plans that were made for this step
 
 
-class Actor(Protocol):
+class Actor(ABC):
     """Anything that acts in the copies of a world."""
 
+    made: Made | None = None  # the plans that were made by the last call of `act`
+
+    @abstractmethod
     def begin(self, copies: Tensor, numbers: Sequence[int], obs: Obs) -> None:
         """Episodes with these numbers begin in `copies` (b,) with observations (b, ...): forget what was before."""
 
+    @abstractmethod
     def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:
         """Actions (b, A) on the CPU for observations (b, ...) in `copies` (b,), `age` (b,) steps after the start."""
 
@@ -103,7 +108,7 @@ def steps(
         yield Experience(
             live, order[live], age[live] - 1, seen, asked, chosen, step.rew[live], step.cost[live],
             take(step.obs if step.final_obs is None else step.final_obs, live), step.terminated[live], ended[live],
-            take(step.success, live), getattr(actor, "made", None),
+            take(step.success, live), actor.made,
         )  # fmt: skip
         obs, given = step.obs, given if step.given is None else step.given
         over, live = live[ended[live]], live[~ended[live]]
@@ -135,7 +140,7 @@ def wanted(agent: Agent, given: Given | None) -> Given | None:
     return {name: given[name] for name in agent.spec.given if name in given} if given else None
 
 
-class Driver:
+class Driver(Actor):
     """An agent at work in the copies of a world: what the agent itself does not remember, for each of the n copies."""
 
     def __init__(self, agent: Agent, world: World, ask: Ask | None = None, track: Track | None = None) -> None:
@@ -148,7 +153,6 @@ class Driver:
         self.spent = torch.zeros(self.n, dtype=torch.int64)  # of each chunk
         self.plan: Plan | None = None  # in force, n rows
         self.since = torch.full((self.n,), -1)  # the age at which each copy's plan or chunk was made; -1 for none
-        self.made: Made | None = None  # by the last call of `act`
 
     def begin(self, copies: Tensor, numbers: Sequence[int], obs: Obs) -> None:
         """Forget what was before, as for `Actor`."""

@@ -24,7 +24,7 @@ from ornstein.envs.vector import World
 from ornstein.errors import InputError, choose, needs, writable
 from ornstein.files import refused
 from ornstein.files import write as put
-from ornstein.run.rollout import steps
+from ornstein.run.rollout import Actor, steps
 from ornstein.scores.report import Report
 
 FORMATS = ("mp4", "gif")
@@ -125,7 +125,7 @@ def _film(world: World, report: Report, number: int, acts: Tensor, path: Path) -
     return Film(path, number, report.returns[number], total, frames)
 
 
-class Replay:
+class Replay(Actor):
     """What was done in one episode, again."""
 
     def __init__(self, acts: Tensor) -> None:
