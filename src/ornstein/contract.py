@@ -133,6 +133,7 @@ class Learner(nn.Module, ABC):
     """Anything that learns from episodes. Its weights, averages and normalisers are in `state_dict()`."""
 
     takes: ClassVar[Takes] = Takes()
+    row: str = ""  # of the table that it was made of, with its variant; empty for one made by its class alone
 
     def __init__(self, spec: Spec, cfg: Any) -> None:
         """Raises InputError for a spec that the algorithm does not take."""
