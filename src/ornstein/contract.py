@@ -163,9 +163,8 @@ def check_fit(learner: Learner, data: Any) -> None:
     spec, kind = learner.spec, Buffer if isinstance(learner, Explorer) else Episodes
     if not isinstance(data, kind):
         how = "Buffer.of(episodes) makes one" if kind is Buffer else "task.episodes(), or Episodes.from_arrays(...)"
-        raise InputError(
-            f"{type(learner).__name__} was given data of type {type(data).__name__}: expected {kind.__name__}; {how}"
-        )
+        name, given = learner.row or type(learner).__name__, type(data).__name__
+        raise InputError(f"{name} was given data of type {given}: expected {kind.__name__}; {how}")
     dtype = next((p.dtype for p in learner.parameters()), torch.float32)
     if isinstance(data, Buffer):  # an empty one knows no more than the actions that it will hold
         has = described(data.obs, dtype) if data.rows else said(spec.seen), said(tuple(data.low.shape))

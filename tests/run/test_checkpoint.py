@@ -97,7 +97,7 @@ def put(value: Any, *where: str) -> Callable[[dict[str, Any]], None]:
 
 DAMAGED_CONFIG = {
     "no format": (drop("format"), "says no format"),
-    "other format": (put(2, "format"), "format 2: expected 1"),
+    "other format": (put(3, "format"), "format 3: expected 1 or 2"),
     "format of text": (put("1", "format"), "format '1'"),
     "a list": (lambda config: [config], "says no format"),
     "no algorithm": (drop("algorithm"), "lacks algorithm"),

@@ -174,7 +174,7 @@ def test_what_happens_between_stages_happens_again(stops: list[int], walks: Epis
         torch.manual_seed(0)
         return teach(learner, walks, run, config, interrupt(at), every=1).weight
 
-    config = checkpoint.describe(Restless(), seed=0, algorithm="restless")
+    config = checkpoint.describe(Restless(), seed=0)
     expected = go_on(tmp_path / "whole", 99)
     for at in stops:
         with pytest.raises(Interrupted):

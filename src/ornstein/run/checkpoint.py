@@ -234,7 +234,7 @@ def differing(run: Path, config: Mapping[str, Any]) -> str | None:
     saved, new = flat(read_config(run)), flat(json.loads(json.dumps(config)))
     if config["algorithm"] in listed():
         saved = flat(json.loads(json.dumps({"config": asdict(find(config["algorithm"]).config)}))) | saved
-    for name in dict.fromkeys((*saved, *new)):
+    for name in dict.fromkeys((*new, *saved)):
         if name.split(".")[0] in IDENTITY and saved.get(name) != new.get(name):
             return f"{name} is {brief(new.get(name))}, expected {brief(saved.get(name))}"
     return None
