@@ -147,7 +147,7 @@ def test_a_killed_run_goes_on_with_the_same_buffer(at: int, tmp_path: Path, monk
         if count == at:
             raise Killed
 
-    monkeypatch.setattr(checkpoint, "write", deadly)
+    monkeypatch.setattr(files, "write", deadly)
     with pytest.raises(Killed):
         learn(tmp_path / "run")
     monkeypatch.setattr(checkpoint, "write", write)
