@@ -150,7 +150,7 @@ def test_a_killed_run_goes_on_with_the_same_buffer(at: int, tmp_path: Path, monk
     monkeypatch.setattr(files, "write", deadly)
     with pytest.raises(Killed):
         learn(tmp_path / "run")
-    monkeypatch.setattr(checkpoint, "write", write)
+    monkeypatch.setattr(files, "write", write)
     before = rows(tmp_path / "run")
     assert len(before) == at
     made = learn(tmp_path / "run", resume=True)
