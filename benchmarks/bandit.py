@@ -29,6 +29,7 @@ from ornstein.contract import Agent, Spec
 from ornstein.diffusion.model import Recipe
 from ornstein.envs import toy
 from ornstein.optim import Optim
+from ornstein.roles import current
 from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, idql, td3_bc
 from ornstein.roles.values.choice import Choice
 from ornstein.run.train import train
@@ -59,15 +60,21 @@ ROWS: dict[str, Make] = {
         SPEC, diffusion_bc.Config(**_SMALL, width=64, blocks=2, model=_RECIPE, optim=FAST)
     ),
     "diffusion_ql": lambda: diffusion_ql.DiffusionQL(SPEC, _QL),
-    "edp": lambda: diffusion_ql.DiffusionQL(SPEC, _EDP),
+    "diffusion_ql:edp": lambda: diffusion_ql.DiffusionQL(SPEC, _EDP),
     "idql": lambda: idql.IDQL(SPEC, _IDQL),
 }
 CONTROLS: dict[str, Make] = {
     "diffusion_ql, eta=0": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_QL, eta=0.0)),
     "diffusion_ql, norm=False": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_QL, norm=False)),
-    "edp, eta=0": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_EDP, eta=0.0)),
+    "diffusion_ql:edp, eta=0": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_EDP, eta=0.0)),
     "idql, choice.candidates=1": lambda: idql.IDQL(SPEC, replace(_IDQL, choice=Choice(1, "argmax"))),
 }
+
+
+def named(rows: dict[str, Any]) -> dict[str, Any]:
+    """Results of rows and controls under the names of today."""
+    parts = {row: row.partition(",") for row in rows}
+    return {current(name) + comma + change: rows[row] for row, (name, comma, change) in parts.items()}
 
 
 def trained(row: str, seed: int) -> Agent:
@@ -143,7 +150,7 @@ def draw(run: dict[str, Any], path: Path) -> None:
     data, best = toy.bandit(600).act, CORNERS[BEST].tolist()
     fig, axes = plt.subplots(2, 3, figsize=(7.2, 5.2), sharex=True, sharey=True, layout="constrained")
     for ax, row in zip(axes.flat, ROWS, strict=True):
-        found = run["rows"][row]
+        found = named(run["rows"])[row]
         ax.scatter(*data.T, s=5, color="#c9ced6", linewidths=0, label="data")
         ax.scatter(*zip(*found["some"], strict=True), s=7, color="#c2410c", alpha=0.55, linewidths=0, label="policy")
         if row == "bc":
@@ -151,7 +158,7 @@ def draw(run: dict[str, Any], path: Path) -> None:
         if row == "td3_bc":
             ax.plot(*found["mean"], "o", color="#c2410c", markersize=7)
         ax.add_patch(Circle(best, NEAR, fill=False, edgecolor="#1d4ed8", linewidth=1.5))
-        ax.set_title(f"{row}: {100 * found['at_best']:.0f} % at the best", fontsize=10)
+        ax.set_title(f"{row}: {100 * found['at_best']:.0f} % at the best", fontsize=9)
         ax.set_aspect("equal")
         ax.set(xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     for (x, y), pay in zip(toy.CORNERS, toy.PAY, strict=True):
@@ -179,7 +186,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for seed in [] if args.draw else args.seeds:
         path = args.out / f"{seed}.json"
-        before = json.loads(path.read_text())["rows"] if path.exists() else {}
+        before = named(json.loads(path.read_text())["rows"]) if path.exists() else {}
         if {*ROWS, *CONTROLS} - before.keys():
             files.write(path, json.dumps(study(seed, before)) + "\n")
     if (first := args.out / "0.json").exists():

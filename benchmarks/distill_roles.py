@@ -23,6 +23,7 @@ from ornstein import files, folder
 from ornstein.cli import jobs
 from ornstein.contract import Agent
 from ornstein.envs.tasks import Task, task
+from ornstein.roles import current, slug
 from ornstein.run import checkpoint
 from ornstein.run.evaluate import evaluate
 
@@ -54,7 +55,7 @@ def off(agent: Agent, teacher: Agent, world: Task) -> float:
 def study(row: str, name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Score a teacher with all its calls and with fewer, then its students; the content of the JSON."""
     world = task(data=args.data / f"{name}-sim.hdf5", env=WORLDS[name.split("-")[0]])
-    run = args.work / f"{row}-{world.name}-{seed}"
+    run = args.work / f"{slug(row)}-{world.name}-{seed}"
     if not (run / folder.CONFIG).exists() or not checkpoint.read_checkpoint(run)[0].finished:
         ours(row, world, seed, args.work, args.teacher_updates)
     config = folder.read_config(run)
@@ -92,7 +93,7 @@ def study(row: str, name: str, seed: int, args: argparse.Namespace) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", nargs="+", default=["diffusion_bc", "idql"])
+    parser.add_argument("--rows", nargs="+", type=current, default=["diffusion_bc", "idql"])
     parser.add_argument("--sets", nargs="+", default=["hopper-medium-expert"], choices=SETS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--updates", type=int, default=2000)
@@ -107,7 +108,7 @@ def main() -> None:
     for seed in args.seeds:
         for name in args.sets:
             for row in args.rows:
-                path = args.out / f"{row}-{name}-{seed}.json"
+                path = args.out / f"{slug(row)}-{name}-{seed}.json"
                 if not path.exists():
                     files.write(path, json.dumps(study(row, name, seed, args), indent=1))
 

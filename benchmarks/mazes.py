@@ -1,9 +1,9 @@
 """Diffuser on D4RL's mazes: our preset and the paper's with the same core time, three seeds, both protocols.
 
-    python benchmarks/mazes.py [--mazes umaze medium large] [--rows diffuser diffuser_paper] [--seeds 0 1 2]
+    python benchmarks/mazes.py [--mazes umaze medium large] [--rows diffuser diffuser:paper] [--seeds 0 1 2]
 
 One thread. Writes results/mazes/ROW-MAZE-SEED.json as each run ends and skips those that are there, so that it can be
-stopped and called again. `diffuser_paper` is given the core time that `diffuser` took on the same maze and seed.
+stopped and called again. `diffuser:paper` is given the core time that `diffuser` took on the same maze and seed.
 `python benchmarks/tables.py` puts the results into the README.
 """
 
@@ -22,7 +22,7 @@ from speed_harness import machine
 from ornstein import files, folder
 from ornstein.cli import jobs
 from ornstein.envs.tasks import Task, task
-from ornstein.roles import ALGORITHMS, preset
+from ornstein.roles import build, current, preset, slug
 from ornstein.run import checkpoint
 from ornstein.run.evaluate import evaluate
 
@@ -33,7 +33,7 @@ def affordable(row: str, world: Task, cfg: Any, seconds: float) -> int:
     """How many updates fit into so much core time, measured on 20 of them."""
     torch.manual_seed(0)
     data = world.episodes()
-    agent = ALGORITHMS[row].make(world.spec, replace(cfg, updates=20))  # type: ignore[call-arg]
+    agent = build(row, world.spec, replace(cfg, updates=20))
     stage = next(agent.fit(data))
     for _ in range(5):
         stage.update(stage.view.batch(stage.batch))
@@ -50,7 +50,7 @@ def study(row: str, name: str, seed: int, work: Path) -> dict[str, Any]:
     if row != "diffuser":
         ours = json.loads((RESULTS / f"diffuser-{name}-{seed}.json").read_text())
         cfg = replace(cfg, updates=affordable(row, world, cfg, ours["train_core_seconds"]))
-    run, start, wall = work / f"{row}-{name}-{seed}", time.process_time(), time.monotonic()
+    run, start, wall = work / f"{slug(row)}-{name}-{seed}", time.process_time(), time.monotonic()
     jobs.train_job(row, cfg, world, run, seed=seed)
     trained, trained_wall = time.process_time() - start, time.monotonic() - wall
     agent = checkpoint.load(run)
@@ -76,7 +76,7 @@ def study(row: str, name: str, seed: int, work: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mazes", nargs="+", default=["umaze", "medium", "large"])
-    parser.add_argument("--rows", nargs="+", default=["diffuser", "diffuser_paper"])
+    parser.add_argument("--rows", nargs="+", type=current, default=["diffuser", "diffuser:paper"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("runs/mazes"), help="where the run folders go")
     args = parser.parse_args()
@@ -85,7 +85,7 @@ def main() -> None:
     for row in args.rows:
         for name in args.mazes:
             for seed in args.seeds:
-                path = RESULTS / f"{row}-{name}-{seed}.json"
+                path = RESULTS / f"{slug(row)}-{name}-{seed}.json"
                 if path.exists():
                     continue
                 result = study(row, name, seed, args.work)

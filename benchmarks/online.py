@@ -30,7 +30,7 @@ from ornstein import files, folder
 from ornstein.cli import settings
 from ornstein.contract import Agent, Given, Spec
 from ornstein.envs.tasks import Task, task
-from ornstein.roles import preset
+from ornstein.roles import current, preset, slug
 from ornstein.run.evaluate import evaluate
 from ornstein.run.online import CURVE, evaluate_line, online
 from ornstein.scores.plots import COLOURS
@@ -95,7 +95,7 @@ def study(row: str, name: str, seed: int, args: argparse.Namespace) -> dict[str,
     """Train and score one run; the content of its JSON. Seconds are of the last session, evaluations among them."""
     args.world, world = name, task(env=WORLDS[name])
     start, busy = time.monotonic(), time.process_time()
-    run = args.work / f"{row}-{name}-{seed}"
+    run = args.work / f"{slug(row)}-{name}-{seed}"
     agent, told = sac(world, seed, args) if row == "sac" else ours(row, world, seed, run, args)
     seconds, busy = time.monotonic() - start, time.process_time() - busy
     report = evaluate(agent, world, episodes=FINAL, seed=seed + 1000)
@@ -121,6 +121,7 @@ def draw(results: Path, path: Path) -> None:
     from matplotlib.figure import Figure
 
     runs = [json.loads(each.read_text()) for each in sorted(results.glob("*.json"))]
+    runs = [run | {"row": current(run["row"])} for run in runs]
     worlds = sorted({run["world"] for run in runs}, reverse=True)
     figure = Figure(figsize=(3.6 * len(worlds), 3.0), dpi=110, layout="constrained")
     for number, world in enumerate(worlds):
@@ -143,7 +144,7 @@ def draw(results: Path, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="*", default=["sac", "dipo"])
+    parser.add_argument("--rows", nargs="*", type=current, default=["sac", "dipo"])
     parser.add_argument("--runs", nargs="+", default=["hopper:0,1,2", "halfcheetah:0"], metavar="WORLD:SEEDS")
     parser.add_argument("--steps", type=int, default=30_000)
     parser.add_argument("--warmup", type=int, default=1000, help="random steps of both")
@@ -160,7 +161,7 @@ def main() -> None:
     for row in args.rows:
         for name, seeds in (text.split(":") for text in args.runs):
             for seed in map(int, seeds.split(",")):
-                path = args.out / f"{row}-{name}-{seed}.json"
+                path = args.out / f"{slug(row)}-{name}-{seed}.json"
                 if path.exists():
                     continue
                 result = study(row, name, seed, args)

@@ -37,7 +37,7 @@ from ornstein.contract import Agent, Given, Spec
 from ornstein.data.rewards import episode_returns
 from ornstein.diffusion.model import Diffusion
 from ornstein.envs.tasks import Task, task
-from ornstein.roles import preset
+from ornstein.roles import current, preset, slug
 from ornstein.run import checkpoint
 from ornstein.run.evaluate import evaluate
 
@@ -49,7 +49,7 @@ FIRST = ("hopper-medium-expert", "halfcheetah-mixed", "walker2d-medium")
 SETS = (*FIRST, *(f"{w}-{k}" for w in WORLDS for k in KINDS[:3] if f"{w}-{k}" not in FIRST))
 YARDSTICKS = ("bc", "td3_bc", "iql")  # without diffusion
 CALM = 0.5  # the temperature at which diffusion policies are scored, too
-ROWS = ("diffusion_bc", "idql", "diffusion_ql", "edp", *YARDSTICKS)
+ROWS = ("diffusion_bc", "idql", "diffusion_ql", "diffusion_ql:edp", *YARDSTICKS)
 CHANGED: dict[str, tuple[str, dict[str, Any]]] = {  # rows that are asked for by name: the table's, and what differs
     "idql_plain": ("idql", {"norm": False}),
     "iql_norm": ("iql", {"norm": True}),
@@ -70,7 +70,7 @@ class Exported(Foreign):
 
 def ours(row: str, world: Task, seed: int, work: Path, updates: int) -> tuple[Agent, dict[str, Any]]:
     """Train a row of the table; the agent, and what its settings were."""
-    run = work / f"{row}-{world.name}-{seed}"
+    run = work / f"{slug(row)}-{world.name}-{seed}"
     row, change = CHANGED.get(row, (row, {}))
     cfg = replace(preset(row, world.kinds), updates=updates, **change)
     jobs.train_job(row, cfg, world, run, seed=seed, resume=True)
@@ -168,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=[*ROWS, *CHANGED, "idql_paper"])
+    parser.add_argument("--rows", nargs="+", type=current, default=list(ROWS), choices=[*ROWS, *CHANGED, "idql:paper"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--updates", type=int, default=20_000)
     parser.add_argument("--episodes", type=int, default=20)
@@ -193,7 +193,7 @@ def main() -> None:
             world = task(data=data, env=WORLDS[set_.split("-")[0]])
             for row in args.rows:
                 name = f"d3rlpy_{row}" if args.d3rlpy else f"peer_{row}" if args.peer else row
-                path = args.out / f"{name}-{set_}-{seed}.json"
+                path = args.out / f"{slug(name)}-{set_}-{seed}.json"
                 if path.exists():
                     continue
                 if args.peer:

@@ -26,11 +26,11 @@ from ornstein import files, folder
 from ornstein.contract import Agent
 from ornstein.diffusion.model import Diffusion
 from ornstein.envs.tasks import Task, task
-from ornstein.roles import build, preset
+from ornstein.roles import build, current, preset, slug
 from ornstein.run.evaluate import evaluate
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "pusht"
-ROWS = ("diffusion_policy", "diffusion_policy_transformer", "bc")
+ROWS = ("diffusion_policy", "diffusion_policy:transformer", "bc")
 CALLS = (100, 10, 4, 2, 1)
 STARTS = 7_000  # the seed of the starts, the same for all
 
@@ -61,7 +61,7 @@ def study(row: str, world: Task, seed: int, args: argparse.Namespace) -> dict[st
     seconds = time.monotonic() - start
     found: dict[str, Any] = {}
     if isinstance(before, Agent):
-        lines = folder.read(args.work / f"{row}-{world.name}-{seed}" / folder.LOG)
+        lines = folder.read(args.work / f"{slug(row)}-{world.name}-{seed}" / folder.LOG)
         found["losses"] = [(line["update"], line["loss"]) for line in lines if "loss" in line]
         found["reports"] = {
             name: asdict(evaluate(each, world, episodes=args.episodes, seed=STARTS))
@@ -83,7 +83,7 @@ def study(row: str, world: Task, seed: int, args: argparse.Namespace) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", nargs="+", default=["diffusion_policy", "bc"], choices=ROWS)
+    parser.add_argument("--rows", nargs="+", type=current, default=["diffusion_policy", "bc"], choices=ROWS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--updates", type=int, default=10_000)
     parser.add_argument("--episodes", type=int, default=100)
@@ -96,7 +96,7 @@ def main() -> None:
     world = task("pusht-image" if pictures else "pusht", data=args.data)
     for seed in args.seeds:
         for row in ["diffusion_policy"] if pictures else args.rows:
-            path = args.out / (f"pixels-{seed}.json" if pictures else f"{row}-{seed}.json")
+            path = args.out / (f"pixels-{seed}.json" if pictures else f"{slug(row)}-{seed}.json")
             if not path.exists():
                 files.write(path, json.dumps(study(row, world, seed, args), indent=1))
 

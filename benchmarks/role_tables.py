@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bandit import named
 from composition import CASES
 from policies import ROWS, SETS, WORLDS, YARDSTICKS
 from pusht import CALLS
 
 from ornstein.envs.sets import reference_of
+from ornstein.roles import current, slug
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantiles for n - 1 degrees of freedom
@@ -47,7 +49,7 @@ def _seeds(runs: Sequence[dict[str, Any]]) -> str:
 
 def _scores(study: str, row: str, data: str) -> list[dict[str, Any]]:
     """The runs of a row of benchmarks/policies.py on a set, by seed."""
-    return read(f"{study}/{row}-{data}-[0-9]*.json")
+    return read(f"{study}/{slug(row)}-{data}-[0-9]*.json")
 
 
 def _mean(runs: Sequence[dict[str, Any]]) -> str:
@@ -92,9 +94,9 @@ def offers() -> str:
     runs = read("offers/*.json")
     counts = sorted({int(n) for run in runs for n in run["by_offers"]})
     lines = []
-    for run in sorted(runs, key=lambda run: (run["set"], run["row"])):
+    for run in sorted(runs, key=lambda run: (run["set"], current(run["row"]))):
         scores = (f"{run['by_offers'][str(n)]:.1f}" for n in counts)
-        lines.append([run["set"], f"`{run['row']}`", str(run["seed"]), *scores])
+        lines.append([run["set"], f"`{current(run['row'])}`", str(run["seed"]), *scores])
     return table(["set", "row", "seed", *(f"{n} drawn" for n in counts)], lines)
 
 
@@ -145,7 +147,7 @@ def _share(runs: Sequence[dict[str, Any]], row: str, name: str) -> str:
 
 def bandit() -> str:
     """Where the actions of small policies lie, over seeds."""
-    runs = read("bandit/*.json")
+    runs = [run | {"rows": named(run["rows"])} for run in read("bandit/*.json")]
     head = "row | near a corner, % | at the best, % | at the four, % | median distance from the best | core seconds"
     lines = []
     for row in runs[0]["rows"] if runs else ():
@@ -173,7 +175,7 @@ def distilled() -> str:
             success, score = report["success_rate"], report["normalized_score"]
             low, high = report["return_ci95"]
             cells = (
-                f"`{run.get('row', 'diffuser')}`",
+                f"`{current(run.get('row', 'diffuser'))}`",
                 run["set"] if "set" in run else report["task"],
                 str(row["calls"]),
                 f"`{row['solver']}`" if row["row"] == "teacher" else "a student",
@@ -189,8 +191,8 @@ def distilled() -> str:
 def pusht() -> str:
     """Diffusion Policy's score by network calls, beside an MLP that clones the same demonstrations, over seeds."""
     lines = []
-    for row in ("diffusion_policy", "diffusion_policy_transformer", "bc"):
-        runs = read(f"pusht/{row}-[0-9]*.json")
+    for row in ("diffusion_policy", "diffusion_policy:transformer", "bc"):
+        runs = read(f"pusht/{slug(row)}-[0-9]*.json")
         if not runs:
             continue
         minutes = sum(run["train_seconds"] for run in runs) / len(runs) / 60

@@ -36,7 +36,7 @@ from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.envs.tasks import Task, task
 from ornstein.formats.sources import write_minari
 from ornstein.networks.mlp import ResidualMLP, SkipMLP
-from ornstein.roles import preset
+from ornstein.roles import preset, slug
 from ornstein.roles.synthesizers.synther import recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,7 +72,11 @@ def parted(whole: Task, set_: str, seed: int, work: Path, share: float) -> tuple
 
 def invented(share: Path, rest: Path, seed: int, work: Path, args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """What SynthER makes of a share, and what is to be said of it."""
-    world, run, out = task(data=share), work / f"{args.row}-{args.set}-{seed}", work / f"{args.set}-invented-{seed}"
+    world, run, out = (
+        task(data=share),
+        work / f"{slug(args.row)}-{args.set}-{seed}",
+        work / f"{args.set}-invented-{seed}",
+    )
     cfg = replace(preset(args.row, world.kinds), updates=args.synther_updates)
     jobs.train_job(args.row, cfg, world, run, seed=seed, resume=True)
     found = jobs.synthesize_job(
@@ -176,7 +180,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--row", default="synther", help="of the table: synther or synther_paper")
+    parser.add_argument("--row", default="synther", help="of the table: synther or synther:paper")
     parser.add_argument("--updates", type=int, default=50_000)
     parser.add_argument("--synther-updates", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=10_000, help="rows that are drawn at once")

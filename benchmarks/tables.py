@@ -13,6 +13,8 @@ import role_tables
 import speed_tables
 from role_tables import interval, read, table
 
+from ornstein.roles import slug
+
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = {"umaze": 113.9, "medium": 121.5, "large": 123.0}  # Janner et al. 2022, table 1 (Maze2D)
 
@@ -21,8 +23,8 @@ def mazes() -> str:
     """Scores of both rows on the three mazes, over seeds."""
     lines = []
     for maze, paper in PUBLISHED.items():
-        for row in ("diffuser", "diffuser_paper"):
-            runs = read(f"mazes/{row}-{maze}-*.json")
+        for row in ("diffuser", "diffuser:paper"):
+            runs = read(f"mazes/{slug(row)}-{maze}-*.json")
             if not runs:
                 continue
             by = {p: [r for run in runs for r in run["reports"] if r["protocol"] == p] for p in ("goals", "d4rl")}

@@ -15,23 +15,22 @@ from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
 from ornstein.data.specs import TensorSpec
 from ornstein.errors import InputError
-from ornstein.roles import ALGORITHMS
 from ornstein.roles.planners.decision_diffuser import DecisionDiffuser
 from ornstein.roles.policies.bc import BC, Config
 from ornstein.roles.policies.diffusion_policy import DiffusionPolicy
 from ornstein.run.distill import distill
 from ornstein.run.rollout import randomness, wanted
 from ornstein.run.train import train
-from small import GOAL, VALUE
+from small import GOAL, ROWS, VALUE
 from test_contract import make
 
 PLAIN = Spec(obs=3, act=2, horizon=8)
 PARTS = {"img": (48, 48, 3), "pos": (3,)}
 SEES = Spec(obs=PARTS, act=2, horizon=8)
-ACTING = [name for name, row in ALGORITHMS.items() if row.role != "synthesizers"]
-SEEING = [name for name, row in ALGORITHMS.items() if row.make.takes.images]
+ACTING = [name for name, row in ROWS.items() if row.role != "synthesizers"]
+SEEING = [name for name, row in ROWS.items() if row.make.takes.images]
 Call = Callable[..., Any]
-each_row = pytest.mark.parametrize("name", ALGORITHMS)
+each_row = pytest.mark.parametrize("name", ROWS)
 each_acting = pytest.mark.parametrize("name", ACTING)
 each_seeing = pytest.mark.parametrize("name", SEEING)
 
@@ -105,7 +104,7 @@ def test_numbers_of_any_library_and_width_are_understood(name: str) -> None:
     for call, axes in doors(agent):
         rows = (right := (8 * asked(*axes)).round()).numpy()
         same(call, right, right.double(), rows.astype(float))
-    if ALGORITHMS[name].role == "policies":  # the door is the same, and planners are slow
+    if ROWS[name].role == "policies":  # the door is the same, and planners are slow
         kinds = (torch.int64, torch.uint8, torch.bfloat16)
         arrays = (rows, rows.astype(">f4"), rows[::-1].copy()[::-1], rows.astype(np.uint16), rows.tolist())
         same(call, right, *(right.to(kind) for kind in kinds), *arrays)
@@ -159,7 +158,7 @@ def test_dicts_of_observations(name: str) -> None:
 # ---- what is given ----
 
 
-@pytest.mark.parametrize("name", [name for name in ACTING if ALGORITHMS[name].make.takes.given != ()])
+@pytest.mark.parametrize("name", [name for name in ACTING if ROWS[name].make.takes.given != ()])
 def test_what_is_given(name: str) -> None:
     agent: Any = make(name, replace(GOAL, tracked=False)).eval()
     for call, axes in doors(agent):
@@ -209,7 +208,7 @@ def test_counts_of_what_to_consider(name: str, n: int) -> None:
 
 @pytest.mark.parametrize("n", [0, -3])
 def test_counts_of_what_to_invent(n: int) -> None:
-    for name in ALGORITHMS.keys() - set(ACTING):
+    for name in ROWS.keys() - set(ACTING):
         learner = make(name, PLAIN)
         assert isinstance(learner, Synthesizer)
         refused(lambda learner=learner: learner.sample(n), f"n is {n}")
@@ -221,7 +220,7 @@ def test_counts_of_what_to_invent(n: int) -> None:
 @each_row
 def test_tasks_that_an_algorithm_would_ignore_in_part(name: str) -> None:
     """By its name in the table, and by its class where it is made by hand."""
-    takes, row = ALGORITHMS[name].make.takes, ALGORITHMS[name]
+    takes, row = ROWS[name].make.takes, ROWS[name]
     specs = [(replace(PLAIN, agents=n), f"{n} agents") for n in (0, 3)]
     specs += [] if takes.images else [(SEES, "the task shows img, pos")]
     specs += [] if takes.given is None else [(replace(PLAIN, given={"budget": 1}), "the task gives a budget")]

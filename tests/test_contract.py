@@ -19,26 +19,24 @@ from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
 from ornstein.envs import toy
 from ornstein.optim import Optim
-from ornstein.roles import ALGORITHMS, build
+from ornstein.roles import build, find, slug
 from ornstein.run.checkpoint import load
 from ornstein.run.evaluate import randomness
 from ornstein.run.keepers import keepers
 from ornstein.run.train import train
-from small import GOAL, SMALL, VALUE
+from small import GOAL, ROWS, SMALL, VALUE
 
 GOLDEN = Path(__file__).parent / "golden.json"
 SPECS = {"goal": GOAL, "value": VALUE}
-CASES = [
-    (name, kind) for name, row in ALGORITHMS.items() for kind in SPECS if row.role == "planners" or kind == "value"
-]
-ACTING = [(name, kind) for name, kind in CASES if ALGORITHMS[name].role != "synthesizers"]
+CASES = [(name, kind) for name, row in ROWS.items() for kind in SPECS if row.role == "planners" or kind == "value"]
+ACTING = [(name, kind) for name, kind in CASES if ROWS[name].role != "synthesizers"]
 each = pytest.mark.parametrize(("name", "kind"), CASES, ids=["-".join(case) for case in CASES])
 each_acting = pytest.mark.parametrize(("name", "kind"), ACTING, ids=["-".join(case) for case in ACTING])
 
 
 def make(name: str, spec: Spec, **more: Any) -> Learner:
     """A learner of a row of the table, with small settings where it has such."""
-    cfg = ALGORITHMS[name].config
+    cfg = find(name).config
     known = {field.name for field in fields(cfg)}
     cfg = replace(cfg, **{key: value for key, value in (SMALL | {"execute": 4} | more).items() if key in known})
     if "model" in known:
@@ -49,7 +47,7 @@ def make(name: str, spec: Spec, **more: Any) -> Learner:
 
 def fed(name: str, data: Episodes) -> Any:
     """What a row learns from: the episodes, or a buffer of them."""
-    return Buffer.of(data) if ALGORITHMS[name].setting == "online" else data
+    return Buffer.of(data) if ROWS[name].setting == "online" else data
 
 
 def agent(name: str, kind: str, walks: Episodes, **more: Any) -> Any:
@@ -78,7 +76,7 @@ def test_stages_are_known_beforehand(name: str, kind: str, walks: Episodes) -> N
 def test_a_few_updates_lower_every_loss(name: str, kind: str, walks: Episodes) -> None:
     """Of each stage, on batches that are the same for both."""
     fast: dict[str, Any] = {"optim": Optim(2e-3), "batch": 32, "updates": 60, "value_share": 1.0}
-    if ALGORITHMS[name].role == "policies":  # critics chase a target that moves; not so far, if they look less ahead
+    if ROWS[name].role == "policies":  # critics chase a target that moves; not so far, if they look less ahead
         fast |= {name: Optim(5e-3) for name in ("optim", "actor", "critic")}
         fast |= {"discount": 0.5, "reward": "raw", "delay": 1}
     learner = make(name, SPECS[kind], **fast)
@@ -272,7 +270,7 @@ def fixed_case(name: str, kind: str) -> dict[str, list[float]]:
 
 @each
 def test_results_have_not_moved(name: str, kind: str) -> None:
-    stored, case = json.loads(GOLDEN.read_text()), f"{name}-{kind}"
+    stored, case = json.loads(GOLDEN.read_text()), f"{slug(name)}-{kind}"
     assert case in stored, f"no numbers of {case} in {GOLDEN.name}: `python tests/test_contract.py` stores them"
     golden, found = stored[case], fixed_case(name, kind)
     assert found.keys() == golden.keys()
@@ -282,5 +280,5 @@ def test_results_have_not_moved(name: str, kind: str) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    cases = {f"{name}-{kind}": fixed_case(name, kind) for name, kind in CASES}
+    cases = {f"{slug(name)}-{kind}": fixed_case(name, kind) for name, kind in CASES}
     GOLDEN.write_text(json.dumps(cases, indent=1) + "\n")

@@ -21,7 +21,7 @@ from ornstein.cli.listing import KINDS
 from ornstein.envs.maze_data import make
 from ornstein.envs.tasks import TASKS
 from ornstein.fields import flat
-from ornstein.roles import ALGORITHMS, preset
+from ornstein.roles import ALGORITHMS, listed, preset
 from ornstein.roles.planners.diffuser import resolve
 from ornstein.scores.report import Report
 
@@ -157,7 +157,7 @@ def test_commands_parse(page: Path) -> None:
             continue
         args, rest = options.parser().parse_known_args(words)
         if args.command == "train":
-            assert _named(args.algorithm, ALGORITHMS), line
+            assert _named(args.algorithm, listed()), line
             assert args.task is None or _named(args.task, TASKS), line
             settings.parse(preset("diffuser", [args.task or ""]), rest)
         else:
@@ -211,7 +211,7 @@ def test_readme_tree_names_exactly_the_files() -> None:
 
 def test_quickstart_table_is_what_the_presets_say() -> None:
     task = TASKS["pointmaze-umaze"]
-    paper, quick = (resolve(preset(name, task.kinds), task.spec) for name in ("diffuser_paper", "diffuser"))
+    paper, quick = (resolve(preset(name, task.kinds), task.spec) for name in ("diffuser:paper", "diffuser"))
     page = (ROOT / "docs" / "quickstart.md").read_text()
     rows = re.findall(r"^\| `([\w.]+)`[^|]*\| ([^|]*) \| ([^|]*) \|", page, re.MULTILINE)
     told = {name: (left, right) for name, left, right in rows}

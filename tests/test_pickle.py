@@ -24,8 +24,7 @@ from ornstein.diffusion.tables import TABLES
 from ornstein.diffusion.target import TARGETS
 from ornstein.networks.mlp import MLP
 from ornstein.optim import frozen
-from ornstein.roles import ALGORITHMS
-from small import VALUE
+from small import ROWS, VALUE
 from test_contract import CASES, SPECS, asked, fed, make
 
 
@@ -133,7 +132,7 @@ def test_guides_and_constraints_travel() -> None:
 
 def test_a_worker_that_is_spawned_acts() -> None:
     """One of each row at once: a worker takes seconds to start."""
-    agents = {name: make(name, VALUE).eval() for name, row in ALGORITHMS.items() if row.role != "synthesizers"}
+    agents = {name: make(name, VALUE).eval() for name, row in ROWS.items() if row.role != "synthesizers"}
     obs, _ = asked(VALUE, 1)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         for name, agent in agents.items():

@@ -23,9 +23,8 @@ from ornstein.envs.tasks import task
 from ornstein.errors import InputError, OrnsteinError
 from ornstein.formats.minari_write import write_minari
 from ornstein.formats.sources import convert, read
-from ornstein.roles import ALGORITHMS
 from ornstein.run import checkpoint
-from small import Done
+from small import ROWS, Done
 
 Command = Callable[..., Done]
 CANARY = "canary_of_ornstein"
@@ -134,7 +133,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "diffusion_bc": {"width": 8, "blocks": 1},
         "synther": {"width": 8, "blocks": 1, "dim": 8},
     }.items():
-        cfg = checkpoint.merge(ALGORITHMS[name].config, {"updates": 1, "batch": 8, **few})
+        cfg = checkpoint.merge(ROWS[name].config, {"updates": 1, "batch": 8, **few})
         jobs.train_job(name, cfg, world, place / name)
     return place
 

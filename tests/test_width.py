@@ -16,13 +16,14 @@ from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import each
 from ornstein.data.specs import TensorSpec
 from ornstein.errors import InputError
-from ornstein.roles import ALGORITHMS, Row
+from ornstein.roles import ALGORITHMS, Parts, Row
 from ornstein.run.checkpoint import load
 from ornstein.run.collect import collect
 from ornstein.run.evaluate import evaluate
 from ornstein.run.rollout import Driver, rollout
 from ornstein.run.signals import Interrupted
 from ornstein.run.train import train
+from small import ROWS
 
 each_case = pytest.mark.parametrize("case", SPECS)
 
@@ -31,7 +32,8 @@ each_case = pytest.mark.parametrize("case", SPECS)
 def rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The small agents stand in the table, as an algorithm does."""
     for name, make in {"small": Small, "latent": Latent}.items():
-        monkeypatch.setitem(ALGORITHMS, name, Row("policies", make, Config(), {}, "imitation", "for tests"))
+        parts = Parts(make, Config())
+        monkeypatch.setitem(ALGORITHMS, name, Row("policies", "imitation", "for tests", lambda parts=parts: parts))
 
 
 def through(make: type, spec: Spec, cfg: Config, out: Path) -> tuple[Any, float, list[float] | None]:
@@ -113,9 +115,9 @@ def test_a_buffer_holds_it(case: str) -> None:
     assert Small(spec).eval().act(obs, given).shape == (16, 1, *spec.act.shape)
 
 
-@pytest.mark.parametrize("name", [name for name, row in ALGORITHMS.items() if name not in ("small", "latent")])
+@pytest.mark.parametrize("name", ROWS)
 def test_who_cannot_take_it_refuses_it_in_one_place(name: str) -> None:
-    row = ALGORITHMS[name]
+    row = ROWS[name]
     takes = row.make.takes
     cannot = {
         "three agents": not takes.agents,

@@ -103,6 +103,7 @@ class Learner(nn.Module, ABC):
     """Anything that learns from episodes. Its weights, averages and normalisers are in `state_dict()`."""
 
     takes: ClassVar[Takes] = Takes()
+    row: str = ""  # of the table that it was made of, with its variant; empty for one made by its class alone
 
     def __init__(self, spec: Spec, cfg: Any) -> None:
         """Raises InputError for a spec that the algorithm does not take."""
@@ -132,9 +133,8 @@ def check_fit(learner: Learner, data: Any) -> None:
     spec, kind = learner.spec, Buffer if isinstance(learner, Explorer) else Episodes
     if not isinstance(data, kind):
         how = "Buffer.of(episodes) makes one" if kind is Buffer else "task.episodes(), or Episodes.from_arrays(...)"
-        raise InputError(
-            f"{type(learner).__name__} was given data of type {type(data).__name__}: expected {kind.__name__}; {how}"
-        )
+        name, given = learner.row or type(learner).__name__, type(data).__name__
+        raise InputError(f"{name} was given data of type {given}: expected {kind.__name__}; {how}")
     dtype = next((p.dtype for p in learner.parameters()), torch.float32)
     if isinstance(data, Buffer):  # an empty one knows no more than the actions that it will hold
         has = described(data.obs, dtype) if data.rows else said(spec.seen), described(data.low[None], dtype)

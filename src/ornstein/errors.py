@@ -30,7 +30,7 @@ class TrainingError(OrnsteinError):
 # with the memory of this machine (`run/sizes.py`).
 BOUNDS: dict[str, tuple[float, float]] = {
     # sizes of a task
-    "obs": (0, 10**7), "act": (1, 10**6), "agents": (1, 10**4), "given": (1, 10**7), "parts": (1, 10**5),
+    "shape": (1, 10**7), "classes": (1, 10**7), "agents": (1, 10**4),
     # sizes of a network
     "width": (1, 10**6), "hidden": (1, 10**6), "dim": (1, 10**6), "features": (1, 10**6), "mults": (1, 10**4),
     "depth": (1, 256), "blocks": (0, 256),

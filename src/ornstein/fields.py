@@ -74,6 +74,8 @@ def check(name: str, value: Any, kind: Any, label: str = "", bounds: bool = True
 def _check_numbers(name: str, value: Any, label: str) -> None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         bounded(name, value, label)
+    elif is_dataclass(value):
+        check_all(value, f"{label}.")
     elif isinstance(value, Mapping | Sequence) and not isinstance(value, str):
         if len(value) > LONGEST:
             raise InputError(f"{label} has {len(value):,} entries: expected at most {LONGEST:,}")

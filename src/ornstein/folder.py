@@ -1,6 +1,6 @@
 """The run folder: every name in it, what its files hold, and how they are read.
 
-    config.json          what was trained: algorithm, spec, settings, seed, task, versions (`format` 1)
+    config.json          what was trained: algorithm, spec, settings, seed, task, versions (`format` 2)
     weights.safetensors  alone enough to load the agent
     train.safetensors    alone enough to go on training: weights, moments, random states, stage, step, and the weights
                          and random states at the boundary before each stage
@@ -10,20 +10,25 @@
     report.json          scores; report.html shows them
 
 Each file is written beside its place, synced, and renamed: killed at any moment, a run keeps the last complete one.
+What former formats wrote is read as if it were written today: `_from_1` says how they differ, and `block` for the rows
+of a buffer. A run that goes on says today's format from then on.
 """
 
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ornstein.data.checks import check_links
+from ornstein.data.specs import Spec
 from ornstein.errors import InputError, brief
 from ornstein.fields import check, fits
 from ornstein.files import locked, read_json, read_lines, refused, write
+from ornstein.roles import current
 
-FORMAT = 1
+FORMAT = 2
 CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
 WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
 CURVE, PAGE, BUFFER = "curve.jsonl", "report.html", "buffer"
@@ -57,10 +62,9 @@ def read_config(run: Path) -> dict[str, Any]:
     config = read_json(run / CONFIG, 1, expected)
     if not isinstance(config, dict) or "format" not in config:
         raise InputError(f"{run / CONFIG} says no format: {expected}")
-    if config["format"] != FORMAT:
-        found = config["format"]
+    if (found := config["format"]) not in (1, FORMAT):
         raise InputError(
-            f"{run / CONFIG} has format {brief(found)}: expected {FORMAT}; load it with the version that wrote it"
+            f"{run / CONFIG} has format {brief(found)}: expected 1 or {FORMAT}; load it with the version that wrote it"
         )
     if missing := [key for key in KINDS if key not in config]:
         raise InputError(f"{run / CONFIG} lacks {', '.join(missing)}: {expected}")
@@ -68,7 +72,26 @@ def read_config(run: Path) -> dict[str, Any]:
         check(key, config[key], kind, f"{key} in {run / CONFIG}", bounds=key == "seed")
     for key in ("distilled", "online"):
         check(key, config.get(key), dict | None, f"{key} in {run / CONFIG}", bounds=False)
-    return config | {"config": _renamed(config["config"])}
+    return _from_1(config) if found == 1 else config
+
+
+def _from_1(config: dict[str, Any]) -> dict[str, Any]:
+    """What format 1 said of a run, as format 2 says it."""
+    return config | {
+        "format": FORMAT,
+        "algorithm": current(config["algorithm"]),  # variants were rows of their own
+        "spec": _spec(config["spec"]),
+        "config": _renamed(config["config"]),
+    }
+
+
+def _spec(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's spec in tensors; format 1 said sizes, and the parts of a dict beside them."""
+    sizes = {name: value for name, value in told.items() if name != "parts"}
+    try:
+        return json.loads(json.dumps(asdict(Spec(**sizes | {"obs": told.get("parts") or told["obs"]}))))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{CONFIG} says no spec ({error}): expected what `ornstein train` wrote") from error
 
 
 def _renamed(value: Any, name: str = "") -> Any:
@@ -86,7 +109,8 @@ def keep(run: Path, report: Mapping[str, Any]) -> None:
 
 
 def kept(run: Path) -> list[dict[str, Any]]:
-    """The reports of a run, as JSON that names its task and protocol. Raises InputError if they cannot be read."""
+    """The reports of a run, as JSON that names its algorithm, task and protocol. Raises InputError if they cannot be
+    read."""
     path = run / REPORT
     if not os.path.lexists(path):
         return []
@@ -94,9 +118,9 @@ def kept(run: Path) -> list[dict[str, Any]]:
     found = read_json(path, 256, expected)
     if not fits(found, list[Mapping[str, Any]]):
         raise InputError(f"{path} cannot be read (it is no list of scores): {expected}")
-    if not all(isinstance(row.get(name), str) for row in found for name in ("task", "protocol")):
-        raise InputError(f"{path} cannot be read (it does not say of which task scores are): {expected}")
-    return list(found)
+    if not all(isinstance(row.get(name), str) for row in found for name in ("algorithm", "task", "protocol")):
+        raise InputError(f"{path} cannot be read (it does not say of which agent and task scores are): {expected}")
+    return [{**row, "algorithm": current(row["algorithm"])} for row in found]
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
@@ -123,3 +147,12 @@ def read(path: Path, kinds: Mapping[str, Any] = LINE) -> list[dict[str, Any]]:
             raise InputError(f"line {number} of {path} is damaged ({error}): {expected}") from error
         lines.append(line)
     return lines
+
+
+def block(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a block of the buffer as they are written today; one of format 1 knew no cost, and called true
+    ends `done`. Blocks are only ever added to a run, so that one which went on holds both."""
+    if "done" not in rows:
+        return dict(rows)
+    renamed = {"terminated" if name == "done" else name: column for name, column in rows.items()}
+    return renamed | {"cost": rows["rew"].new_zeros(rows["rew"].shape)}

@@ -22,10 +22,9 @@ from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.target import TARGETS
 from ornstein.envs.tasks import TASKS
 from ornstein.folder import CONFIG, REPORT, TRAIN, WEIGHTS
-from ornstein.roles import ALGORITHMS
 from ornstein.roles.planners.diffuser import Diffuser
 from ornstein.run.checkpoint import load
-from small import OPTIONS, Done
+from small import OPTIONS, ROWS, Done
 
 Command = Callable[..., Done]
 TOY = ("train", "diffuser", "--task", "toy-point", *OPTIONS)
@@ -266,7 +265,7 @@ def test_damaged_run_folders(spoil: str, command: Command, value_run: Path, tmp_
     if spoil == "config":
         (run / CONFIG).write_text('{"format": 1, ')
     elif spoil == "format":
-        (run / CONFIG).write_text((run / CONFIG).read_text().replace('"format": 1', '"format": 7'))
+        (run / CONFIG).write_text((run / CONFIG).read_text().replace('"format": 2', '"format": 7'))
     elif spoil == "weights":
         (run / WEIGHTS).unlink()
     elif spoil == "torn":
@@ -466,9 +465,9 @@ def test_defaults_of_options() -> None:
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("planners", [name for name, row in ALGORITHMS.items() if row.role == "planners"]),
-        ("policies", [name for name, row in ALGORITHMS.items() if row.role == "policies"]),
-        ("synthesizers", ["synther", "synther_paper"]),
+        ("planners", [name for name, row in ROWS.items() if row.role == "planners"]),
+        ("policies", [name for name, row in ROWS.items() if row.role == "policies"]),
+        ("synthesizers", ["synther", "synther:paper"]),
         ("values", []),
         ("rewards", []),
         ("dynamics", []),
@@ -559,11 +558,18 @@ def test_several_runs_at_once(command: Command, value_run: Path, maze_run: Path,
     assert done.out.splitlines()[0] == "score: return; 95 % intervals over runs"
 
 
-def test_a_row_with_the_papers_settings_keeps_its_name(command: Command, tmp_path: Path) -> None:
-    done = command("train", "diffuser_paper", "--task", "toy-point", *OPTIONS, "--out", "run")
+@pytest.mark.parametrize("name", ["diffuser:paper", "diffuser_paper"])
+def test_a_variant_keeps_its_name(command: Command, tmp_path: Path, name: str) -> None:
+    """Whether it is called as today or as before, it is the same run in the same folder."""
+    line = ("train", name, "--task", "toy-point", *OPTIONS)
+    done = command(*line)
     assert done.code == 0, done.err
-    assert command("evaluate", "run", "--episodes", 1, "--json", "scores.json").code == 0
-    assert json.loads((tmp_path / "scores.json").read_text())["algorithm"] == "diffuser_paper"
+    run = "runs/diffuser_paper/toy-point/0"
+    assert command("evaluate", run, "--episodes", 1, "--json", "scores.json").code == 0
+    told = [json.loads((tmp_path / path).read_text()) for path in ("scores.json", f"{run}/config.json")]
+    assert [one["algorithm"] for one in told] == ["diffuser:paper"] * 2
+    other = {"diffuser:paper": "diffuser_paper", "diffuser_paper": "diffuser:paper"}[name]
+    assert command("train", other, *line[2:], "--resume").err[-1] == f"{run} holds this run, finished"
 
 
 def test_other_tasks_of_the_same_kind(command: Command, maze_run: Path, tmp_path: Path) -> None:

@@ -20,9 +20,8 @@ from ornstein.cli import commands, options
 from ornstein.cli.failures import failure
 from ornstein.envs.vector import simulators
 from ornstein.errors import InputError, install, needs, reason
-from ornstein.roles import ALGORITHMS
 from ornstein.run.checkpoint import flat, mend
-from small import Done
+from small import ROWS, Done
 
 Command = Callable[..., Done]
 SOURCE = Path(ornstein.__file__).parent
@@ -59,7 +58,7 @@ def options_of(parser: argparse.ArgumentParser, name: str = "") -> dict[str, set
 
 COMMANDS = options_of(options.parser())
 SETTINGS = {
-    f"--agent.{name}".replace("_", "-") for row in ALGORITHMS.values() for name in flat(asdict(row.config))
+    f"--agent.{name}".replace("_", "-") for row in ROWS.values() for name in flat(asdict(row.config))
 }  # of some algorithm
 NAMED = [(file, text) for file, text in texts() if re.search(r"--[a-z]|\bornstein [a-z]", text)]
 
@@ -85,7 +84,7 @@ def test_commands_and_options_exist(file: str, text: str) -> None:
 
 
 def test_what_mends_a_loss_is_an_option_of_that_algorithm(command: Command) -> None:
-    for name, row in ALGORITHMS.items():
+    for name, row in ROWS.items():
         own = {f"--agent.{field}" for field in flat(asdict(row.config))}
         told = re.findall(r"--agent\.[\w.]+", mend(row.config))
         assert told, name

@@ -382,7 +382,7 @@ OPTIONS = {
         "--agent.horizon", "--agent.mults", "--agent.plans", "--agent.guide-inner", "--agent.stride", "--agent.width",
         "--agent.ema-every", "--agent.first-action", "--agent.value-share",
     ],
-    "train diffusion_policy_transformer --task toy-point --out new": [
+    "train diffusion_policy:transformer --task toy-point --out new": [
         "--agent.history", "--agent.execute", "--agent.depth", "--agent.features", "--agent.horizon",
     ],
     "train dipo --env Pendulum-v1 --steps 10100 --out new": [
@@ -445,7 +445,7 @@ def test_weights_that_are_not_there_are_not_made(run: Path) -> None:
 
 def test_an_outline_has_the_shapes_of_the_learner_and_draws_nothing() -> None:
     before = torch.get_rng_state()
-    for name in ("diffuser", "diffusion_policy_transformer", "edp", "synther"):
+    for name in ("diffuser", "diffusion_policy:transformer", "diffusion_ql:edp", "synther"):
         drawn = outline(name, Spec(3, 2), preset(name))
         assert torch.equal(torch.get_rng_state(), before)
         with torch.random.fork_rng():

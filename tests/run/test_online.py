@@ -21,9 +21,9 @@ from ornstein.envs.tasks import task
 from ornstein.envs.vector import Start, Step, World
 from ornstein.errors import InputError
 from ornstein.roles.policies.dipo import DIPO, Config
-from ornstein.run import blocks, checkpoint
+from ornstein.run import buffer_files, checkpoint
 from ornstein.run.buffer_files import BufferFiles
-from ornstein.run.online import CURVE, LINE, Collector, online
+from ornstein.run.online import CURVE, Collector, online
 from small import Done
 
 TINY = Config(hidden=(16, 16), batch=8, warmup=20, action_steps=2, write_back=True)
@@ -32,7 +32,7 @@ TINY = replace(TINY, model=replace(TINY.model, steps=2))
 
 @pytest.fixture(autouse=True)
 def _short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "ROWS", 10)
+    monkeypatch.setattr(buffer_files, "ROWS", 10)
 
 
 def learn(out: Path, cfg: Config = TINY, **more: Any) -> DIPO:
@@ -147,10 +147,10 @@ def test_a_killed_run_goes_on_with_the_same_buffer(at: int, tmp_path: Path, monk
         if count == at:
             raise Killed
 
-    monkeypatch.setattr(checkpoint, "write", deadly)
+    monkeypatch.setattr(files, "write", deadly)
     with pytest.raises(Killed):
         learn(tmp_path / "run")
-    monkeypatch.setattr(checkpoint, "write", write)
+    monkeypatch.setattr(files, "write", write)
     before = rows(tmp_path / "run")
     assert len(before) == at
     made = learn(tmp_path / "run", resume=True)
@@ -196,7 +196,7 @@ def test_evaluation_changes_nothing_of_what_is_learned(tmp_path: Path) -> None:
     plain = learn(tmp_path / "plain").state_dict()
     looked = learn(tmp_path / "looked", evaluate_every=15, episodes=2).state_dict()
     assert all(torch.equal(value, looked[name]) for name, value in plain.items())
-    lines = folder.read(tmp_path / "looked" / CURVE, LINE)
+    lines = folder.read(tmp_path / "looked" / CURVE, folder.POINT)
     assert [(line["step"], line["update"]) for line in lines] == [(35, 15), (50, 30), (60, 40)]
     for line in lines:
         assert len(line["returns"]) == 2
@@ -272,7 +272,7 @@ def test_the_command_line(command: Callable[..., Done], tmp_path: Path) -> None:
     assert len(column(tmp_path / "run", "rew")) == 40
     config = json.loads((tmp_path / "run" / folder.CONFIG).read_text())
     assert config["online"] == {"steps": 40, "ratio": 0.5, "worlds": 2, "prior": False, "capacity": 1_000_000}
-    assert [line["step"] for line in folder.read(tmp_path / "run" / CURVE, LINE)] == [40]
+    assert [line["step"] for line in folder.read(tmp_path / "run" / CURVE, folder.POINT)] == [40]
     done = command("evaluate", "run", "--episodes", 2)
     assert done.code == 0, done.err
 

@@ -15,12 +15,11 @@ from ornstein import folder
 from ornstein.contract import Agent
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
-from ornstein.roles import ALGORITHMS
 from ornstein.run import checkpoint
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import randomness
 from ornstein.run.train import _Loop, train
-from small import Done
+from small import ROWS, Done
 from test_contract import CASES, SPECS, _act, asked, fed, make
 
 each = pytest.mark.parametrize(("name", "kind"), CASES, ids=["-".join(case) for case in CASES])
@@ -77,7 +76,7 @@ def test_weights_of_before_act_and_learn_on(name: str, kind: str, walks: Episode
 @each
 def test_distilling_keeps_the_scales(name: str, kind: str, walks: Episodes) -> None:
     teacher: Any = train(make(name, SPECS[kind]), fed(name, walks))
-    if ALGORITHMS[name].setting == "online" or not teacher.lessons(walks):
+    if ROWS[name].setting == "online" or not teacher.lessons(walks):
         return
     kept = scales(teacher)
     student = distill(teacher, corner(walks), steps=1, updates=1)

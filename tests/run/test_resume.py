@@ -26,7 +26,7 @@ from ornstein.data.views import Window, Windows
 from ornstein.errors import InputError, TrainingError
 from ornstein.folder import LOG, TRAIN, WEIGHTS
 from ornstein.roles.planners.diffuser import Diffuser
-from ornstein.run import checkpoint, log
+from ornstein.run import checkpoint
 from ornstein.run.checkpoint import load
 from ornstein.run.train import Interrupted, _Loop, teach, train
 from small import GOAL, OPTIONS, VALUE, Done, child_environment, small
@@ -174,7 +174,7 @@ def test_what_happens_between_stages_happens_again(stops: list[int], walks: Epis
         torch.manual_seed(0)
         return teach(learner, walks, run, config, interrupt(at), every=1).weight
 
-    config = checkpoint.describe(Restless(), seed=0, algorithm="restless")
+    config = checkpoint.describe(Restless(), seed=0)
     expected = go_on(tmp_path / "whole", 99)
     for at in stops:
         with pytest.raises(Interrupted):
@@ -321,7 +321,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
         return call
 
     if what == "log":
-        monkeypatch.setattr(log, "open", refuse(open), raising=False)
+        monkeypatch.setattr(folder, "open", refuse(open), raising=False)
     else:
         monkeypatch.setattr(files.os, what, refuse(getattr(files.os, what)))
 

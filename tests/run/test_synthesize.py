@@ -67,7 +67,7 @@ def test_what_is_written_is_what_was_invented(run: Path, tmp_path: Path) -> None
     for field, found in (("obs", rows.obs), ("act", rows.act), ("rew", rows.rew), ("next_obs", rows.final_obs)):
         expected = torch.cat([getattr(one, field) for one in drawn])[:250]
         assert torch.equal(found, expected), field
-    assert torch.equal(rows.done, (torch.cat([one.terminated for one in drawn])[:250] > 0))
+    assert torch.equal(rows.terminated, (torch.cat([one.terminated for one in drawn])[:250] > 0))
 
 
 def test_more_rows_begin_with_the_same(run: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_run_folder_holds_what_it_should(walks: Episodes, tmp_path: Path) -> Non
     agent = train(Diffuser(VALUE, small(value_share=0.5)), walks, out=tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {CONFIG, LOG, TRAIN, WEIGHTS}
     config = json.loads((tmp_path / "run" / CONFIG).read_text())
-    assert (config["format"], config["algorithm"], config["seed"], config["task"]) == (1, "diffuser", 0, None)
+    assert (config["format"], config["algorithm"], config["seed"], config["task"]) == (2, "diffuser", 0, None)
     assert config["config"]["model"]["solver"] == "ddim"
     assert config["versions"]["torch"] == torch.__version__
     lines = folder.read(tmp_path / "run" / LOG)

@@ -22,7 +22,7 @@ from ornstein.errors import InputError, OrnsteinError, TrainingError, choose, re
 from ornstein.files import locked
 from ornstein.formats import sources
 from ornstein.formats.columns import parsed
-from ornstein.roles import ALGORITHMS, preset
+from ornstein.roles import find, preset, slug
 from ornstein.run import checkpoint, signals
 from ornstein.run.capture import records
 from ornstein.run.collect import collect
@@ -38,7 +38,8 @@ ONLINE = ("steps", "ratio", "worlds", "capacity")  # options of algorithms that 
 
 
 def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    learns = ALGORITHMS[choose("algorithm", args.algorithm, ALGORITHMS)].setting == "online"
+    algorithm = find(args.algorithm)
+    args.algorithm, learns = algorithm.name, algorithm.setting == "online"
     _check_online(args, learns)
     if args.env and args.task:
         raise InputError(f"--env {args.env} with --task {args.task}: expected --env only with --data; leave one out")
@@ -51,7 +52,7 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     _settle(args)
     if len(set(args.seed)) < len(args.seed):
         raise InputError(f"--seed {' '.join(map(str, args.seed))}: expected each seed once")
-    base = Path("runs", args.algorithm, world.name)
+    base = Path("runs", slug(args.algorithm), world.name)
     outs = {seed: (args.out or base) / str(seed) for seed in args.seed}
     if args.out and len(args.seed) == 1:
         outs = {args.seed[0]: args.out}

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def train_job(
             origin.begin(agent)
         data = world.episodes(device, data_progress())
         weights = sum(p.numel() for p in agent.parameters())
-        say(f"{algorithm} on {world.name}: {len(data):,} steps of data, {weights:,} weights")
+        say(f"{agent.row} on {world.name}: {len(data):,} steps of data, {weights:,} weights")
         say("updates: " + ", ".join(f"{steps:,} of {name}" for name, steps in agent.stages) + f"; writing {out}")
 
         def look(learner: Any, done: int) -> None:
@@ -103,7 +103,7 @@ def _begun(
     """A new agent, and the content of its config.json."""
     torch.manual_seed(seed)
     agent = made(algorithm, world.spec, cfg).to(device)
-    config = checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
+    config = checkpoint.describe(agent, seed=seed, task=world.record())
     return agent, config if origin is None else config | origin.record()
 
 
@@ -141,12 +141,11 @@ def distill_job(
     capture: str = "auto",
 ) -> None:
     """A run's agent taught to sample in `steps` network calls, as a run of its own."""
-    agent, name = checkpoint.load(run).to(device), folder.read_config(run)["algorithm"]
+    agent = checkpoint.load(run).to(device)
     data = world.episodes(device, data_progress())
-    say(f"{name} of {run} to {steps} network calls by the method '{method}'; writing {out}")
-    origin = {"task": world.record(), "algorithm": name, "source": str(run)}
+    say(f"{agent.row} of {run} to {steps} network calls by the method '{method}'; writing {out}")
     how: dict[str, Any] = {"method": method, "seed": seed, "resume": resume, "capture": capture}
-    distill(agent, data, steps=steps, out=out, updates=updates, **how, **origin)
+    distill(agent, data, steps=steps, out=out, updates=updates, **how, task=world.record(), source=str(run))
     say(f"distilled: {out}")
 
 
@@ -188,11 +187,11 @@ def evaluate_job(
     """Score a run folder's agent, keep the report there, and hand it to `scored`. With `video_out`, film three episodes
     into that folder."""
     folder.kept(run)  # refuses a damaged file before any work is done
-    agent, name = checkpoint.load(run).to(device), folder.read_config(run)["algorithm"]
+    agent = checkpoint.load(run).to(device)
     acts: list[torch.Tensor] = []
     how: dict[str, Any] = {"protocol": protocol, "episodes": episodes, "seed": seed, "capture": capture}
     how["watch"] = (lambda played: acts.extend(played.acts)) if video_out else None
-    found = replace(evaluate(agent, world, **how, progress=evaluation_progress()), algorithm=name)
+    found = evaluate(agent, world, **how, progress=evaluation_progress())
     try:
         folder.keep(run, asdict(found))
     except (InputError, TrainingError) as error:  # a folder that is read-only, a disk that is full

@@ -13,7 +13,7 @@ from ornstein.diffusion.target import TARGETS
 from ornstein.envs.tasks import TASKS, Task
 from ornstein.errors import choose
 from ornstein.formats.sources import Dataset, data_folder
-from ornstein.roles import ALGORITHMS
+from ornstein.roles import listed
 
 Rows = list[tuple[str, str]]
 
@@ -24,7 +24,7 @@ KINDS = (*ROLES, "tasks", "processes", "targets", "solvers", "grids")
 def rows(kind: str) -> Rows:
     """(name, sentence) of all there is of a kind."""
     if kind in ROLES:
-        return [(name, row.sentence) for name, row in ALGORITHMS.items() if row.role == kind]
+        return [(name, sentence) for name, (row, sentence) in listed().items() if row.role == kind]
     if kind == "tasks":
         return [(name, _told(task)) for name, task in TASKS.items()]
     tables = {"processes": PROCESSES, "targets": TARGETS, "solvers": SOLVERS, "grids": GRIDS}

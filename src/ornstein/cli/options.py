@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -54,10 +55,10 @@ class _Help(argparse.Action):
         terminal.page(parser.format_help() + "\n")
         if found.algorithm is not None:
             from ornstein.cli import settings
-            from ornstein.roles import ALGORITHMS
+            from ornstein.roles import find
 
-            if found.algorithm in ALGORITHMS:
-                terminal.page(settings.describe(ALGORITHMS[found.algorithm].config))
+            with suppress(InputError):  # the help of `train` alone, for a name that is none
+                terminal.page(settings.describe(find(found.algorithm).config))
         parser.exit()
 
 

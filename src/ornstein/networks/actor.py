@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ornstein.errors import positive
 
 
-class Actor(nn.Module):
+class DeterministicActor(nn.Module):
     """obs (B, obs) -> action (B, act) within [-1, 1]: ReLU layers of `hidden` widths and a tanh at the end."""
 
     def __init__(self, obs: int, act: int, hidden: Sequence[int] = (256, 256)):
@@ -30,7 +30,7 @@ class GaussianActor(nn.Module):
 
     def __init__(self, obs: int, act: int, hidden: Sequence[int] = (256, 256), seen: bool = False):
         super().__init__()
-        self.mean = Actor(obs, act, hidden)
+        self.mean = DeterministicActor(obs, act, hidden)
         self.log_std = nn.Parameter(torch.zeros(act))
         self.spread = nn.Linear(hidden[-1], act) if seen else None
 

@@ -1,122 +1,224 @@
-"""The table of algorithms, by name. One row each: class, settings, the setting it learns in, one sentence."""
+"""The table of algorithms: one row for each class, with named variants of its settings.
 
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any, NamedTuple
+Names, roles and sentences are told without torch, which takes seconds: a row imports its class when that is asked for.
+"""
 
-from ornstein.contract import Learner, Spec
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 from ornstein.errors import InputError, choose
-from ornstein.roles.planners import decision_diffuser, decision_diffuser_presets, diffuser, diffuser_presets
-from ornstein.roles.policies import (
-    bc,
-    diffusion_bc,
-    diffusion_policy,
-    diffusion_policy_presets,
-    diffusion_ql,
-    diffusion_ql_presets,
-    dipo,
-    dipo_presets,
-    idql,
-    idql_presets,
-    iql,
-    iql_presets,
-    td3_bc,
-)  # fmt: skip
-from ornstein.roles.synthesizers import synther
+
+if TYPE_CHECKING:
+    from ornstein.contract import Learner, Spec
+
+Presets = Mapping[str, Mapping[str, Any]]  # task or world -> what differs from the settings
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Variant:
+    """Other settings of a class, under a name of their own."""
+
+    config: Any
+    presets: Presets = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a row is made of: a class, its settings, and those of its variants, by name."""
+
+    make: "type[Learner]"  # made of a Spec and its settings
+    config: Any
+    presets: Presets = field(default_factory=dict)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
     """What the table says of an algorithm."""
 
     role: str
-    make: type[Learner]  # made of a Spec and its settings
-    config: Any
-    presets: dict[str, dict[str, Any]]  # task or world -> what differs from `config`
+    setting: str  # offline | imitation | online
+    sentence: str
+    load: Callable[[], Parts]  # imports them
+    variants: Mapping[str, str] = field(default_factory=dict)  # name -> sentence
+
+    @cached_property
+    def parts(self) -> Parts:
+        return self.load()
+
+
+class Algorithm(NamedTuple):
+    """A row, or a variant of one, by its name: `idql`, `idql:paper`."""
+
+    name: str
+    role: str
     setting: str
     sentence: str
-    paper: str | None = None  # the row with the paper's own settings, where this one differs
+    make: "type[Learner]"
+    config: Any
+    presets: Presets
+
+
+def _diffuser() -> Parts:
+    from ornstein.roles.planners.diffuser import Config, Diffuser
+    from ornstein.roles.planners.diffuser_presets import PAPER, PAPER_PRESETS, PRESETS
+
+    return Parts(Diffuser, Config(), PRESETS, {"paper": Variant(PAPER, PAPER_PRESETS)})
+
+
+def _decision_diffuser() -> Parts:
+    from ornstein.roles.planners.decision_diffuser import Config, DecisionDiffuser
+    from ornstein.roles.planners.decision_diffuser_presets import PAPER, PRESETS
+
+    return Parts(DecisionDiffuser, Config(), PRESETS, {"paper": Variant(PAPER)})
+
+
+def _bc() -> Parts:
+    from ornstein.roles.policies.bc import BC, Config
+
+    return Parts(BC, Config())
+
+
+def _td3_bc() -> Parts:
+    from ornstein.roles.policies.td3_bc import TD3BC, Config
+
+    return Parts(TD3BC, Config())
+
+
+def _iql() -> Parts:
+    from ornstein.roles.policies.iql import IQL, Config
+    from ornstein.roles.policies.iql_presets import PRESETS
+
+    return Parts(IQL, Config(), PRESETS)
+
+
+def _diffusion_bc() -> Parts:
+    from ornstein.roles.policies.diffusion_bc import Config, DiffusionBC
+
+    return Parts(DiffusionBC, Config())
+
+
+def _diffusion_policy() -> Parts:
+    from ornstein.roles.policies.diffusion_policy import Config, DiffusionPolicy
+    from ornstein.roles.policies.diffusion_policy_presets import PAPER, PRESETS, TRANSFORMER
+
+    variants = {"transformer": Variant(TRANSFORMER, PRESETS), "paper": Variant(PAPER)}
+    return Parts(DiffusionPolicy, Config(), PRESETS, variants)
+
+
+def _diffusion_ql() -> Parts:
+    from ornstein.roles.policies.diffusion_ql import Config, DiffusionQL
+    from ornstein.roles.policies.diffusion_ql_presets import EDP, PRESETS
+
+    return Parts(DiffusionQL, Config(), PRESETS, {"edp": Variant(EDP, PRESETS)})
+
+
+def _idql() -> Parts:
+    from ornstein.roles.policies.idql import IDQL, Config
+    from ornstein.roles.policies.idql_presets import PAPER, PRESETS
+
+    return Parts(IDQL, Config(), PRESETS, {"paper": Variant(PAPER, PRESETS)})
+
+
+def _synther() -> Parts:
+    from ornstein.roles.synthesizers.synther import PAPER, Config, SynthER
+
+    return Parts(SynthER, Config(), variants={"paper": Variant(PAPER)})
+
+
+def _dipo() -> Parts:
+    from ornstein.roles.policies.dipo import DIPO, Config
+    from ornstein.roles.policies.dipo_presets import PAPER, PRESETS
+
+    return Parts(DIPO, Config(), PRESETS, {"paper": Variant(PAPER, PRESETS)})
 
 
 ALGORITHMS: dict[str, Row] = {
     "diffuser": Row(
-        "planners", diffuser.Diffuser, diffuser.Config(), diffuser_presets.PRESETS["diffuser"], "offline",
-        "plan by denoising, between here and a goal or guided by value", paper="diffuser_paper",
-    ),
-    "diffuser_paper": Row(
-        "planners", diffuser.Diffuser, diffuser_presets.PAPER, diffuser_presets.PRESETS["diffuser_paper"], "offline",
-        "diffuser with the paper's settings, made for days on a GPU",
+        "planners", "offline", "plan by denoising, between here and a goal or guided by value", _diffuser,
+        {"paper": "diffuser with the paper's settings, made for days on a GPU"},
     ),
     "decision_diffuser": Row(
-        "planners", decision_diffuser.DecisionDiffuser, decision_diffuser.Config(), decision_diffuser_presets.PRESETS,
-        "offline", "plan states by denoising under a wanted return or goal, and find the actions between them",
-        paper="decision_diffuser_paper",
+        "planners", "offline",
+        "plan states by denoising under a wanted return or goal, and find the actions between them",
+        _decision_diffuser, {"paper": "decision_diffuser with the paper's settings, made for days on a GPU"},
     ),
-    "decision_diffuser_paper": Row(
-        "planners", decision_diffuser.DecisionDiffuser, decision_diffuser_presets.PAPER, {}, "offline",
-        "decision_diffuser with the paper's settings, made for days on a GPU",
-    ),
-    "bc": Row(
-        "policies", bc.BC, bc.Config(), {}, "imitation",
-        "clone the data by a Gaussian (a yardstick without diffusion)",
-    ),
+    "bc": Row("policies", "imitation", "clone the data by a Gaussian (a yardstick without diffusion)", _bc),
     "td3_bc": Row(
-        "policies", td3_bc.TD3BC, td3_bc.Config(), {}, "offline",
-        "climb a critic and stay near the data (a yardstick without diffusion)",
+        "policies", "offline", "climb a critic and stay near the data (a yardstick without diffusion)", _td3_bc
     ),
     "iql": Row(
-        "policies", iql.IQL, iql.Config(), iql_presets.PRESETS, "offline",
-        "imitate the better actions by in-sample critics (a yardstick without diffusion)",
+        "policies", "offline", "imitate the better actions by in-sample critics (a yardstick without diffusion)", _iql
     ),
-    "diffusion_bc": Row(
-        "policies", diffusion_bc.DiffusionBC, diffusion_bc.Config(), {}, "imitation",
-        "clone the data by denoising single actions",
-    ),
+    "diffusion_bc": Row("policies", "imitation", "clone the data by denoising single actions", _diffusion_bc),
     "diffusion_policy": Row(
-        "policies", diffusion_policy.DiffusionPolicy, diffusion_policy.Config(), diffusion_policy_presets.PRESETS,
-        "imitation", "clone the data by denoising chunks of actions, from states or images",
-        paper="diffusion_policy_paper",
-    ),
-    "diffusion_policy_transformer": Row(
-        "policies", diffusion_policy.DiffusionPolicy, diffusion_policy_presets.TRANSFORMER,
-        diffusion_policy_presets.PRESETS, "imitation", "diffusion_policy with a transformer in place of the U-Net",
-    ),
-    "diffusion_policy_paper": Row(
-        "policies", diffusion_policy.DiffusionPolicy, diffusion_policy_presets.PAPER, {}, "imitation",
-        "diffusion_policy with the paper's settings, made for hours on a GPU",
+        "policies", "imitation", "clone the data by denoising chunks of actions, from states or images",
+        _diffusion_policy,
+        {
+            "transformer": "diffusion_policy with a transformer in place of the U-Net",
+            "paper": "diffusion_policy with the paper's settings, made for hours on a GPU",
+        },
     ),
     "diffusion_ql": Row(
-        "policies", diffusion_ql.DiffusionQL, diffusion_ql.Config(), diffusion_ql_presets.PRESETS, "offline",
-        "clone the data and climb Q through the sampling chain",
-    ),
-    "edp": Row(
-        "policies", diffusion_ql.DiffusionQL, diffusion_ql_presets.EDP, diffusion_ql_presets.PRESETS, "offline",
-        "diffusion_ql that climbs at one clean guess, with 1000 levels",
+        "policies", "offline", "clone the data and climb Q through the sampling chain", _diffusion_ql,
+        {"edp": "diffusion_ql that climbs at one clean guess, with 1000 levels"},
     ),
     "idql": Row(
-        "policies", idql.IDQL, idql.Config(), idql_presets.PRESETS, "offline",
-        "clone the data, and let in-sample critics choose among many actions", paper="idql_paper",
-    ),
-    "idql_paper": Row(
-        "policies", idql.IDQL, idql_presets.PAPER, idql_presets.PRESETS, "offline",
-        "idql with the paper's 5 noise levels, dropout and plain critics",
+        "policies", "offline", "clone the data, and let in-sample critics choose among many actions", _idql,
+        {"paper": "idql with the paper's 5 noise levels, dropout and plain critics"},
     ),
     "synther": Row(
-        "synthesizers", synther.SynthER, synther.Config(), {}, "offline",
-        "invent transitions like the data's by denoising whole rows", paper="synther_paper",
-    ),
-    "synther_paper": Row(
-        "synthesizers", synther.SynthER, synther.PAPER, {}, "offline",
-        "synther with the paper's settings, made for a GPU",
+        "synthesizers", "offline", "invent transitions like the data's by denoising whole rows", _synther,
+        {"paper": "synther with the paper's settings, made for a GPU"},
     ),
     "dipo": Row(
-        "policies", dipo.DIPO, dipo.Config(), dipo_presets.PRESETS, "online",
-        "move stored actions up Q while acting, and clone them by denoising", paper="dipo_paper",
-    ),
-    "dipo_paper": Row(
-        "policies", dipo.DIPO, dipo_presets.PAPER, dipo_presets.PRESETS, "online",
-        "dipo with the paper's chain of 100 steps",
+        "policies", "online", "move stored actions up Q while acting, and clone them by denoising", _dipo,
+        {"paper": "dipo with the paper's chain of 100 steps"},
     ),
 }  # fmt: skip
+FORMER = {  # what variants were called when each was a row
+    "decision_diffuser_paper": "decision_diffuser:paper",
+    "diffuser_paper": "diffuser:paper",
+    "diffusion_policy_paper": "diffusion_policy:paper",
+    "diffusion_policy_transformer": "diffusion_policy:transformer",
+    "dipo_paper": "dipo:paper",
+    "edp": "diffusion_ql:edp",
+    "idql_paper": "idql:paper",
+    "synther_paper": "synther:paper",
+}
+
+
+def listed() -> dict[str, tuple[Row, str]]:
+    """Every row and every variant by name, with its sentence."""
+    found = {}
+    for name, row in ALGORITHMS.items():
+        found[name] = row, row.sentence
+        found |= {f"{name}:{variant}": (row, sentence) for variant, sentence in row.variants.items()}
+    return found
+
+
+def current(name: str) -> str:
+    """What an algorithm is called today; of a name that is none, itself."""
+    return FORMER.get(name, name)
+
+
+def slug(name: str) -> str:
+    """An algorithm's name as one of a folder, in which no colon may stand: `idql_paper`. It is what the algorithm was
+    called before, where it had another name, so that folders of former runs are found."""
+    former = {now: before for before, now in FORMER.items()}
+    return former.get(current(name), name.replace(":", "_"))
+
+
+def find(name: str) -> Algorithm:
+    """The row or variant of a name, today's or a former one. Raises InputError for an unknown name."""
+    name, known = current(name), listed()
+    row, sentence = known[choose("algorithm", name, known)]
+    parts, variant = row.parts, name.partition(":")[2]
+    of = parts.variants[variant] if variant else Variant(parts.config, parts.presets)
+    return Algorithm(name, row.role, row.setting, sentence, parts.make, of.config, of.presets)
 
 
 def preset(name: str, keys: Iterable[str] = ()) -> Any:
@@ -124,25 +226,37 @@ def preset(name: str, keys: Iterable[str] = ()) -> Any:
 
     Raises InputError for an unknown name.
     """
-    row = ALGORITHMS[choose("algorithm", name, ALGORITHMS)]
-    found = next((row.presets[key] for key in keys if key in row.presets), {})
-    return replace(row.config, **found)
+    of = find(name)
+    found = next((of.presets[key] for key in keys if key in of.presets), {})
+    return replace(of.config, **found)
 
 
-def build(name: str, spec: Spec, cfg: Any) -> Learner:
-    """The untrained learner of a row, for `spec` with settings `cfg`. Raises InputError for settings that make none."""
-    make = ALGORITHMS[choose("algorithm", name, ALGORITHMS)].make
-    make.takes.check(spec, name)  # before its maker does, which knows its class but not its row
+def build(name: str, spec: "Spec", cfg: Any) -> "Learner":
+    """The untrained learner of a row or variant, for `spec` with settings `cfg`; it knows its name. Raises InputError
+    for settings that make none."""
+    of = find(name)
+    of.make.takes.check(spec, of.name)  # before its maker does, which knows its class but not its row
     try:
-        return make(spec, cfg)
+        learner = of.make(spec, cfg)
     except InputError:
         raise
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # how torch refuses a rate or a size
         raise InputError(
-            f"these settings make no {name} ({error}): expected other values; --help describes them"
+            f"these settings make no {of.name} ({error}): expected other values; --help describes them"
         ) from error
+    learner.row = of.name
+    return learner
 
 
-def name_of(learner: Learner) -> str:
-    """The first row whose class is the learner's; for one that is in no row, the name of its class."""
-    return next((name for name, row in ALGORITHMS.items() if row.make is type(learner)), type(learner).__name__)
+def name_of(learner: "Learner") -> str:
+    """The row, with its variant, that a learner was made of; of one that was made by its class, the class's row; of one
+    that is in no row, the name of its class."""
+    rows = (name for name, row in ALGORITHMS.items() if row.parts.make is type(learner))
+    return learner.row or next(rows, type(learner).__name__)
+
+
+def __getattr__(name: str) -> Any:
+    """The rooms of the algorithms, imported when they are first asked for (PEP 562)."""
+    if name not in ("planners", "policies", "synthesizers"):
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return import_module(f"{__name__}.{name}")

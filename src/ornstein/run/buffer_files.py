@@ -12,15 +12,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save
 
 from ornstein import files
-from ornstein.data.buffer import Buffer, Columns
+from ornstein.data.buffer import Buffer
 from ornstein.errors import InputError
 from ornstein.fields import check
 from ornstein.files import parsed, refused, sweep
-from ornstein.folder import BUFFER
+from ornstein.folder import BUFFER, block
 from ornstein.run import tensors
 
 ROWS = 1000  # of a block
@@ -43,7 +42,7 @@ class BufferFiles:
                 raise InputError(f"{self.folder} lacks {self._name()}.safetensors before {path.name}: restore it")
             try:
                 found, words = tensors.read(path)
-                self.buffer.put(_upgraded(found))
+                self.buffer.put(block(found))
                 told: Any = parsed(words["episodes"].encode())
                 check("episodes", told, int)
             except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
@@ -70,11 +69,3 @@ class BufferFiles:
 
     def _name(self) -> str:
         return f"{self.written - self.prior:09}"
-
-
-def _upgraded(rows: Columns) -> Columns:
-    """Rows of a block, as they are written today; a block of format 1 knew no cost, and called true ends `done`."""
-    if "done" not in rows:
-        return rows
-    rows = {"terminated" if name == "done" else name: column for name, column in rows.items()}
-    return rows | {"cost": torch.zeros_like(rows["rew"])}

@@ -15,12 +15,12 @@ from torch import Tensor
 import ornstein
 from ornstein.contract import Agent, Learner, Spec
 from ornstein.diffusion.model import Recipe
-from ornstein.errors import InputError, TrainingError, brief, choose
+from ornstein.errors import InputError, TrainingError, brief
 from ornstein.fields import check, flat, kinds
 from ornstein.files import parsed, write
 from ornstein.folder import CONFIG, FORMAT, IDENTITY, TRAIN, WEIGHTS, read_config
 from ornstein.optim import Optim
-from ornstein.roles import ALGORITHMS, build, name_of
+from ornstein.roles import build, find, listed, name_of
 from ornstein.run import tensors
 from ornstein.run.keepers import keepers
 from ornstein.run.sizes import outline
@@ -45,11 +45,11 @@ def merge(default: Any, changes: Mapping[str, Any], where: str = "") -> Any:
     return replace(default, **found)
 
 
-def describe(learner: Learner, *, seed: int, task: dict[str, Any] | None = None, algorithm: str = "") -> dict[str, Any]:
+def describe(learner: Learner, *, seed: int, task: dict[str, Any] | None = None) -> dict[str, Any]:
     """The content of config.json."""
     return {
         "format": FORMAT,
-        "algorithm": algorithm or name_of(learner),
+        "algorithm": name_of(learner),
         "spec": asdict(learner.spec),
         "config": asdict(learner.cfg),
         "seed": seed,
@@ -73,13 +73,12 @@ def _commit() -> str | None:
 
 def settings(config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> tuple[str, Spec, Any]:
     """The algorithm, spec and settings that a config.json describes, these changed by `overrides`."""
-    name = config["algorithm"]
-    row = ALGORITHMS[choose("algorithm", name, ALGORITHMS)]
+    of = find(config["algorithm"])
     try:
-        spec, cfg = Spec(**config["spec"]), merge(row.config, config["config"])
+        spec, cfg = Spec(**config["spec"]), merge(of.config, config["config"])
     except (TypeError, AttributeError) as error:
-        raise InputError(f"{CONFIG} describes no {name} ({error}): expected what `ornstein train` wrote") from error
-    return name, spec, merge(cfg, overrides or {})
+        raise InputError(f"{CONFIG} describes no {of.name} ({error}): expected what `ornstein train` wrote") from error
+    return of.name, spec, merge(cfg, overrides or {})
 
 
 def load(path: str | Path, **overrides: Any) -> Agent:
@@ -233,10 +232,9 @@ def differing(run: Path, config: Mapping[str, Any]) -> str | None:
     """The first setting in which `config` differs from the run's, as `field is a, expected b`; None if none does. A
     setting that the run's version did not have yet had its default."""
     saved, new = flat(read_config(run)), flat(json.loads(json.dumps(config)))
-    row = ALGORITHMS.get(str(config["algorithm"]))
-    if row is not None:
-        saved = flat(json.loads(json.dumps({"config": asdict(row.config)}))) | saved
-    for name in dict.fromkeys((*saved, *new)):
+    if config["algorithm"] in listed():
+        saved = flat(json.loads(json.dumps({"config": asdict(find(config["algorithm"]).config)}))) | saved
+    for name in dict.fromkeys((*new, *saved)):
         if name.split(".")[0] in IDENTITY and saved.get(name) != new.get(name):
             return f"{name} is {brief(new.get(name))}, expected {brief(saved.get(name))}"
     return None

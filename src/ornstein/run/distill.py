@@ -20,7 +20,7 @@ from ornstein.errors import InputError, positive
 from ornstein.files import locked
 from ornstein.networks.dropout import Dropout
 from ornstein.optim import Optim, Stepper, polyak_update
-from ornstein.roles import ALGORITHMS
+from ornstein.roles import ALGORITHMS, name_of
 from ornstein.run import checkpoint
 from ornstein.run.capture import Captured
 from ornstein.run.train import Course, finished, teach
@@ -102,7 +102,6 @@ def distill(
     rate: float = 3e-4,
     capture: str = "auto",
     task: dict[str, Any] | None = None,
-    algorithm: str = "",
     source: str | None = None,
 ) -> L:
     """A copy of a trained agent that samples with `steps` network calls; the teacher stays as it is.
@@ -116,7 +115,7 @@ def distill(
             anew, so the weights are not bit for bit those of an uninterrupted one.
         rate: the learning rate, which falls to zero along a half cosine.
         capture: whether updates and the teacher's walks are recorded as CUDA graphs, as for `ornstein.train`.
-        task, algorithm, source: what config.json is to say of where this came from.
+        task, source: what config.json is to say of where this came from.
 
     Raises:
         InputError: an agent that gives no lessons, a method that there is not, a count below 1, a folder that holds
@@ -126,10 +125,11 @@ def distill(
     lessons = _lessons(teacher, data)
     recipes = {name: few.student_recipe(getattr(teacher.cfg, name), steps, method) for name in lessons}
     student = type(teacher)(teacher.spec, replace(teacher.cfg, **recipes))
+    student.row = teacher.row
     device = next(teacher.parameters()).device
     student.to(device).load_state_dict(teacher.state_dict())
     said = {"from": source, "method": method, "steps": steps, "updates": positive("updates", updates), "rate": rate}
-    config = checkpoint.describe(student, seed=seed, task=task, algorithm=algorithm) | {"distilled": said}
+    config = checkpoint.describe(student, seed=seed, task=task) | {"distilled": said}
     run = None if out is None else Path(out)
     with locked(*[run] if run else []):
         if run is not None and finished(run, config, resume):
@@ -163,7 +163,7 @@ def _lessons(teacher: Learner, data: Episodes) -> dict[str, Lesson]:
     lessons = teacher.lessons(data)
     if not lessons:
         raise InputError(
-            f"{type(teacher).__name__} cannot be distilled: expected an agent that samples, and gives lessons of it: "
+            f"{name_of(teacher)} cannot be distilled: expected an agent that samples, and gives lessons of it: "
             f"one of {_taught()}"
         )
     return lessons
@@ -171,8 +171,7 @@ def _lessons(teacher: Learner, data: Episodes) -> dict[str, Lesson]:
 
 def _taught() -> str:
     """The algorithms that give lessons, in words."""
-    plain = Learner.lessons
-    return ", ".join(name for name, row in ALGORITHMS.items() if getattr(row.make, "lessons", plain) is not plain)
+    return ", ".join(name for name, row in ALGORITHMS.items() if row.parts.make.lessons is not Learner.lessons)
 
 
 def _stage(

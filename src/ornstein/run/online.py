@@ -25,7 +25,7 @@ from ornstein.envs.vector import World
 from ornstein.errors import BOUNDS, InputError, positive
 from ornstein.files import locked, room
 from ornstein.folder import CURVE
-from ornstein.roles import ALGORITHMS
+from ornstein.roles import listed
 from ornstein.run import checkpoint
 from ornstein.run.buffer_files import BufferFiles
 from ornstein.run.capture import Captured
@@ -82,7 +82,7 @@ def online(
     if not isinstance(agent, Explorer):
         raise InputError(f"{algorithm} learns from data, not while acting: expected {explorers()}")
     how = {"steps": steps, "ratio": float(ratio), "worlds": positive("worlds", worlds), "prior": prior}
-    config = checkpoint.describe(agent, seed=seed, task=world.record(), algorithm=algorithm)
+    config = checkpoint.describe(agent, seed=seed, task=world.record())
     config |= {"online": how | {"capacity": positive("capacity", capacity)}}
     with locked(out):
         if _finished(out, agent, config, resume):
@@ -96,7 +96,7 @@ def online(
         if progress.step and collector.steps < (due := plan.due(progress.step)):
             raise InputError(f"{blocks.folder} holds {collector.steps} steps: expected {due} or more; restore it")
         curve = Curve(out, world, collector, progress, episodes, seed, capture) if evaluate_every else None
-        say(f"{algorithm} in {world.name}: {steps:,} steps, {worlds} at once, the first {plan.warmup:,} at random")
+        say(f"{agent.row} in {world.name}: {steps:,} steps, {worlds} at once, the first {plan.warmup:,} at random")
         every = max(1, round(evaluate_every * ratio))
         _learn(agent, collector, plan, progress.step, out, config, curve, every, capture)
         return agent
@@ -141,7 +141,7 @@ def _learn(
 
 def explorers() -> str:
     """The algorithms that learn while acting, in words."""
-    return "one of " + ", ".join(name for name, row in ALGORITHMS.items() if row.setting == "online")
+    return "one of " + ", ".join(name for name, (row, _) in listed().items() if row.setting == "online")
 
 
 def _buffer(world: Task, steps: int, prior: bool, capacity: int, device: str) -> Buffer:

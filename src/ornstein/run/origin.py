@@ -9,6 +9,7 @@ from ornstein.contract import Learner
 from ornstein.data.fit import said
 from ornstein.data.normalize import forget
 from ornstein.errors import InputError
+from ornstein.roles import find
 from ornstein.run import checkpoint
 
 SHAPES = ("obs", "act", "given", "tracked", "agents")  # of a spec: what weights are made for
@@ -22,10 +23,10 @@ class Origin(NamedTuple):
 
     def settings(self, algorithm: str) -> Any:
         """The run's settings. Raises `InputError` unless it is one of `algorithm`."""
-        config = folder.read_config(self.run)
-        if config["algorithm"] != algorithm:
+        config, wanted = folder.read_config(self.run), find(algorithm).name
+        if config["algorithm"] != wanted:
             raise InputError(
-                f"--from {self.run} is a run of {config['algorithm']}: expected one of {algorithm}; train that one"
+                f"--from {self.run} is a run of {config['algorithm']}: expected one of {wanted}; train that one"
             )
         return checkpoint.settings(config)[2]
 

@@ -19,6 +19,7 @@ from ornstein.errors import InputError, TrainingError, writable
 from ornstein.files import discard, refused, room, write
 from ornstein.formats.minari import check_episode
 from ornstein.formats.minari_write import ID
+from ornstein.roles import current
 from ornstein.run.signals import Interrupted, number_of
 
 SETTINGS = "settings.json"
@@ -63,9 +64,10 @@ def told(folder: Path) -> dict[str, Any] | None:
 
 def _check_same(where: Path, made: Any, settings: dict[str, Any]) -> None:
     for key in settings | made:
-        if made.get(key) != settings.get(key):
+        before = current(made.get(key)) if key == "algorithm" else made.get(key)
+        if before != settings.get(key):
             raise InputError(
-                f"cannot resume {where}: {key} is {settings.get(key)!r}, expected {made.get(key)!r}; use the same "
+                f"cannot resume {where}: {key} is {settings.get(key)!r}, expected {before!r}; use the same "
                 "settings, or another --out"
             )
 

@@ -14,7 +14,7 @@ from ornstein.contract import Learner, Spec
 from ornstein.data.checks import GIGA, SHARE, free_memory
 from ornstein.errors import InputError, brief
 from ornstein.fields import check_all, flat
-from ornstein.roles import ALGORITHMS, build
+from ornstein.roles import build, find
 
 SMALL = 1 << 14  # numbers of a tensor that is made for an outline, too: paths and tables are worked out with those
 FLOAT = 4  # bytes
@@ -94,7 +94,7 @@ def fits_memory(nbytes: int, what: str, lower: str) -> None:
 
 def _largest(name: str, spec: Spec, cfg: Any) -> str:
     """The setting that is the furthest above what the algorithm has by default, with its value."""
-    usual, found = flat(asdict(ALGORITHMS[name].config)), flat(asdict(cfg))
+    usual, found = flat(asdict(find(name).config)), flat(asdict(cfg))
     shapes = {f"spec.{key}": value for key, value in flat(asdict(spec)).items()}
     excess = {
         label: _size(value) / max(_size(usual.get(label)), USUAL if label.startswith("spec.") else 1)

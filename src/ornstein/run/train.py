@@ -117,12 +117,13 @@ def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
 
 def _open(run: Path, agent: Learner, config: dict[str, Any], done: int) -> None:
     """Make the run folder, or take up the one that has `done` updates behind it."""
-    if not (run / folder.TRAIN).exists():
+    if (run / folder.TRAIN).exists():
+        config = folder.read_config(run)  # as it began, in words of today
+    else:
         room(run, COPIES * sum(value.nbytes for value in agent.state_dict().values()))
     writable(run, make=True)
     sweep(run / name for name in folder.FILES)
-    if not (run / folder.TRAIN).exists():
-        files.write(run / folder.CONFIG, json.dumps(config, indent=2))
+    files.write(run / folder.CONFIG, json.dumps(config, indent=2))
     lines = [json.dumps(line) + "\n" for line in folder.read(run / folder.LOG) if line["update"] <= done]
     files.write(run / folder.LOG, "".join(lines))  # without what came after the checkpoint we go on from
 

@@ -10,7 +10,7 @@ import torch
 from ornstein.envs.tasks import Task
 from ornstein.fields import flat
 from ornstein.folder import kept
-from ornstein.roles import ALGORITHMS, preset
+from ornstein.roles import listed, preset
 
 
 def timing(run: Path, lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -22,14 +22,14 @@ def timing(run: Path, lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 def against_paper(config: dict[str, Any], task: Task) -> list[str]:
     """What a preset changes against the paper's own settings."""
-    row = ALGORITHMS[config["algorithm"]].paper
-    if row is None:
+    paper = f"{config['algorithm']}:paper"
+    if paper not in listed():
         return []
-    ours, paper = flat(config["config"]), flat(asdict(preset(row, task.kinds)))
+    ours, theirs = flat(config["config"]), flat(asdict(preset(paper, task.kinds)))
     changed = [
-        f"{k} {ours[k]} for {v}" for k, v in paper.items() if v is not None and k in ours and _plain(v) != ours[k]
+        f"{k} {ours[k]} for {v}" for k, v in theirs.items() if v is not None and k in ours and _plain(v) != ours[k]
     ]
-    return [f"Changed against the paper ({row}): " + ", ".join(changed)] if changed else []
+    return [f"Changed against the paper ({paper}): " + ", ".join(changed)] if changed else []
 
 
 def _plain(value: Any) -> Any:

@@ -362,7 +362,7 @@ def test_refused_settings_say_so(spec: Spec, settings: dict[str, Any], said: str
 def test_paper_presets_carry_the_papers_numbers() -> None:
     """Card, sections 2 to 5: mazes with their horizons and levels, locomotion with its guidance."""
     for world, rows, levels in (("umaze", 128, 64), ("medium", 256, 256), ("large", 384, 256)):
-        cfg = resolve(preset("diffuser_paper", (f"pointmaze-{world}",)), MAZE)
+        cfg = resolve(preset("diffuser:paper", (f"pointmaze-{world}",)), MAZE)
         assert (cfg.horizon, cfg.stride, cfg.mults, cfg.scale) == (rows, 1, (1, 4, 8), "minmax")
         assert (cfg.first_action, cfg.updates, cfg.actions, cfg.replan) == (1.0, 2_000_000, True, 0)
         assert cfg.model == Recipe("cosine", "x0", levels=levels, solver="ddpm", steps=levels, clip=1.0)
@@ -372,13 +372,13 @@ def test_paper_presets_carry_the_papers_numbers() -> None:
         ("walker2d", 32, (1, 2, 4, 8)),
         ("halfcheetah", 4, (1, 4, 8)),
     ):
-        cfg = resolve(preset("diffuser_paper", (world,)), WALKER)
+        cfg = resolve(preset("diffuser:paper", (world,)), WALKER)
         assert (cfg.horizon, cfg.mults, cfg.width, cfg.scale, cfg.first_action) == (rows, mults, 32, "zscore", 10.0)
         assert (cfg.discount, cfg.penalty, cfg.plans, cfg.replan, cfg.guide_inner) == (0.997, 100.0, 64, 1, 2)
         assert (cfg.guide, cfg.guide_stop) == ((0.001, 4) if world == "halfcheetah" else (0.1, 2))
         assert cfg.model == Recipe("cosine", "x0", levels=20, solver="ddpm", steps=20)
         assert (cfg.updates, cfg.value_share) == (1_000_000, 0.2)
-    for cfg in (PAPER, preset("diffuser_paper", ("pointmaze-umaze",))):
+    for cfg in (PAPER, preset("diffuser:paper", ("pointmaze-umaze",))):
         assert (cfg.batch, cfg.optim, cfg.activation) == (64, Optim(2e-4), "mish")
         assert (cfg.ema_rate, cfg.ema_every, cfg.ema_start) == (0.005, 10, 2000)
 

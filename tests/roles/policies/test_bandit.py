@@ -54,7 +54,7 @@ def test_diffusion_keeps_all_modes(judged: Callable[[str], dict[str, Any]]) -> N
     assert all_modes(judged("diffusion_bc"))
 
 
-@pytest.mark.parametrize("row", ["diffusion_ql", "edp", "idql"])
+@pytest.mark.parametrize("row", ["diffusion_ql", "diffusion_ql:edp", "idql"])
 def test_a_critic_leads_to_the_best_mode(row: str, judged: Callable[[str], dict[str, Any]]) -> None:
     """And not past it, where the critic has seen nothing."""
     found = judged(row)
@@ -66,8 +66,8 @@ def test_a_critic_leads_to_the_best_mode(row: str, judged: Callable[[str], dict[
 
 def test_without_climbing_the_best_is_one_of_four(judged: Callable[[str], dict[str, Any]]) -> None:
     """EDP's updates are Diffusion-QL's, too, once nothing is climbed."""
-    assert judged("edp, eta=0")["at_best"] < 0.35
-    assert judged("edp, eta=0")["near_any"] > 0.6
+    assert judged("diffusion_ql:edp, eta=0")["at_best"] < 0.35
+    assert judged("diffusion_ql:edp, eta=0")["near_any"] > 0.6
 
 
 def test_without_the_choice_the_best_is_one_of_four(

@@ -12,11 +12,12 @@ from ornstein.data.episodes import Episodes
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.errors import InputError
 from ornstein.optim import Optim
-from ornstein.roles import ALGORITHMS, build
+from ornstein.roles import build
 from ornstein.roles.policies.diffusion_policy import Config, DiffusionPolicy
 from ornstein.roles.policies.diffusion_policy_presets import PAPER, TRANSFORMER
 from ornstein.run.evaluate import randomness
 from ornstein.run.train import train
+from small import ROWS
 
 RECIPE = Recipe("cosine", "x0", 20, solver="ddim", steps=10, clip=1.0)  # x0 is learned in fewer updates than eps
 SMALL = Config(
@@ -106,7 +107,7 @@ def test_it_sees() -> None:
 
 def test_an_algorithm_without_eyes_refuses_pictures() -> None:
     spec = Spec({"eye": (64, 64, 3), "number": (1,)}, 1)
-    for name, row in ALGORITHMS.items():
+    for name, row in ROWS.items():
         if not row.make.takes.images:
             with pytest.raises(InputError, match=r"the task shows eye, number: expected .*diffusion_policy"):
                 build(name, spec, row.config)

@@ -9,12 +9,12 @@ import torch
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
 from ornstein.errors import InputError
-from ornstein.roles import ALGORITHMS
 from ornstein.run.train import train
+from small import ROWS
 from test_contract import fed, make
 
-IMITATORS = [name for name, row in ALGORITHMS.items() if row.setting == "imitation"]
-BOOTSTRAPPERS = ["td3_bc", "iql", "idql", "diffusion_ql", "edp", "dipo", "synther"]
+IMITATORS = [name for name, row in ROWS.items() if row.setting == "imitation"]
+BOOTSTRAPPERS = ["td3_bc", "iql", "idql", "diffusion_ql", "diffusion_ql:edp", "dipo", "synther"]
 SPEC = Spec(3, 2)
 
 
@@ -42,7 +42,7 @@ def test_who_bootstraps_needs_successors(name: str) -> None:
         list(make(name, SPEC, reward="raw").fit(fed(name, cut(1))))
 
 
-@pytest.mark.parametrize("name", ["idql", "diffusion_ql", "edp", "diffusion_bc"])
+@pytest.mark.parametrize("name", ["idql", "diffusion_ql", "diffusion_ql:edp", "diffusion_bc"])
 def test_lessons_of_an_actor_need_none(name: str) -> None:
     lesson = make(name, SPEC).lessons(cut(1))["model"]
     example = lesson.example(lesson.view.batch(3000))

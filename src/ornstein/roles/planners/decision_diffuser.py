@@ -12,7 +12,7 @@ windows end in, anything else a field of the data. Several labels compose: `plan
 Differs from the authors' code: the label's embedding is added to that of the noise level (theirs stands beside it);
 withheld labels become a learned embedding (theirs zeros); rows past an episode's end carry no loss (theirs are zeros);
 ranks are read off 1025 quantiles (theirs off all data). By default, time is continuous and 10 DDIM steps sample clean
-states, of which several are executed; the table's row `decision_diffuser_paper` restores the paper's released settings.
+states, of which several are executed; the variant `decision_diffuser:paper` restores the paper's released settings.
 """
 
 from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ Differs from the authors' code: every step of an episode may start a window (the
 an episode's end carry no loss (theirs are normalised zeros); plans are ranked by J on the finished plan (theirs on the
 one before the last step), and several to one goal, if asked for, by how little they surprise the model; a batch of 64
 stands for their two accumulated batches of 32; no attention. By default, plans for worlds that track observations hold
-no actions, time is continuous and 16 DDIM steps sample it; the table's row `diffuser_paper` restores the paper.
+no actions, time is continuous and 16 DDIM steps sample it; the variant `diffuser:paper` restores the paper.
 """
 
 from collections.abc import Callable, Iterator

@@ -21,21 +21,19 @@ def _maze(rows: int, levels: int) -> dict[str, Any]:
     return MAZE | {"horizon": rows, "model": Recipe("cosine", "x0", levels, solver="ddpm", steps=levels, clip=1.0)}
 
 
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {  # row of the table -> task or world -> what differs from its Config
-    "diffuser": {
-        "toy-point": {"horizon": 12, "mults": (1,), "updates": 3000, "value_share": 1.0, "plans": 32, "replan": 4},
-        "pointmaze-umaze": {"horizon": 32, "stride": 4, "updates": 5000},
-        "pointmaze-medium": {"horizon": 52, "stride": 5, "updates": 6000},
-        "pointmaze-large": {"horizon": 64, "stride": 6, "updates": 8000, "plans": 8, "model": MANY},
-        "hopper-medium-expert-sim": LIGHT | {"guide": 0.0001},
-        "hopper": LIGHT,
-        "halfcheetah": LIGHT | {"horizon": 4, "guide": 0.001},
-        "walker2d": LIGHT,
-    },
-    "diffuser_paper": {
-        "pointmaze-umaze": _maze(128, 64),
-        "pointmaze-medium": _maze(256, 256),
-        "pointmaze-large": _maze(384, 256),
-        "halfcheetah": {"horizon": 4, "guide": 0.001, "guide_stop": 4, "mults": (1, 4, 8)},
-    },
+PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config
+    "toy-point": {"horizon": 12, "mults": (1,), "updates": 3000, "value_share": 1.0, "plans": 32, "replan": 4},
+    "pointmaze-umaze": {"horizon": 32, "stride": 4, "updates": 5000},
+    "pointmaze-medium": {"horizon": 52, "stride": 5, "updates": 6000},
+    "pointmaze-large": {"horizon": 64, "stride": 6, "updates": 8000, "plans": 8, "model": MANY},
+    "hopper-medium-expert-sim": LIGHT | {"guide": 0.0001},
+    "hopper": LIGHT,
+    "halfcheetah": LIGHT | {"horizon": 4, "guide": 0.001},
+    "walker2d": LIGHT,
+}
+PAPER_PRESETS: dict[str, dict[str, Any]] = {  # the same for PAPER
+    "pointmaze-umaze": _maze(128, 64),
+    "pointmaze-medium": _maze(256, 256),
+    "pointmaze-large": _maze(384, 256),
+    "halfcheetah": {"horizon": 4, "guide": 0.001, "guide_stop": 4, "mults": (1, 4, 8)},
 }

@@ -3,9 +3,10 @@ observations; images are observations, too.
 
     loss = |eps - net(a_t (H, A), t, o_-K+1 .. o_0)|^2;  of the H actions, E are executed from the one at o_0 on
 
-The rows past an episode's ends repeat the nearest, as there. Differs from the authors: the rows `diffusion_policy` and
-`diffusion_policy_transformer` are a fraction of the size and take DDIM's steps; weight decay reaches all parameters of
-the transformer; a crop keeps 7/8 of each side of an image; numbers and images are scaled alike for training and test.
+The rows past an episode's ends repeat the nearest, as there. Differs from the authors: `diffusion_policy` and its
+variant `diffusion_policy:transformer` are a fraction of the size and take DDIM's steps; weight decay reaches all
+parameters of the transformer; a crop keeps 7/8 of each side of an image; numbers and images are scaled alike for
+training and test.
 """
 
 from collections.abc import Iterator

@@ -3,8 +3,8 @@
     actor loss = denoising loss on the data's actions  -  eta mean Q_i(s, a) / mean |Q_j(s, a)|,  a ~ actor(s)
 
 One of two critics climbs, the other sets the scale, at random. The gradient of Q runs through the whole sampling chain.
-EDP (Kang et al., NeurIPS 2023, arXiv:2305.20081; the table's row `edp`) climbs at the clean guess of the very call that
-the denoising loss makes, which allows a table of 1000 levels, sampled by DPM-Solver++ in 15 calls.
+EDP (Kang et al., NeurIPS 2023, arXiv:2305.20081; the variant `diffusion_ql:edp`) climbs at the clean guess of the very
+call that the denoising loss makes, which allows a table of 1000 levels, sampled by DPM-Solver++ in 15 calls.
 Differs from the authors: critics have layer norm and see rewards stretched by the spread of returns, as in
 CleanDiffuser, whose scores are the best published; observations are normalised; actions are scaled to [-1, 1] by the
 data's range; the averaged actor is a copy, not the first one, before it starts to follow; rates stay constant (their

@@ -7,7 +7,7 @@ says: each is improved ever further. The released code writes them into a tempor
 actions improved afresh from the executed one every time: the default here.
 Differs from the authors: episodes cut by the limit of time go on in the critic's target (theirs end); critic and actor
 see the same rows (theirs draw two batches); sinusoids of 16, not 32, numbers; torch's initial weights; Adam's epsilon
-is 1e-8 for the networks. The row `dipo` samples in 10 steps of the 100 levels, `dipo_paper` in all 100.
+is 1e-8 for the networks. The row `dipo` samples in 10 steps of the 100 levels, `dipo:paper` in all 100.
 """
 
 from collections.abc import Callable, Iterator

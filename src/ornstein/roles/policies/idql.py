@@ -6,7 +6,7 @@ and let these choose among many actions drawn.
 Critics never see an action of the policy, the policy nothing of the critics: they meet when acting. Differs from the
 paper: cosine noise, clean guesses and 8 deterministic steps without dropout, which clone better after few updates;
 critics have layer norm, without which the best of several candidates can be worse than any; 16 candidates, the least of
-the 16, 64 and 256 that the authors try. The row `idql_paper` has theirs. Both differ from the authors' code: clean
+the 16, 64 and 256 that the authors try. The variant `idql:paper` has theirs. Both differ from the authors' code: clean
 guesses are clipped, too, not samples alone; observations are normalised; critics learn at each of the actor's steps,
 with its batch of 256; V's input has no layer norm of its own; 100,000 updates instead of three million.
 """

@@ -20,7 +20,7 @@ from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Transition, Transitions
 from ornstein.errors import at_least
-from ornstein.networks.actor import Actor
+from ornstein.networks.actor import DeterministicActor
 from ornstein.networks.critics import Critics
 from ornstein.optim import Optim, Stepper, frozen, polyak_update, target_copy
 
@@ -50,7 +50,7 @@ class TD3BC(Agent):
         super().__init__(spec, cfg)
         at_least(cfg, delay=1)
         self.scale, self.rewards = StepScale(spec.obs_size, spec.act_size), RewardScale(cfg.reward)
-        self.actor = Actor(spec.obs_size, spec.act_size, cfg.hidden)
+        self.actor = DeterministicActor(spec.obs_size, spec.act_size, cfg.hidden)
         self.critic = Critics(spec.obs_size, spec.act_size, hidden=cfg.hidden, activation="relu")
         self.actor_slow, self.critic_slow = target_copy(self.actor), target_copy(self.critic)
         self.step_actor, self.step_critic = Stepper(self.actor, cfg.actor), Stepper(self.critic, cfg.critic)
