@@ -165,7 +165,7 @@ def test_seed_decides_the_plan(name: str, kind: str, walks: Episodes) -> None:
 def _act(made: Agent | Synthesizer, obs: Tensor, given: Given | None) -> Tensor:
     if isinstance(made, Synthesizer):
         row = made.sample(len(obs))
-        return torch.cat([row.obs, row.act, row.rew[:, None], row.next_obs, row.done[:, None]], -1)
+        return torch.cat([row.obs, row.act, row.rew[:, None], row.next_obs, row.terminated[:, None]], -1)
     if isinstance(made, Planner):
         plan = made.plan(obs, given)
         return plan.obs if plan.act is None else torch.cat([plan.obs, plan.act], -1)
