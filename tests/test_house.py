@@ -42,7 +42,7 @@ MAY_IMPORT = {  # room -> rooms it may import, beside itself and those below all
 }
 PARTS = {"values", "rewards", "dynamics"}  # of roles: what the other roles are made of
 WHOLE = {"planners", "policies", "synthesizers"}
-AS_TORCH = {"kernels", "mish", "dropout"}  # of networks: torch's own modules by name and meaning, only quicker
+AS_TORCH = {"conv", "mish", "dropout"}  # of networks: torch's own modules by name and meaning, only quicker
 REFUSING = {"errors", "asked", "checks"}  # of data: they stand before an algorithm, and only convert and refuse
 SILENT = {"item", "cpu", "numpy"}  # methods that read from the device
 UNSAFE = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}

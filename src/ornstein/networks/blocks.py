@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ornstein.networks.kernels import Conv1d, GroupNorm
+from ornstein.networks.conv import Conv1d, GroupNorm
 from ornstein.networks.mish import Mish
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": Mish, "silu": nn.SiLU, "relu": nn.ReLU}
