@@ -199,10 +199,10 @@ class Diffusion(nn.Module):
         schedule = self.schedule if guess is None else self.schedule.since(level)
         cond_asked = guide.ask(cond)
         ask = self._asker(noise, cond_asked, pin)
-        lean = guide.denoise(ask, cond)
+        guided = guide.denoise(ask, cond)
 
         def denoise(x: Tensor, level: Level) -> Tensor:
-            return known(project(self._bounded(lean(x, level))))
+            return known(project(self._bounded(guided(x, level))))
 
         first = schedule[0]
         start = noise * (self.process.spread * heat)

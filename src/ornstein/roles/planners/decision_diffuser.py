@@ -59,7 +59,7 @@ class Config:
     target: float = 0.95  # the return to ask for, 1 the best of the data
     guide: float = 1.2  # how much labels count: 0 ignores them, 1 is the plain conditional model
     langevin: int = 0  # steps of correction at each noise level, for composed labels; solver ddpm goes with them
-    plans: int = 1  # of which the least surprising is taken
+    plans: int = 1  # of which that of the least denoising error is taken
     ema_rate: float = 0.005
     ema_every: int = 1  # updates between two averages
     ema_start: int = 0  # updates before which the average is a plain copy

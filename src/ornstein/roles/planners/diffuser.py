@@ -7,9 +7,9 @@ known pinned and what is wanted as a gradient.
 
 Differs from the authors' code: every step of an episode may start a window (theirs drops the last legal one); rows past
 an episode's end carry no loss (theirs are normalised zeros); plans are ranked by J on the finished plan (theirs on the
-one before the last step), and several to one goal, if asked for, by how little they surprise the model; a batch of 64
-stands for their two accumulated batches of 32; no attention. By default, plans for worlds that track observations hold
-no actions, time is continuous and 16 DDIM steps sample it; the table's row `diffuser_paper` restores the paper.
+one before the last step), and several to one goal, if asked for, by their denoising error; a batch of 64 stands for
+their two accumulated batches of 32; no attention. By default, plans for worlds that track observations hold no actions,
+time is continuous and 16 DDIM steps sample it; the table's row `diffuser_paper` restores the paper.
 """
 
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ class Config:
     first_action: float = 10.0  # weight of the first action in the loss
     discount: float = 0.997  # of the returns that the value network learns
     penalty: float = 0.0  # taken off the reward of an episode's true end (100 in locomotion)
-    plans: int | None = None  # to choose among: with a goal the least surprising, else the best; None is 1, else 64
+    plans: int | None = None  # to choose among: with a goal by denoising error, else by value; None is 1, else 64
     guide: float = 0.1  # scale of the value's gradient
     guide_inner: int = 2  # gradient steps before each denoising step
     guide_stop: int = 2  # last denoising steps without a gradient
@@ -175,7 +175,7 @@ class Diffuser(Planner):
         return Plan(self.scale_obs.inverse(x[..., self.acts :]), act, value, self.stride)
 
     def judge(self, x: Tensor) -> Tensor:
-        """What plans (B, H, features) are chosen by, (B,): J or, with a goal, how little they surprise the model."""
+        """What plans (B, H, features) are chosen by, (B,): J or, with a goal, minus their denoising error."""
         if self.goal:
             return -self.model_ema.denoising_error(x, 0.4, Pin(self.known, x), draws=2)
         return self.plan_value(x, torch.full((), self.model.schedule[-2].t, device=x.device))

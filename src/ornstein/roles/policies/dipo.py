@@ -38,7 +38,7 @@ class Config:
     write_back: bool = False  # improved actions stay in the buffer
     act_noise: float = 0.0  # scale of the chain's noise when not exploring; 0 ends in or between the modes
     discount: float = 0.99
-    target_rate: float = 0.005  # of the slow critics
+    target_rate: float = 0.005  # of the target critics
     ema_rate: float = 0.005  # of the averaged actor, which answers for the next actions
     ema_every: int = 1
     warmup: int = 10_000  # random steps before the first update

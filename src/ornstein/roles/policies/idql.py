@@ -40,7 +40,7 @@ class Config:
     weigh: Literal["best", "implicit"] = "best"  # by Q, or by the actor's weight that the expectile implies
     reward: str = "returns"  # raw | returns | minus_one
     norm: bool = True  # layer norm in the critics
-    target_rate: float = 0.005  # of the slow critics
+    target_rate: float = 0.005  # of the target critics
     ema_rate: float = 0.005  # of the averaged actor, which acts
     updates: int = 100_000
     batch: int = 256
@@ -56,7 +56,7 @@ class Config:
 
 
 class IDQL(Agent):
-    """A cloned policy whose offers are chosen among by in-sample critics. Refuses tasks that give a goal."""
+    """A cloned policy; in-sample critics choose among the actions that it draws. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
