@@ -15,7 +15,7 @@ from gallery_data import TOYS
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.model import Diffusion, Recipe, Sampler
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.schedule import SamplingSchedule as Grid
 from ornstein.networks.blocks import Condition, Denoiser, Sinusoidal
@@ -167,7 +167,7 @@ def folder() -> Path:
 @torch.no_grad()
 def draw(model: Diffusion, n: int, seed: int, path: Grid | None = None, **changes: Any) -> Tensor:
     """n samples (n, 2) of a model under a changed recipe. Samples that are not finite are put far out."""
-    sampler = Diffusion(model.net, replace(model.recipe, **changes), *([path] if path else []))
+    sampler = Sampler(replace(model.recipe, **changes), path)
     torch.manual_seed(seed)
-    parts = [sampler.sample(torch.randn(len(rows), 2)) for rows in torch.arange(n).split(ROWS)]
+    parts = [model.sample(torch.randn(len(rows), 2), sampler=sampler) for rows in torch.arange(n).split(ROWS)]
     return torch.cat(parts).nan_to_num(1e3, 1e3, -1e3).clamp(-1e3, 1e3)

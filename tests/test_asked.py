@@ -244,7 +244,7 @@ class Pair(Agent):
     def fit(self, data: Episodes) -> Any:
         return iter(())
 
-    def _act(self, obs: Tensor, given: Mapping[str, Tensor] | None) -> Tensor:
+    def _act(self, obs: Tensor, given: Mapping[str, Tensor] | None, noise: Tensor) -> Tensor:
         return self.gain * obs
 
 

@@ -94,6 +94,7 @@ class Diffuser(Planner):
         self.rows, self.stride, self.replan = cfg.horizon or 0, cfg.stride or 0, cfg.replan or 0
         self.acts, self.goal = spec.act if cfg.actions else 0, "goal" in spec.given
         self.candidates, features = cfg.plans or 1, self.acts + spec.obs
+        self.noise_shape = (self.rows, features)
         self.register_buffer("known", torch.zeros(self.rows, features, dtype=torch.bool), persistent=False)
         self.known[[0, -1] if self.goal else [0], self.acts :] = True
         scale = MinMax if cfg.scale == "minmax" else ZScore
@@ -157,8 +158,8 @@ class Diffuser(Planner):
         polyak_update(ema, net, pace(step.count, self.cfg.ema_rate, self.cfg.ema_every, self.cfg.ema_start))
         return {"loss": loss.detach()}
 
-    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
-        n, guide = self.candidates, None
+    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None, noise: Tensor) -> Plan:
+        n, guide = noise.shape[1], None
         x = torch.zeros(len(obs) * n, *self.known.shape, device=obs.device)
         x[:, 0, self.acts :] = self.scale_obs(obs).repeat_interleave(n, 0)
         if given is None:
@@ -166,9 +167,9 @@ class Diffuser(Planner):
         else:
             x[:, -1, self.acts :] = self.scale_obs(given["goal"]).repeat_interleave(n, 0)
         show = watch and (lambda x: watch(self.scale_obs.inverse(x[::n, :, self.acts :])))
-        x = self.model_ema.sample(torch.randn_like(x), guide=guide, pin=Pin(self.known, x), watch=show)
+        x = self.model_ema.sample(noise.flatten(0, 1), guide=guide, pin=Pin(self.known, x), watch=show)
         value = None
-        if n > 1 or not self.goal:
+        if self.candidates > 1 or not self.goal:
             value, best = self.judge(x).unflatten(0, (-1, n)).max(-1)
             x = x[torch.arange(len(obs), device=x.device) * n + best]  # (B, H, features)
         act = self.scale_act.inverse(x[..., : self.acts]) if self.acts else None

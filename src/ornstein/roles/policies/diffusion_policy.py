@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from ornstein.contract import Agent, Example, Given, Lesson, Metrics, Spec, Stage, Takes
@@ -57,6 +56,7 @@ class DiffusionPolicy(Agent):
         super().__init__(spec, cfg)
         at_least(cfg, history=1, horizon=1, execute=1)
         self.history, self.execute = cfg.history, cfg.execute
+        self.noise_shape = (cfg.horizon, spec.act)
         self.scale_obs, self.scale_act = MinMax(spec.obs), MinMax(spec.act)
         self.images = images = {name: shape for name, shape in spec.parts.items() if len(shape) == 3}
         cond = cfg.history * (spec.obs + cfg.features * len(images))
@@ -100,8 +100,6 @@ class DiffusionPolicy(Agent):
         polyak_update(self.model_ema, self.model, warming(self.step.count))
         return {"loss": loss.detach()}
 
-    def _act(self, obs: Obs, given: Given | None) -> Tensor:
-        cfg, flat = self.cfg, plain(obs)
-        noise = torch.randn(len(flat), cfg.horizon, self.spec.act, dtype=flat.dtype, device=flat.device)
-        act = self.scale_act.inverse(self.model_ema.sample(noise, self.seen(obs)))  # (B, H, A)
-        return act[:, cfg.history - 1 : cfg.history - 1 + cfg.execute]
+    def _act(self, obs: Obs, given: Given | None, noise: Tensor) -> Tensor:
+        act = self.scale_act.inverse(self.model_ema.sample(noise[:, 0], self.seen(obs)))  # (B, H, A)
+        return act[:, self.history - 1 : self.history - 1 + self.execute]

@@ -62,6 +62,7 @@ class DiffusionQL(Agent):
         super().__init__(spec, cfg)
         at_least(cfg, backups=1)
         self.candidates = cfg.choice.candidates
+        self.noise_shape = (spec.act,)
         self.scale, self.rewards = StepScale(spec.obs, spec.act), RewardScale(cfg.reward)
         self.model = Diffusion(MLP(spec.act, spec.obs, cfg.hidden), cfg.model)
         self.critics = TDCritics(spec.obs, spec.act, cfg.discount, cfg.hidden, cfg.norm)
@@ -105,12 +106,11 @@ class DiffusionQL(Agent):
         """One normalised action (B, A) for each obs (B, O)."""
         return model.sample(torch.randn(len(obs), self.spec.act, dtype=obs.dtype, device=obs.device), obs)
 
-    def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
-        n = n or self.candidates
+    def _consider(self, obs: Tensor, given: Given | None, n: int, noise: Tensor) -> Candidates:
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
-        act = self.propose(self.model, seen)
+        act = self.model.sample(noise.flatten(0, 1), seen)
         value = self.critics.value(seen, act).unflatten(0, (-1, n))
         return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), value, self.cfg.choice.pick(value))
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
-        return self._consider(obs, given, None).taken()[:, None]
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
+        return self._consider(obs, given, self.candidates, noise).taken()[:, None]

@@ -69,5 +69,5 @@ class IQL(Agent):
         self.step_actor(actor)
         return {"loss": (value + q).detach(), "value": value.detach(), "actor": actor.detach()}
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]

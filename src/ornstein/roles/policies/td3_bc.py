@@ -98,5 +98,5 @@ class TD3BC(Agent):
         q = frozen(self.critic, slice(1))(batch.obs, act)  # (1, B)
         return F.mse_loss(act, batch.act) - self.cfg.alpha * q.mean() / q.abs().mean().detach()
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]
