@@ -249,7 +249,7 @@ class Agent(Learner, ABC):
             raise InputError(
                 f"{type(self).__name__} draws no samples, but was given noise: expected none; leave it out"
             )
-        noise = received("noise", noise, shape, (), like)
+        noise = received("noise", noise, (), shape, like)
         if len(noise) != len(it.fault):
             raise InputError(f"noise has {len(noise)} rows: expected {len(it.fault)}, as many as observations")
         fault = it.fault + (noise - noise).flatten(1).sum(1)
