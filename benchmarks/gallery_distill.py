@@ -15,7 +15,7 @@ from gallery_models import Shelf, Trained, Training, draw, fit, make
 from torch import Tensor
 
 from ornstein.diffusion import distill as few
-from ornstein.diffusion.model import Diffusion
+from ornstein.diffusion.model import Diffusion, Sampler
 
 TEACHERS = {"cosine": "v", "flow": "flow"}  # process -> target
 CALLS = 32  # of the teacher, from noise to data
@@ -72,8 +72,9 @@ def _pairs(teacher: Diffusion, steps: int, seed: int) -> tuple[Tensor, Tensor]:
     recipe = replace(teacher.recipe, solver="dpmpp", grid="trailing", steps=steps)
     path, stations = few.teacher_path(recipe, CALLS)
     torch.manual_seed(seed)
-    noise, guide = torch.randn(PAIRS, 2), Diffusion(teacher.net, recipe, path)
-    return noise, torch.cat([few.trajectory(guide, stations, part) for part in noise.split(5_000)], 1)
+    noise, sampler = torch.randn(PAIRS, 2), Sampler(recipe, path)
+    parts = [few.trajectory(teacher, stations, part, sampler=sampler) for part in noise.split(5_000)]
+    return noise, torch.cat(parts, 1)
 
 
 def loss(student: Student, teacher: Diffusion | None) -> Callable[[Diffusion], Tensor]:

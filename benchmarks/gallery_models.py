@@ -15,10 +15,10 @@ from gallery_data import TOYS
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.model import Diffusion, Recipe, Sampler
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.schedule import SamplingSchedule as Grid
-from ornstein.networks.blocks import Condition, DenoiseFn, Sinusoidal
+from ornstein.networks.blocks import Condition, Denoiser, Sinusoidal
 from ornstein.optim import Optim, Stepper, polyak_update, target_copy
 
 M = TypeVar("M", bound=nn.Module)
@@ -58,7 +58,7 @@ class Trained:
         return "-".join([part for part in parts if part] + [digest])
 
 
-class Mlp(DenoiseFn):
+class Mlp(Denoiser):
     """x (B, 2), noise (B,), cond (B, C) | None -> (B, 2): a perceptron with SiLU, told the noise in its first layer."""
 
     def __init__(self, width: int, layers: int, cond: int = 0, drop: float = 0.0, dim: int = 64):
@@ -167,7 +167,7 @@ def folder() -> Path:
 @torch.no_grad()
 def draw(model: Diffusion, n: int, seed: int, path: Grid | None = None, **changes: Any) -> Tensor:
     """n samples (n, 2) of a model under a changed recipe. Samples that are not finite are put far out."""
-    sampler = Diffusion(model.net, replace(model.recipe, **changes), *([path] if path else []))
+    sampler = Sampler(replace(model.recipe, **changes), path)
     torch.manual_seed(seed)
-    parts = [sampler.sample(torch.randn(len(rows), 2)) for rows in torch.arange(n).split(ROWS)]
+    parts = [model.sample(torch.randn(len(rows), 2), sampler=sampler) for rows in torch.arange(n).split(ROWS)]
     return torch.cat(parts).nan_to_num(1e3, 1e3, -1e3).clamp(-1e3, 1e3)

@@ -49,7 +49,7 @@ class Peer(Foreign):
         self.model = [model]  # not as a module of ours
         self.here = nn.Parameter(torch.zeros(()), requires_grad=False)  # says on which device it is
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         found = self.model[0].predict(obs[:, -1].numpy(), deterministic=True)[0]
         return torch.as_tensor(found)[:, None]
 

@@ -35,7 +35,7 @@ from ornstein import files, folder
 from ornstein.cli import jobs
 from ornstein.contract import Agent, Given, Spec
 from ornstein.data.rewards import episode_returns
-from ornstein.diffusion.model import Diffusion
+from ornstein.diffusion.model import Diffusion, Sampler
 from ornstein.envs.tasks import Task, task
 from ornstein.roles import current, preset, slug
 from ornstein.run import checkpoint
@@ -64,7 +64,7 @@ class Exported(Foreign):
         self.policy = torch.jit.load(str(path))
         self.here = nn.Parameter(torch.zeros(()), requires_grad=False)  # says on which device it is
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self.policy(obs[:, -1])[:, None]
 
 
@@ -104,12 +104,12 @@ def peer(path: str, world: Task, seed: int, updates: int) -> tuple[Agent, dict[s
 
 def calm(agent: Agent, temperature: float) -> Agent | None:
     """The agent with less noise to start from and on the way; None for one that does not denoise."""
-    held = {name: getattr(agent, name, None) for name in ("model", "model_ema")}
-    if not all(isinstance(each, Diffusion) for each in held.values()):
+    held = [getattr(agent, name, None) for name in ("model", "model_ema")]
+    if not all(isinstance(each, Diffusion) for each in held):
         return None
-    for name, each in held.items():
+    for each in held:
         cold = replace(each.recipe, init_temperature=temperature, noise_temperature=temperature)
-        setattr(agent, name, Diffusion(each.net, cold).eval())
+        each.sampler = Sampler(cold)
     return agent
 
 

@@ -88,7 +88,7 @@ class PeerQL(Foreign):
             trail(self.target, self.critic)
         return imitation.item(), climb.item(), error.item(), goal.mean().item()
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         seen = self.scale(obs[:, -1]).repeat_interleave(CANDIDATES, 0)
         prior = torch.zeros(len(seen), self.spec.act_size)
         act = draw(self.actor, prior, seen, STEPS, temperature=HEAT).unflatten(0, (-1, CANDIDATES))

@@ -25,7 +25,7 @@ import ornstein
 from ornstein.cli import jobs
 from ornstein.contract import Agent
 from ornstein.diffusion import distill as few
-from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.model import Diffusion, Recipe, Sampler
 from ornstein.errors import InputError
 from ornstein.networks.mlp import MLP
 
@@ -157,12 +157,12 @@ def policies(shelf: Shelf) -> tuple[Diffusion, Diffusion]:
     recipe = few.student_recipe(teacher.recipe, 1)
     path, stations = few.teacher_path(recipe, 32)
     walked: list[Tensor] = []
-    guide = Diffusion(teacher.net, replace(teacher.recipe, solver="dpmpp", steps=1), path)
+    sampler = Sampler(replace(teacher.recipe, solver="dpmpp", steps=1), path)
 
     def follow(model: Diffusion) -> Tensor:
         if not walked:
             state, act = world.batch(WALKS, generator)
-            walked.extend([state, few.trajectory(guide, stations, torch.randn_like(act), state)])
+            walked.extend([state, few.trajectory(teacher, stations, torch.randn_like(act), state, sampler=sampler)])
         rows = torch.randint(WALKS, (budget.batch,), generator=generator)
         return few.path_loss(model, walked[1][:, rows], walked[0][rows])
 

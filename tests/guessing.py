@@ -182,7 +182,7 @@ class Small(Agent):
         out = torch.stack([model(seen) for model in self.models]).mean(0)
         return out.argmax(-1) if self.spec.act.whole else out
 
-    def _act(self, obs: Obs, given: Given | None) -> Tensor:
+    def _act(self, obs: Obs, given: Given | None, noise: Tensor) -> Tensor:
         last = {name: part[:, -1] for name, part in obs.items()} if isinstance(obs, Mapping) else obs[:, -1]
         return self.decided(last, given)[:, None]
 
@@ -200,7 +200,7 @@ class Latent(Planner):
     def fit(self, data: Episodes) -> Iterator[Stage]:
         yield from self.small.fit(data)
 
-    def _plan(self, obs: Obs, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
+    def _plan(self, obs: Obs, given: Given | None, watch: Callable[[Tensor], None] | None, noise: Tensor) -> Plan:
         hidden = torch.ones(len(obs), 7)  # the skill that is chosen: to guess
         act = self.small.decided(obs, given)[:, None].expand(-1, STEPS, -1)
         return Plan(obs[:, None].expand(-1, STEPS, -1), act, None, hidden=hidden)

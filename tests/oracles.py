@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ornstein.diffusion import solvers
 from ornstein.diffusion.guide import ClassifierFree, EnergyGuidance, Guide, ValueGuidance
-from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.model import Diffusion, Recipe, Sampler
 from ornstein.diffusion.process import Karras, Linear, Process, Table
 from ornstein.diffusion.schedule import Level, SamplingSchedule, schedule_through
 
@@ -142,7 +142,8 @@ class Ideal(nn.Module):
 def ideal(oracle: Oracle, recipe: Recipe, schedule: SamplingSchedule | None = None) -> Diffusion:
     """A Diffusion whose network is ideal."""
     net = Ideal(oracle)
-    model = Diffusion(net, recipe, schedule)
+    model = Diffusion(net, recipe)
+    model.sampler = Sampler(recipe, schedule)
     net.model = [model]  # in a list, so that it is no submodule
     return model
 

@@ -14,10 +14,12 @@ from ornstein.contract import Agent, Explorer, Planner, Spec, Synthesizer, Takes
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
 from ornstein.data.specs import TensorSpec
+from ornstein.diffusion.model import Sampler
 from ornstein.errors import InputError
 from ornstein.roles.planners.decision_diffuser import DecisionDiffuser
 from ornstein.roles.policies.bc import BC, Config
 from ornstein.roles.policies.diffusion_policy import DiffusionPolicy
+from ornstein.roles.values.choice import Choice
 from ornstein.run.distill import distill
 from ornstein.run.rollout import randomness, wanted
 from ornstein.run.train import train
@@ -214,6 +216,83 @@ def test_counts_of_what_to_invent(n: int) -> None:
         refused(lambda learner=learner: learner.sample(n), f"n is {n}")
 
 
+# ---- the first noise ----
+
+
+def noisy(agent: Any) -> list[tuple[Call, tuple[int, ...], tuple[int, ...]]]:
+    """As `doors`, of calls that take noise, too; and the shape of that, without B."""
+    found: list[tuple[Call, tuple[int, ...], int]] = [
+        (lambda obs, noise=None: agent.act(obs, noise=noise), (agent.history,), agent.candidates),
+        (lambda obs, noise=None: agent.consider(obs, n=2, noise=noise).act, (agent.history,), 2),
+    ]
+    if isinstance(agent, Explorer):
+        found.append((lambda obs, noise=None: agent.explore(obs, noise=noise), (agent.history,), agent.candidates))
+    if isinstance(agent, Planner):
+        found.append((lambda obs, noise=None: agent.plan(obs, noise=noise).obs, (), agent.candidates))
+    return [(call, axes, (n, *agent.noise_shape)) for call, axes, n in found]
+
+
+@each_acting
+def test_the_first_noise_can_be_chosen(name: str) -> None:
+    """What is drawn under a seed is what the same numbers give, from torch or NumPy; others give something else."""
+    agent: Any = make(name, PLAIN, clip=None).eval()
+    for call, axes, shape in noisy(agent):
+        obs, answers = asked(*axes), []
+        if agent.noise_shape == (0,):
+            refused(lambda call=call, obs=obs: call(obs, torch.zeros(2, 1, 2)), type(agent).__name__, "no samples")
+            continue
+        with randomness(0):
+            drawn = call(obs)
+        for change in (Tensor.clone, Tensor.numpy, torch.neg):
+            with randomness(0):
+                answers.append(call(obs, change(torch.randn(2, *shape))))
+        assert torch.equal(answers[0], drawn)
+        assert torch.equal(answers[1], drawn)
+        assert not torch.equal(answers[2], drawn)
+
+
+@each_acting
+def test_the_same_noise_gives_the_same_action(name: str) -> None:
+    """Under any seed, where neither the solver nor the choice draws."""
+    agent: Any = make(name, PLAIN, choice=Choice(4, "argmax"), plans=1).eval()
+    if agent.noise_shape == (0,):
+        return
+    still = Sampler(replace(agent.cfg.model, solver="ddim", eta=0.0))
+    agent.model.sampler = agent.model_ema.sampler = agent.calm = still
+    for call, axes, shape in noisy(agent):
+        obs, noise, answers = asked(*axes), torch.randn(2, *shape), []
+        for seed in (0, 1):
+            with randomness(seed):
+                answers.append(call(obs, noise))
+        assert torch.equal(*answers)
+
+
+@each_acting
+def test_noise_of_other_shapes_and_kinds_is_refused(name: str) -> None:
+    agent: Any = make(name, PLAIN).eval()
+    for call, axes, shape in noisy(agent) if agent.noise_shape != (0,) else []:
+        obs, right = asked(*axes), torch.randn(2, *shape)
+        shapes = (right[0], right[:, 0], right[..., :1], torch.cat([right, right[:, :1]], 1), right[None])
+        wrong: list[tuple[Any, str]] = [(noise, "expected (B, ") for noise in shapes]
+        wrong += [(noise, f"noise has {len(noise)} rows: expected 2") for noise in (right[:1], right[[0, 1, 1]])]
+        wrong += [(right.to(torch.complex64), "noise has dtype"), ("loud", "noise")]
+        for noise, said in wrong:
+            refused(lambda call=call, obs=obs, noise=noise: call(obs, noise), said)
+
+
+@each_acting
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_noise_that_is_not_finite_is_answered_with_nan(name: str, value: float) -> None:
+    """In its own row alone."""
+    agent: Any = make(name, PLAIN).eval()
+    for call, axes, shape in noisy(agent) if agent.noise_shape != (0,) else []:
+        noise = torch.randn(2, *shape)
+        noise[1].view(-1)[0] = value
+        answer = call(asked(*axes), noise)
+        assert answer[0].isfinite().all()
+        assert answer[1].isnan().all()
+
+
 # ---- tasks that an algorithm is not made for ----
 
 
@@ -245,7 +324,7 @@ class Pair(Agent):
     def fit(self, data: Episodes) -> Any:
         return iter(())
 
-    def _act(self, obs: Tensor, given: Mapping[str, Tensor] | None) -> Tensor:
+    def _act(self, obs: Tensor, given: Mapping[str, Tensor] | None, noise: Tensor) -> Tensor:
         return self.gain * obs
 
 

@@ -199,6 +199,14 @@ def test_loaded_agents_plan_the_same(name: str, kind: str, walks: Episodes, tmp_
 
 
 @each
+def test_weights_are_stored_once(name: str, kind: str) -> None:
+    """However many ways there are to sample a network."""
+    state = make(name, SPECS[kind]).state_dict()
+    places = [value.data_ptr() for value in state.values() if value.numel()]
+    assert len(places) == len(set(places))
+
+
+@each
 def test_training_again_gives_the_same_weights(name: str, kind: str, walks: Episodes) -> None:
     first, second = (train(make(name, SPECS[kind]), fed(name, walks), seed=4).state_dict() for _ in range(2))
     other = train(make(name, SPECS[kind]), fed(name, walks), seed=5).state_dict()

@@ -43,7 +43,7 @@ MAY_IMPORT = {  # room -> rooms it may import, beside itself and those below all
 }
 PARTS = {"values", "rewards", "dynamics"}  # of roles: what the other roles are made of
 WHOLE = {"planners", "policies", "synthesizers"}
-AS_TORCH = {"kernels", "mish", "dropout"}  # of networks: torch's own modules by name and meaning, only quicker
+AS_TORCH = {"conv", "mish", "dropout"}  # of networks: torch's own modules by name and meaning, only quicker
 BEFORE = {"errors", "asked", "checks", "fit", "specs"}  # an algorithm: what a task is, and what is refused
 SILENT = {"item", "cpu", "numpy"}  # methods that read from the device
 UNSAFE = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
@@ -243,7 +243,7 @@ def test_an_algorithm_reads_well(module: str) -> None:
     """Its own file and all it leads to stay within what one can read at a sitting."""
     assert len(code_of(MODULES[module])) <= 160
     lines = reading(module)
-    assert lines.total() <= 1275, lines
+    assert lines.total() <= 1350, lines
 
 
 # ---- layers ----

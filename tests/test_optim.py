@@ -133,7 +133,7 @@ def test_going_on_from_a_state_is_exact(cosine: bool) -> None:
     assert not torch.equal(fresh[0].weight, resumed[0].weight)
 
 
-def test_a_slow_copy_is_apart_and_untrained() -> None:
+def test_a_target_copy_is_apart_and_untrained() -> None:
     module = net()
     late = target_copy(module)
     assert not any(p.requires_grad for p in late.parameters())

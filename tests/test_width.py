@@ -170,7 +170,7 @@ def test_what_is_not_finite_is_answered_by_no_class() -> None:
     [
         (lambda: TensorSpec((0,)), "shape is"),
         (lambda: TensorSpec((3,), "float64"), "dtype is 'float64'"),
-        (lambda: TensorSpec((3, 3, 3)), r"float32 of shape \(3, 3, 3\)"),
+        (lambda: TensorSpec((3, 3), "uint8"), r"uint8 of shape \(3, 3\)"),
         (lambda: TensorSpec((3,), classes=2), "classes of float32"),
         (lambda: TensorSpec(()), r"float32 of shape \(\)"),
         (lambda: Spec("three", 2), "is no size"),

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from ornstein.data.asked import Asked, Takes, asked
+from ornstein.data.asked import Asked, Takes, asked, received
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes, Obs, each
 from ornstein.data.fit import check_finite, check_sizes, described, said
@@ -154,39 +154,47 @@ def check_fit(learner: Learner, data: Any) -> None:
 
 
 class Agent(Learner, ABC):
-    """Acts. It has no memory: history and what is left of a chunk or plan belong to the rollout."""
+    """Acts. It has no memory: history and what is left of a chunk or plan belong to the rollout.
+
+    An agent that samples says by `noise_shape` what noise each of its samples begins as. Callers may choose it: `act`,
+    `consider`, `explore` and `plan` take noise (B, candidates, *noise_shape), and draw it from the standard normal
+    distribution where it is None. What a stochastic solver, or a choice at random, draws later is drawn as ever.
+    """
 
     history: int = 1  # K
     execute: int = 1  # E
     candidates: int = 1  # samples drawn for one observation
+    noise_shape: tuple[int, ...] = (0,)  # of the noise that one sample begins as; no numbers: it draws no samples
 
     @torch.no_grad()
-    def act(self, obs: Any, given: Mapping[str, Any] | None = None) -> Tensor:
-        """Actions (B, E, A) for observations (B, K, O), or a dict of such parts, from torch or NumPy, and for what is
-        given: name -> (B, size). They are NaN where what was seen or given is not finite. Raises InputError for other
-        shapes, names and kinds."""
-        it = self._received(obs, given, self.history)
-        return it.mark(self._act(it.obs, it.given))
+    def act(self, obs: Any, given: Mapping[str, Any] | None = None, noise: Any = None) -> Tensor:
+        """Actions (B, E, A) for observations (B, K, O), or a dict of such parts, from torch or NumPy, for what is
+        given: name -> (B, size), and from noise (B, candidates, *noise_shape), drawn if it is None. They are NaN where
+        any of these is not finite. Raises InputError for other shapes, names and kinds, and for noise that the agent
+        has no use for."""
+        it, noise = self._with_noise(self._received(obs, given, self.history), noise, self.candidates)
+        return it.mark(self._act(it.obs, it.given, noise))
 
     @torch.no_grad()
-    def consider(self, obs: Any, given: Mapping[str, Any] | None = None, n: int | None = None) -> Candidates:
+    def consider(
+        self, obs: Any, given: Mapping[str, Any] | None = None, n: int | None = None, noise: Any = None
+    ) -> Candidates:
         """The actions among which `act`, which is called alike, would choose: `n` of them, or as many as it draws
-        itself."""
-        it = self._received(obs, given, self.history)
-        found = self._consider(it.obs, it.given, None if n is None else positive("n", n))
+        itself, from noise (B, n, *noise_shape)."""
+        n = self.candidates if n is None else positive("n", n)
+        it, noise = self._with_noise(self._received(obs, given, self.history), noise, n)
+        found = self._consider(it.obs, it.given, n, noise)
         value = None if found.value is None else it.mark(found.value)
         return Candidates(it.mark(found.act), value, found.chosen)
 
     @abstractmethod
-    def _act(self, obs: Obs, given: Given | None) -> Tensor:
-        """Actions (B, E, A) for finite observations (B, K, O)."""
+    def _act(self, obs: Obs, given: Given | None, noise: Tensor) -> Tensor:
+        """Actions (B, E, A) for finite observations (B, K, O), from finite noise (B, candidates, *noise_shape)."""
 
-    def _consider(self, obs: Obs, given: Given | None, n: int | None) -> Candidates:
-        """Unless an algorithm says otherwise: what `_act` does when it is asked `n` times, each a chunk's first action,
-        and the first of them is taken."""
-        n = n or 1
-        more = given and {name: value.repeat_interleave(n, 0) for name, value in given.items()}
-        act = self._act(each(lambda x: x.repeat_interleave(n, 0), obs), more)[:, 0].unflatten(0, (-1, n))
+    def _consider(self, obs: Obs, given: Given | None, n: int, noise: Tensor) -> Candidates:
+        """Unless an algorithm says otherwise: what `_act` does with each of n noises, a chunk's first action, and the
+        first of them is taken."""
+        act = self._act(*_apart(obs, given, n, noise))[:, 0].unflatten(0, (-1, n))
         return Candidates(act, None, torch.zeros(len(act), dtype=torch.int64, device=act.device))
 
     def _expects(self, given: Given) -> Mapping[str, TensorSpec]:
@@ -199,6 +207,29 @@ class Agent(Learner, ABC):
         expects = self._expects(given if isinstance(given, Mapping) else {})
         return asked(obs, given, self.spec.seen, expects, axes, next(self.parameters()))
 
+    def _with_noise(self, it: Asked, noise: Any, n: int) -> tuple[Asked, Tensor]:
+        """What is asked, and the noise (B, n, *noise_shape) to begin with: drawn, or checked, like the weights and
+        finite."""
+        like, shape = next(self.parameters()), (n, *self.noise_shape)
+        if noise is None:
+            return it, torch.randn(len(it.fault), *shape, dtype=like.dtype, device=like.device)
+        if 0 in shape:
+            raise InputError(
+                f"{type(self).__name__} draws no samples, but was given noise: expected none; leave it out"
+            )
+        noise = received("noise", noise, TensorSpec(shape), (), like)
+        if len(noise) != len(it.fault):
+            raise InputError(f"noise has {len(noise)} rows: expected {len(it.fault)}, as many as observations")
+        fault = it.fault + (noise - noise).flatten(1).sum(1)
+        return it._replace(fault=fault), torch.nan_to_num(noise, 0.0, 0.0, 0.0)
+
+
+def _apart(obs: Obs, given: Given | None, n: int, noise: Tensor) -> tuple[Obs, Given | None, Tensor]:
+    """Each observation, and what is given with it, `n` times; each time with one of its n noises."""
+    obs = each(lambda x: x.repeat_interleave(n, 0), obs)
+    given = given and {name: value.repeat_interleave(n, 0) for name, value in given.items()}
+    return obs, given, noise.flatten(0, 1)[:, None]
+
 
 class Explorer(Agent, ABC):
     """Learns while acting: `fit` is given a Buffer, which a world fills between updates."""
@@ -206,14 +237,14 @@ class Explorer(Agent, ABC):
     warmup: int = 0  # random steps before the first update
 
     @torch.no_grad()
-    def explore(self, obs: Any, given: Mapping[str, Any] | None = None) -> Tensor:
+    def explore(self, obs: Any, given: Mapping[str, Any] | None = None, noise: Any = None) -> Tensor:
         """As `act`, but curious: actions (B, E, A) worth trying at observations (B, K, O)."""
-        it = self._received(obs, given, self.history)
-        return it.mark(self._explore(it.obs, it.given))
+        it, noise = self._with_noise(self._received(obs, given, self.history), noise, self.candidates)
+        return it.mark(self._explore(it.obs, it.given, noise))
 
     @abstractmethod
-    def _explore(self, obs: Obs, given: Given | None) -> Tensor:
-        """Actions (B, E, A) worth trying at finite observations (B, K, O)."""
+    def _explore(self, obs: Obs, given: Given | None, noise: Tensor) -> Tensor:
+        """Actions (B, E, A) worth trying at finite observations (B, K, O); `noise` as for `_act`."""
 
 
 class Synthesizer(Learner, ABC):
@@ -244,20 +275,36 @@ class Planner(Agent, ABC):
 
     @torch.no_grad()
     def plan(
-        self, obs: Any, given: Mapping[str, Any] | None = None, watch: Callable[[Tensor], None] | None = None
+        self,
+        obs: Any,
+        given: Mapping[str, Any] | None = None,
+        watch: Callable[[Tensor], None] | None = None,
+        noise: Any = None,
     ) -> Plan:
         """A plan for each observation (B, O), else as `act`. `watch` is shown the planned observations (B, H, O), in
         the world's units, before every denoising step and once at the end."""
-        it = self._received(obs, given)
-        plan = self._plan(it.obs, it.given, watch)
+        it, noise = self._with_noise(self._received(obs, given), noise, self.candidates)
+        plan = self._plan(it.obs, it.given, watch, noise)
         return plan.each(it.mark)
 
     @abstractmethod
-    def _plan(self, obs: Obs, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
-        """A plan for each finite observation (B, O)."""
+    def _plan(self, obs: Obs, given: Given | None, watch: Callable[[Tensor], None] | None, noise: Tensor) -> Plan:
+        """A plan for each finite observation (B, O), the best of those from n noises (B, n, *noise_shape)."""
 
-    def _act(self, obs: Obs, given: Given | None) -> Tensor:
-        plan = self._plan(obs[:, -1], given, None)
+    def _act(self, obs: Obs, given: Given | None, noise: Tensor) -> Tensor:
+        return self._executed(self._plan(obs[:, -1], given, None, noise))
+
+    def _executed(self, plan: Plan) -> Tensor:
+        """The first actions (B, E, A) of a plan."""
         if plan.act is None:
             raise InputError("this planner plans observations only: expected a world that tracks them; use plan()")
         return plan.act[:, : self.execute]
+
+    def _consider(self, obs: Obs, given: Given | None, n: int, noise: Tensor) -> Candidates:
+        """The first actions of n plans, of which that of most value is taken."""
+        obs, given, noise = _apart(obs[:, -1], given, n, noise)
+        plan = self._plan(obs, given, None, noise)
+        act = self._executed(plan)[:, 0].unflatten(0, (-1, n))
+        value = None if plan.value is None else plan.value.unflatten(0, (-1, n))
+        chosen = torch.zeros(len(act), dtype=torch.int64, device=act.device) if value is None else value.argmax(-1)
+        return Candidates(act, value, chosen)

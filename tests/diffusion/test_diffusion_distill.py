@@ -18,7 +18,7 @@ from ornstein.diffusion.distill import (
     teacher_path,
     trajectory,
 )
-from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.model import Diffusion, Recipe, Sampler
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.process import process
 from ornstein.diffusion.schedule import make_schedule
@@ -36,7 +36,8 @@ def taught(recipe: Recipe, calls: int) -> tuple[Diffusion, tuple[int, ...]]:
     """An ideal teacher on the path that leads through the student's levels."""
     schedule, stations = teacher_path(recipe, calls)
     teacher = ideal(gaussian(), replace(recipe, solver="dpmpp"))
-    model = Diffusion(teacher.net, replace(recipe, solver="dpmpp"), schedule)
+    model = Diffusion(teacher.net, teacher.recipe)
+    model.sampler = Sampler(teacher.recipe, schedule)
     teacher.net.model[0] = model
     return model, stations
 
@@ -197,7 +198,8 @@ def test_only_the_student_learns_and_what_is_known_stays_so(method: str) -> None
 
     student = Diffusion(Net(), student_recipe(Recipe("cosine", "x0"), 2))
     recipe = replace(student.recipe, solver="dpmpp")
-    teacher = Diffusion(Net(), recipe, teacher_path(recipe, 6)[0])
+    teacher = Diffusion(Net(), recipe)
+    teacher.sampler = Sampler(recipe, teacher_path(recipe, 6)[0])
     pin = Pin(torch.tensor([True, False, False]), torch.tensor([7.0, 0.0, 0.0]))
     loss = LOSSES[method](student, teacher, torch.randn(16, 3), pin)
     assert loss.shape == (16,)

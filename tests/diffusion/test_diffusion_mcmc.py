@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from oracles import Mixture, affine, gaussian, ideal
-from ornstein.diffusion.guide import Compose, Denoiser, Term, flat
+from ornstein.diffusion.guide import Compose, Term, flat
 from ornstein.diffusion.mcmc import Langevin, metropolis
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.schedule import Level
+from ornstein.diffusion.solvers import Denoise
 from ornstein.errors import InputError
 
 P0, P1, P2, P3 = gaussian(0.0, 1.0), gaussian(0.8, 0.6), gaussian(0.5, 0.7), gaussian(0.5, 0.9)
@@ -21,7 +22,7 @@ def term(of: Mixture, weight: float = 1.0) -> Term:
     return Term(lambda x, level: of(x, x.new_tensor(level.alpha), x.new_tensor(level.sigma)), weight)
 
 
-def reference(of: Mixture) -> Denoiser:
+def reference(of: Mixture) -> Denoise:
     found = term(of).of
     assert not isinstance(found, Tensor)
     return found

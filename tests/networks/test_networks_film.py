@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from ornstein.errors import InputError
 from ornstein.networks import conv
-from ornstein.networks.conv import Conv, Double, Norm
+from ornstein.networks.conv import Conv, Double, GroupNorm
 from ornstein.networks.film_unet import FilmUNet
 
 MULTS = (1, 2, 4)
@@ -54,7 +54,7 @@ def test_doubling_is_torchs_transposed_convolution(rows: int) -> None:
 
 
 def test_norm_is_torchs_whatever_the_memory() -> None:
-    layer, x = Norm(16), 3 * draw(2, 16, 5) + 1
+    layer, x = GroupNorm(8, 16), 3 * draw(2, 16, 5) + 1
     nn.init.normal_(layer.weight)
     nn.init.normal_(layer.bias)
     want = F.group_norm(x, 8, layer.weight, layer.bias)

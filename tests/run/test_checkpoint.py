@@ -13,15 +13,18 @@ from safetensors.torch import load_file, save_file
 
 from ornstein import files, train
 from ornstein.contract import Spec
+from ornstein.data.buffer import Buffer
+from ornstein.data.episodes import Episodes
 from ornstein.diffusion.model import Recipe
 from ornstein.envs import toy
 from ornstein.errors import InputError, TrainingError
 from ornstein.folder import CONFIG, TRAIN, WEIGHTS, read_config
 from ornstein.roles.planners.diffuser import Config
 from ornstein.roles.policies import diffusion_bc
-from ornstein.run import checkpoint
+from ornstein.run import checkpoint, tensors
 from ornstein.run.checkpoint import load, merge, read_checkpoint
-from small import small
+from small import VALUE, small
+from test_contract import make
 
 
 @pytest.fixture
@@ -53,6 +56,46 @@ def test_settings_may_be_changed_after_training(run: Path) -> None:
 def test_weights_alone_are_enough(run: Path) -> None:
     (run / TRAIN).unlink()
     load(str(run))
+
+
+FORMER = {  # how names of weights began in older versions -> how they begin now
+    "dipo": {"critics.q_slow.": "critics.q_target.", "calm.net.": "model.net."},
+    "td3_bc": {"actor_slow.": "actor_target.", "critic_slow.": "critic_target."},
+    "iql": {"critics.q_slow.": "critics.q_target."},
+}
+
+
+def aged(path: Path, names: dict[str, str]) -> None:
+    """Rewrite a file of weights as an older version wrote it: the model's, which it stored twice, under both names."""
+    found, words = tensors.read(path)
+    for old, new in names.items():
+        for name in [name for name in found if new in f"{name}."]:
+            value = found[name] if new == "model.net." else found.pop(name)
+            found[name.replace(new, old)] = value.clone()
+    assert all(any(old in name for name in found) for old in names)
+    save_file(found, path, words)
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_weights_of_older_versions_are_read(name: str, walks: Episodes, tmp_path: Path) -> None:
+    """What changed its name, or was stored twice, is found; training goes on from it, too."""
+    data, out = Buffer.of(walks) if name == "dipo" else walks, tmp_path / "run"
+    made = train(make(name, VALUE), data, out=out).state_dict()
+    for file in (WEIGHTS, TRAIN):
+        aged(out / file, FORMER[name])
+    resumed = make(name, VALUE)
+    checkpoint.restore(out, resumed, read_checkpoint(out)[1])
+    for again in (load(out).state_dict(), resumed.state_dict()):
+        assert again.keys() == made.keys()
+        assert all(torch.equal(value, made[key]) for key, value in again.items())
+
+
+def test_weights_under_a_name_of_nobodys_are_refused(walks: Episodes, tmp_path: Path) -> None:
+    """A former name is one of a module's own."""
+    train(make("iql", VALUE), walks, out=tmp_path / "run")
+    aged(tmp_path / "run" / WEIGHTS, {"v_slow.": "v."})
+    with pytest.raises(InputError, match=r"'critics\.v\..*' is missing"):
+        load(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

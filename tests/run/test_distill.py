@@ -140,8 +140,8 @@ def test_walks_are_kept_and_renewed(maze_run: Path, monkeypatch: pytest.MonkeyPa
         made.append(len(noise))
         return torch.stack([noise, 2 * noise])
 
-    monkeypatch.setattr(module.few, "trajectory", lambda t, stations, noise, cond, pin: walk(noise))
-    walks = Walks(teacher.model_ema, (0, 1), lesson)
+    monkeypatch.setattr(module.few, "trajectory", lambda t, stations, noise, cond, pin, sampler: walk(noise))
+    walks = Walks(teacher.model_ema, teacher.model_ema.sampler, (0, 1), lesson)
     for _ in range(3 * module.FRESH):
         found = walks.batch(8)
         torch.testing.assert_close(found.states, torch.stack([found.noise, 2 * found.noise]))

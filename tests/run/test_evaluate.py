@@ -83,7 +83,7 @@ class Chunky(Idle, Agent):
         self.weight = nn.Parameter(torch.zeros(1))
         self.seen: list[Tensor] = []
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         self.seen.append(obs)
         return torch.stack([obs[:, 0, 1:], obs[:, -1, 1:]], 1)
 
@@ -98,7 +98,7 @@ class Scheming(Idle, Planner):
         self.weight, self.replan = nn.Parameter(torch.zeros(1)), replan
         self.asked: list[tuple[Tensor, Given]] = []
 
-    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
+    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None, noise: Tensor) -> Plan:
         assert given is not None
         self.asked.append((obs, given))
         rows = torch.arange(3.0) + obs[:, 1:] + 100  # (B, 3)
@@ -285,8 +285,8 @@ def test_a_plan_is_followed_with_open_eyes() -> None:
     """`follow` sees the plan, its latent, how long ago it was made, and the world as it now is."""
 
     class Watching(Scheming):
-        def _plan(self, obs: Tensor, given: Given | None, watch: Any) -> Plan:
-            return super()._plan(obs, given, watch)._replace(act=None, hidden=7 + obs[:, :1])
+        def _plan(self, obs: Tensor, given: Given | None, watch: Any, noise: Tensor) -> Plan:
+            return super()._plan(obs, given, watch, noise)._replace(act=None, hidden=7 + obs[:, :1])
 
         def follow(self, plan: Plan, step: Tensor, obs: Tensor, given: Given | None = None) -> Tensor:
             assert plan.hidden is not None

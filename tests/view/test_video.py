@@ -45,7 +45,7 @@ class Restless(Agent):
     def fit(self, data: object) -> object:
         yield from ()
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return 2 * torch.rand(len(obs), 1, self.spec.act_size) - 1
 
 

@@ -27,10 +27,9 @@ class TensorSpec:
             raise InputError(f"shape is {brief(self.shape)}: expected whole numbers above 0")
         if self.dtype not in DTYPES:
             raise InputError(f"dtype is {brief(self.dtype)}: expected one of {', '.join(DTYPES)}")
-        if (self.dtype == "uint8") != (len(self.shape) == 3):
+        if self.dtype == "uint8" and len(self.shape) != 3:
             raise InputError(
-                f"{self.dtype} of shape {self.shape}: expected vectors (size,), or images (height, width, channels) of "
-                "uint8; a grey one has one channel"
+                f"uint8 of shape {self.shape}: expected images (height, width, channels); a grey one has one channel"
             )
         if not self.shape and self.dtype == "float32":
             raise InputError("float32 of shape (): expected (1,) for one number")

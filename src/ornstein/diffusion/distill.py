@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.guide import Guide
-from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.model import Diffusion, Recipe, Sampler
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.process import Process, Table, process
 from ornstein.diffusion.schedule import SamplingSchedule, make_schedule, schedule_through
@@ -76,10 +76,12 @@ def trajectory(
     cond: Tensor | None = None,
     pin: Pin | None = None,
     guide: Guide | None = None,
+    sampler: Sampler | None = None,
 ) -> Tensor:
-    """Where the teacher's sampling of `noise` (B, *event) stands at the student's N + 1 levels: (N + 1, B, *event)."""
+    """Where the teacher's sampling of `noise` (B, *event), its own way or `sampler`'s, stands at the student's N + 1
+    levels: (N + 1, B, *event)."""
     seen: list[Tensor] = []
-    teacher.sample(noise, cond, pin=pin, guide=guide, watch=seen.append)
+    teacher.sample(noise, cond, sampler=sampler, pin=pin, guide=guide, watch=seen.append)
     return torch.stack([seen[k] for k in stations])
 
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.schedule import Level, SamplingSchedule
+from ornstein.diffusion.solvers import Denoise
 
-DenoiseFn = Callable[[Tensor, Level], Tensor]  # x (B, *event), its level -> clean x0 (B, *event)
 Energy = Callable[[Tensor, Tensor], Tensor]  # x (B, *event), t () -> log h (B,), the log of what is wanted
 Scale = float | Tensor  # a tensor (B, 1, ...) is one number per sample
 
 
 def slope(value: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """The gradient in x (B, *event) of what x is worth (B,); none of it reaches a weight."""
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # an x inside another transform, such as PlugIn's
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # an x inside another transform
     if torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or wrapped(x):
         return torch.func.grad(lambda y: value(y).sum())(x).detach()
     with torch.enable_grad():  # as exact as the transform, which takes half as long again on small networks
@@ -64,8 +64,8 @@ class Guide:
         for n batches end to end."""
         return cond
 
-    def denoise(self, denoiser: DenoiseFn, cond: Cond) -> DenoiseFn:
-        """A denoiser that leans towards what is wanted; `cond` is what `ask` was given."""
+    def denoise(self, denoiser: Denoise, cond: Cond) -> Denoise:
+        """A denoiser of what is wanted; `cond` is what `ask` was given."""
         return denoiser
 
     def move(self, x: Tensor, k: int, schedule: SamplingSchedule, pin: Callable[[Tensor], Tensor]) -> Tensor:
@@ -88,7 +88,7 @@ class ClassifierFree(Guide):
     def ask(self, cond: Cond) -> Cond:
         return None if cond is None else _end_to_end(cond, None)
 
-    def denoise(self, denoiser: DenoiseFn, cond: Cond) -> DenoiseFn:
+    def denoise(self, denoiser: Denoise, cond: Cond) -> Denoise:
         def guided(x: Tensor, level: Level) -> Tensor:
             given, null = denoiser(torch.cat([x, x]), level).chunk(2)
             return null + self.weight * (given - null)
@@ -99,7 +99,7 @@ class ClassifierFree(Guide):
 class Term(NamedTuple):
     """What a sample should be: as under a condition, (B, C) of the model that samples, or as of another model."""
 
-    of: Tensor | DenoiseFn
+    of: Tensor | Denoise
     weight: Scale = 1.0  # below 0: what it should not be
 
 
@@ -125,7 +125,7 @@ class Compose(Guide):
     """
 
     terms: Sequence[Term]
-    reference: DenoiseFn | None = None
+    reference: Denoise | None = None
 
     def ask(self, cond: Cond) -> Cond:
         mine = [term.of for term in self.terms if isinstance(term.of, Tensor)]
@@ -133,7 +133,7 @@ class Compose(Guide):
             return cond
         return _end_to_end(*mine) if self.reference else _end_to_end(*mine, cond)
 
-    def denoise(self, denoiser: DenoiseFn, cond: Cond) -> DenoiseFn:
+    def denoise(self, denoiser: Denoise, cond: Cond) -> Denoise:
         count = sum(isinstance(term.of, Tensor) for term in self.terms) + (self.reference is None)
 
         def guided(x: Tensor, level: Level) -> Tensor:
@@ -157,7 +157,7 @@ class EnergyGuidance(Guide):
     energy: Energy
     scale: Scale
 
-    def denoise(self, denoiser: DenoiseFn, cond: Cond) -> DenoiseFn:
+    def denoise(self, denoiser: Denoise, cond: Cond) -> Denoise:
         def guided(x: Tensor, level: Level) -> Tensor:
             gain = self.scale * (level.sigma**2 / level.alpha)
             return denoiser(x, level) + gain * _rise(self.energy, x, level.t)
@@ -182,7 +182,7 @@ class ReconstructionGuidance(Guide):
     through: bool = True
     std: float = 1.0
 
-    def denoise(self, denoiser: DenoiseFn, cond: Cond) -> DenoiseFn:
+    def denoise(self, denoiser: Denoise, cond: Cond) -> Denoise:
         def through(x: Tensor, level: Level) -> Tensor:
             clean, pull = torch.func.vjp(lambda y: denoiser(y, level), x)  # type: ignore[misc]
             with torch.no_grad():  # the gradient itself is not trained through
@@ -227,7 +227,7 @@ class Chain(Guide):
             cond = guide.ask(cond)
         return cond
 
-    def denoise(self, denoiser: DenoiseFn, cond: Cond) -> DenoiseFn:
+    def denoise(self, denoiser: Denoise, cond: Cond) -> Denoise:
         for guide in self.guides:
             denoiser = guide.denoise(denoiser, cond)
         return denoiser
@@ -261,7 +261,7 @@ class Within(Guide):
     def ask(self, cond: Cond) -> Cond:
         return self.guide.ask(cond)
 
-    def denoise(self, denoiser: DenoiseFn, cond: Cond) -> DenoiseFn:
+    def denoise(self, denoiser: Denoise, cond: Cond) -> Denoise:
         guided = self.guide.denoise(denoiser, cond)
         return lambda x, level: (guided if self.low <= level.t <= self.high else denoiser)(x, level)
 

@@ -1,8 +1,8 @@
-"""Recipe and Diffusion: network + process + target + solver. Every generative part of the library is a `Diffusion`."""
+"""Diffusion and Sampler: a network with what it was trained for, and a way to sample it. Every generative part of the
+library is a `Diffusion`."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,67 +10,16 @@ from torch import Tensor, nn
 from ornstein.diffusion.guide import Cond, Guide, Partial
 from ornstein.diffusion.mcmc import Langevin
 from ornstein.diffusion.pin import Pin, identity
-from ornstein.diffusion.process import PROCESSES, process
-from ornstein.diffusion.schedule import GRIDS, Churn, Level, SamplingSchedule, make_schedule
+from ornstein.diffusion.process import process
+from ornstein.diffusion.recipe import Recipe
+from ornstein.diffusion.schedule import Level, SamplingSchedule, make_schedule
 from ornstein.diffusion.solvers import SOLVERS, sample
 from ornstein.diffusion.target import TARGETS, WEIGHTS
-from ornstein.errors import InputError, bounded, choose
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to diffuse. All but what `TRAINED` names may be changed after training."""
-
-    process: Literal["cosine", "linear", "vp", "subvp", "ve", "flow", "karras"] = "cosine"
-    target: Literal["eps", "x0", "v", "score", "flow", "edm"] = "eps"
-    levels: int | None = None  # noise levels of the paper's table; None is continuous time
-    data_std: float = 1.0  # standard deviation of the data, for target and weight edm
-    weight: Literal["simple", "min-snr", "edm"] = "simple"  # what an error counts in the loss at each noise level
-    solver: Literal[
-        "ddpm", "ddpm_large", "ddim", "euler", "euler_maruyama", "heun",
-        "dpmpp_2s", "dpmpp", "dpmpp_3m", "sde_dpmpp", "unipc", "consistency",
-    ] = "ddpm"  # fmt: skip
-    grid: Literal["trailing", "uniform", "quadratic", "logsnr", "karras"] = "trailing"
-    steps: int = 20  # sampling steps, each a network call (two for heun)
-    clip: float | None = None  # bound on the predicted clean data
-    eta: float = 0.0  # share of ancestral noise in ddim
-    churn: Churn = field(default_factory=Churn)  # of heun
-    init_temperature: float = 1.0  # scale of the noise that sampling starts from
-    noise_temperature: float = 1.0  # scale of the noise that stochastic solvers add; churn has its own
-    precision: Literal["float32", "bfloat16", "auto"] = "auto"  # of the network's products; weights stay as they are
-
-    TRAINED: ClassVar = ("process", "target", "levels", "data_std")  # weights mean something else under another one
-
-    def __post_init__(self) -> None:
-        precisions = ("float32", "bfloat16", "auto")
-        tables: tuple[Iterable[str], ...] = (PROCESSES, TARGETS, WEIGHTS, SOLVERS, GRIDS, precisions)
-        for kind, known in zip(("process", "target", "weight", "solver", "grid", "precision"), tables, strict=True):
-            choose(kind, getattr(self, kind), known)
-        bounded("steps", self.steps)
-        process(self.process, self.levels)
-        if self.levels is not None and self.steps > self.levels:
-            raise InputError(
-                f"steps={self.steps} with levels={self.levels}: expected at most one step for each trained level; "
-                "lower steps, or leave levels out"
-            )
-        if self.levels is not None and self.solver.startswith("euler"):
-            raise InputError(
-                f"solver '{self.solver}' with levels={self.levels}: expected continuous time, in which alpha and sigma "
-                "have slopes; leave levels out, or choose ddim"
-            )
-        for name in ("clip", "data_std", "init_temperature", "noise_temperature"):
-            value, least = (
-                getattr(self, name),
-                "of at least 0 (1 is the plain sampler)" if "temp" in name else "above 0",
-            )
-            if value is not None and not (value > 0 or (value == 0 and "temp" in name)):
-                raise InputError(f"{name} is {value}: expected a number {least}")
-        if not 0 <= self.eta <= 1:
-            raise InputError(f"eta is {self.eta}: expected a number from 0 (deterministic) to 1 (ancestral sampling)")
+from ornstein.errors import InputError
 
 
 class Noised(NamedTuple):
-    """A noised batch; t is (B,), alpha and sigma are shaped to multiply x."""
+    """A noised batch; t is (B,) or (B, H), alpha and sigma are shaped to multiply x."""
 
     x: Tensor
     t: Tensor
@@ -79,71 +28,114 @@ class Noised(NamedTuple):
     sigma: Tensor
 
 
+class Sampler(nn.Module):
+    """A way to sample a `Diffusion`: `model.sample(noise, sampler=sampler)`. It holds a recipe and the noise levels to
+    visit, and neither weights nor a model: one network, stored once, is sampled in as many ways as there are samplers,
+    and a model that is copied or replaced leaves none of them behind.
+
+    `schedule` is what is visited in place of the recipe's own.
+    """
+
+    told: Tensor  # what the network is told about each level of the schedule, and of its churned ones
+
+    def __init__(self, recipe: Recipe, schedule: SamplingSchedule | None = None):
+        super().__init__()
+        self.recipe, found = recipe, process(recipe.process, recipe.levels)
+        self.schedule: SamplingSchedule = schedule or make_schedule(
+            found, recipe.steps, recipe.grid, recipe.noise_temperature, recipe.eta, recipe.churn
+        )
+        t = torch.tensor([level.t for level in (*self.schedule.levels, *self.schedule.churned)], dtype=torch.float64)
+        self.register_buffer("told", found.embed(t), persistent=False)
+
+    def check(self, recipe: Recipe) -> None:
+        """Raises InputError unless it samples what a model of that recipe was trained for."""
+        for name in Recipe.TRAINED:
+            mine, trained = getattr(self.recipe, name), getattr(recipe, name)
+            if mine != trained:
+                raise InputError(
+                    f"a sampler with {name}={mine!r}: expected {trained!r}, as the model was trained; make it of "
+                    "replace(model.recipe, ...)"
+                )
+
+
 class Diffusion(nn.Module):
     """A network `net(x (B, *event), noise (B,), cond) -> like x`, read as a diffusion model. `cond` is (B, C), or None;
     where some of its rows are withheld, a pair: (B, C), and which rows are given, (B,) bool (`guide.Partial`).
 
-    A network that has its three parts `times`, `encode` and `body` is asked for the first two once a sampling call.
-    `schedule` is what `sample` visits, in place of the recipe's own.
+    A network that has its three parts `times`, `encode` and `body` is asked for the first two once a sampling call. One
+    with a true `noise_per_row` takes noise (B, H), too: a level for each row of windows x (B, H, ...). Then `noised`,
+    `loss`, `predict`, `denoise`, `score` and `reverse` take times t of that shape, and what is said to be shaped to
+    multiply x is (B, H, 1, ...). Of others it is refused (`InputError`).
     """
 
-    _told: Tensor  # what the network is told about each level of the path, and of its churned ones
-
-    def __init__(self, net: nn.Module, recipe: Recipe, schedule: SamplingSchedule | None = None):
+    def __init__(self, net: nn.Module, recipe: Recipe):
         super().__init__()
         self.net, self.recipe = net, recipe
         self._size = sum(p.numel() for p in net.parameters())
         self.process = process(recipe.process, recipe.levels)
         self.target = TARGETS[recipe.target][0](recipe.data_std)
-        self.schedule: SamplingSchedule = schedule or make_schedule(
-            self.process, recipe.steps, recipe.grid, recipe.noise_temperature, recipe.eta, recipe.churn
-        )
-        t = torch.tensor([level.t for level in (*self.schedule.levels, *self.schedule.churned)], dtype=torch.float64)
-        self.register_buffer("_told", self.process.embed(t), persistent=False)
+        self.sampler = Sampler(recipe)
 
-    def noised(self, x0: Tensor, pin: Pin | None = None, eps: Tensor | None = None) -> Noised:
-        """x0 (B, *event) at random noise levels, its known entries clean; `eps` (B, *event) is the noise, if it is
-        not to be drawn."""
-        t = self.process.draw(len(x0), x0.device)
-        alpha, sigma = (v.reshape(-1, *[1] * (x0.dim() - 1)) for v in self.process.alpha_sigma(t))
+    @property
+    def schedule(self) -> SamplingSchedule:
+        """The noise levels that `sample` visits, unless it is given another sampler."""
+        return self.sampler.schedule
+
+    def noised(self, x0: Tensor, pin: Pin | None = None, eps: Tensor | None = None, t: Tensor | None = None) -> Noised:
+        """x0 (B, *event) at random noise levels, its known entries clean. `eps` (B, *event) is the noise and `t` (B,)
+        or (B, H) the times, if they are not to be drawn."""
+        t = self.process.draw(len(x0), x0.device) if t is None else self._times(t, x0)
+        alpha, sigma = _shaped(self.process.alpha_sigma(t), x0)
         eps = torch.randn_like(x0) if eps is None else eps
         x = alpha * x0 + sigma * eps
         return Noised(pin(x) if pin else x, t, eps, alpha, sigma)
 
-    def loss(self, x0: Tensor, cond: Tensor | None = None, pin: Pin | None = None, eps: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        x0: Tensor,
+        cond: Tensor | None = None,
+        pin: Pin | None = None,
+        eps: Tensor | None = None,
+        t: Tensor | None = None,
+    ) -> Tensor:
         """Squared error per element (B, *event), in the units of the target, as the recipe weighs it; 0 at known
-        entries. The caller weighs and averages. `eps` as for `noised`."""
-        return self.loss_and_prediction(x0, cond, pin, eps)[0]
+        entries. The caller weighs and averages. `eps` and `t` as for `noised`."""
+        return self.loss_and_prediction(x0, cond, pin, eps, t)[0]
 
     def loss_and_prediction(
-        self, x0: Tensor, cond: Tensor | None = None, pin: Pin | None = None, eps: Tensor | None = None
+        self,
+        x0: Tensor,
+        cond: Tensor | None = None,
+        pin: Pin | None = None,
+        eps: Tensor | None = None,
+        t: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The loss, as `loss` has it, and the clean prediction (B, *event) of the same call of the network, bounded."""
-        x, t, eps, alpha, sigma = self.noised(x0, pin, eps)
+        x, t, eps, alpha, sigma = self.noised(x0, pin, eps, t)
         out = self._out(x, t, cond, pin, alpha, sigma)
         error = (out - self.target.aim(x0, eps, alpha, sigma)).square()
         if self.recipe.weight != "simple" or self.recipe.target == "score":
             error = error * WEIGHTS[self.recipe.weight][0](self.target, alpha, sigma, self.recipe.data_std)
-        clean = self._bounded(self.target.x0(out, x, alpha, sigma))
+        clean = _bounded(self.target.x0(out, x, alpha, sigma), self.recipe.clip)
         return error if pin is None else error.masked_fill(pin.mask, 0), clean
 
     def predict(
         self, x: Tensor, t: Tensor, cond: Tensor | None = None, pin: Pin | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What the network alone takes for clean (B, *event), neither bounded nor pinned; and alpha and sigma at t,
-        shaped to multiply x."""
-        t = t.to(x.dtype).expand(len(x))
-        alpha, sigma = (v.reshape(-1, *[1] * (x.dim() - 1)) for v in self.process.alpha_sigma(t))
+        """What the network alone takes for clean (B, *event) of x at times t, () or (B,) or (B, H), neither bounded nor
+        pinned; and alpha and sigma at t, shaped to multiply x."""
+        t = self._times(t, x)
+        alpha, sigma = _shaped(self.process.alpha_sigma(t), x)
         return self.target.x0(self._out(x, t, cond, pin, alpha, sigma), x, alpha, sigma), alpha, sigma
 
     def denoise(self, x: Tensor, t: Tensor, cond: Tensor | None = None, pin: Pin | None = None) -> Tensor:
-        """The clean prediction (B, *event) for x (B, *event) at times t, () or (B,); its known entries are the known
-        values."""
-        clean = self._bounded(self.predict(x, t, cond, pin)[0])
+        """The clean prediction (B, *event) for x (B, *event) at times t, as for `predict`; its known entries are the
+        known values."""
+        clean = _bounded(self.predict(x, t, cond, pin)[0], self.recipe.clip)
         return pin(clean) if pin else clean
 
     def score(self, x: Tensor, t: Tensor, cond: Tensor | None = None, pin: Pin | None = None) -> Tensor:
-        """grad log p_t(x) (B, *event) of the noised data at times t, () or (B,): (alpha D - x) / sigma^2."""
+        """grad log p_t(x) (B, *event) of the noised data at times t, as for `predict`: (alpha D - x) / sigma^2."""
         clean, alpha, sigma = self.predict(x, t, cond, pin)
         return (alpha * clean - x) / sigma.square()
 
@@ -153,8 +145,8 @@ class Diffusion(nn.Module):
         """Drift (B, *event) and volatility (B, 1, ...) of dx = [f x - (1 + eta^2)/2 g^2 score] dt + eta g dw, run from
         t = 1 to 0: all have the marginals of the noised data; eta = 1 is the reverse SDE, 0 the probability-flow ODE
         (Song et al. 2021, arXiv:2011.13456). Raises InputError for a process that is a table of levels."""
-        t = t.to(x.dtype).expand(len(x))
-        f, g = (v.reshape(-1, *[1] * (x.dim() - 1)) for v in self.process.sde(t))
+        t = self._times(t, x)
+        f, g = _shaped(self.process.sde(t), x)
         return f * x - (1 + eta**2) / 2 * g.square() * self.score(x, t, cond, pin), eta * g
 
     def denoising_error(self, x0: Tensor, t: float, pin: Pin | None = None, draws: int = 2) -> Tensor:
@@ -173,6 +165,7 @@ class Diffusion(nn.Module):
         noise: Tensor,
         cond: Tensor | None = None,
         *,
+        sampler: Sampler | None = None,
         guide: Guide | None = None,
         pin: Pin | None = None,
         project: Callable[[Tensor], Tensor] = identity,
@@ -184,6 +177,7 @@ class Diffusion(nn.Module):
         """Samples (B, *event) from standard normal noise (B, *event).
 
         Args:
+            sampler: how to; None is as the model's own recipe says.
             guide: what samples should be; it acts before the clip.
             pin: entries that are known.
             project: maps a clean prediction (B, *event) into the set that samples must lie in; it acts after the clip.
@@ -192,30 +186,29 @@ class Diffusion(nn.Module):
             correct: Langevin steps at each noise level, for guides that the reverse steps get wrong.
             watch: sees the sample before each step and at the end.
 
-        Raises InputError for a level below that of the last step.
+        Raises InputError for a level below that of the last step, and for a sampler of another process or target.
         """
-        guide, heat = guide or Guide(), self.recipe.init_temperature
-        known = pin.__call__ if pin else identity
-        schedule = self.schedule if guess is None else self.schedule.since(level)
-        cond_asked = guide.ask(cond)
-        ask = self._asker(noise, cond_asked, pin)
-        lean = guide.denoise(ask, cond)
+        guide, how = guide or Guide(), sampler or self.sampler
+        how.check(self.recipe)
+        recipe, known = how.recipe, pin.__call__ if pin else identity
+        schedule = how.schedule if guess is None else how.schedule.since(level)
+        guided = guide.denoise(self._asker(how, noise, guide.ask(cond), pin), cond)
 
         def denoise(x: Tensor, level: Level) -> Tensor:
-            return known(project(self._bounded(lean(x, level))))
+            return known(project(_bounded(guided(x, level), recipe.clip)))
 
         first = schedule[0]
-        start = noise * (self.process.spread * heat)
+        start = noise * (self.process.spread * recipe.init_temperature)
         if guess is not None:
-            start = first.alpha * guess + first.sigma * heat * noise
-        solver = SOLVERS[self.recipe.solver][0]
+            start = first.alpha * guess + first.sigma * recipe.init_temperature * noise
+        solver = SOLVERS[recipe.solver][0]
         solver = solver if correct is None else correct.around(solver)
         return sample(denoise, start, schedule, solver, known, guide.move, watch)
 
-    def _asker(self, like: Tensor, cond: Cond, pin: Pin | None) -> Callable[[Tensor, Level], Tensor]:
-        """The unguided denoiser along the path, for as many batches end to end as x has more rows than `like`; whatever
-        does not depend on x is worked out here."""
-        told, split = self._told.to(like.dtype), hasattr(self.net, "body")
+    def _asker(self, how: Sampler, like: Tensor, cond: Cond, pin: Pin | None) -> Callable[[Tensor, Level], Tensor]:
+        """The unguided denoiser along a sampler's levels, for as many batches end to end as x has more rows than
+        `like`; whatever does not depend on x is worked out here."""
+        told, split = how.told.to(like), hasattr(self.net, "body")
         times = self.net.times(told) if split else told  # type: ignore[operator]
         code = self.net.encode(cond) if split else cond  # type: ignore[operator]
         pins: dict[int, Pin | None] = {len(like): pin}
@@ -226,33 +219,56 @@ class Diffusion(nn.Module):
             known, given = pins[len(x)], _first(code, len(x))  # guides may ask of one batch alone
             seen = self._seen(x, level.alpha, level.sigma, known)
             row = times[level.row : level.row + 1]
-            out = self._call(seen, row if split else row.expand(len(x)), given, body=split)
+            out = self._call(seen, row if split else row.expand(len(x)), given, how.recipe.precision, split)
             clean = self.target.x0(out, x, level.alpha, level.sigma)
             return known(clean) if known else clean  # for guides that look at it
 
         return ask
 
     def _out(self, x: Tensor, t: Tensor, cond: Tensor | None, pin: Pin | None, alpha: Tensor, sigma: Tensor) -> Tensor:
-        return self._call(self._seen(x, alpha, sigma, pin), self.process.embed(t), cond)
+        seen, told = self._seen(x, alpha, sigma, pin), self.process.embed(t)
+        return self._call(seen, told, cond, self.recipe.precision)
+
+    def _times(self, t: Tensor, x: Tensor) -> Tensor:
+        """Times (), (B,) or (B, H) in the type of x (B, *event), one for each of its B or, as the network may take
+        them, for each of their rows."""
+        t = t.to(x.dtype)
+        if t.dim() == 0:
+            return t.expand(len(x))
+        rows = x.dim() > 2 and getattr(self.net, "noise_per_row", False)
+        if t.shape != x.shape[:1] and not (rows and t.shape == x.shape[:2]):
+            wanted = f"() or {tuple(x.shape[:1])}" + (f" or {tuple(x.shape[:2])}" if rows else "")
+            raise InputError(
+                f"times of shape {tuple(t.shape)} for {tuple(x.shape)}, to be told to a {type(self.net).__name__}: "
+                f"expected {wanted}; only some networks take a level for each row, such as DiT1D"
+            )
+        return t
 
     def _seen(self, x: Tensor, alpha: Any, sigma: Any, pin: Pin | None) -> Tensor:
         scale = self.target.scale(alpha, sigma)
         seen = x if isinstance(scale, float) and scale == 1 else x * scale
         return pin(seen) if pin else seen  # neither scaling nor a step of Heun's rule may dim what is known
 
-    def _call(self, x: Tensor, noise: Tensor, cond: Tensor | None, body: bool = False) -> Tensor:
-        """The network, or its body alone, at the recipe's precision."""
+    def _call(self, x: Tensor, noise: Tensor, cond: Tensor | None, precision: str, body: bool = False) -> Tensor:
+        """The network, or its body alone, at a recipe's precision."""
         net: Callable[..., Tensor] = self.net.body if body else self.net  # type: ignore[assignment]
         rows = x[..., 0].numel()
-        if self.recipe.precision == "float32" or (
-            self.recipe.precision == "auto" and not _quick(x.device, rows * self._size if rows >= 64 else 0)
+        if precision == "float32" or (
+            precision == "auto" and not _quick(x.device, rows * self._size if rows >= 64 else 0)
         ):
             return net(x, noise, cond)
         with torch.autocast(x.device.type, torch.bfloat16):
             return net(x, noise, cond).to(x.dtype)
 
-    def _bounded(self, x0: Tensor) -> Tensor:
-        return x0 if self.recipe.clip is None else x0.clamp(-self.recipe.clip, self.recipe.clip)
+
+def _bounded(x0: Tensor, clip: float | None) -> Tensor:
+    return x0 if clip is None else x0.clamp(-clip, clip)
+
+
+def _shaped(values: tuple[Tensor, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, (B,) or (B, H), shaped to multiply x (B, *event)."""
+    first, second = (v.reshape(*v.shape, *[1] * (x.dim() - v.dim())) for v in values)
+    return first, second
 
 
 def _first(code: Any, rows: int) -> Any:

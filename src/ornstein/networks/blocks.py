@@ -2,12 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ornstein.networks.kernels import Conv1d, GroupNorm
+from ornstein.networks.conv import Conv1d, GroupNorm
 from ornstein.networks.mish import Mish
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": Mish, "silu": nn.SiLU, "relu": nn.ReLU}
@@ -16,7 +16,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": Mish, "silu": nn.SiLU, "relu"
 class Denoiser(nn.Module, ABC):
     """net(x (B, *event), noise (B,), cond) -> like x, in three parts, so that a sampler does the first two once for all
     its steps. A condition is (B, C) or None. Where some rows were not given it is a pair: (B, C), and (B,) bool, which
-    is True where a row was given."""
+    is True where a row was given. One with `noise_per_row` takes noise (B, H) of windows (B, H, ...), too."""
+
+    noise_per_row: ClassVar[bool] = False
 
     def forward(self, x: Tensor, noise: Tensor, cond: Any = None) -> Tensor:
         """The network as one call."""
@@ -24,7 +26,7 @@ class Denoiser(nn.Module, ABC):
 
     @abstractmethod
     def times(self, noise: Tensor) -> Tensor:
-        """What depends on the noise level alone: (N,) -> (N, dim)."""
+        """What depends on the noise level alone: (N,) -> (N, dim), or (B, H) -> (B, H, dim)."""
 
     def encode(self, cond: Any) -> Tensor | None:
         """What depends on the condition alone, (B, C) or a pair -> (B, dim); None if there is none."""
@@ -32,7 +34,8 @@ class Denoiser(nn.Module, ABC):
 
     @abstractmethod
     def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:
-        """The rest, x (B, *event) -> like x. `time` has B rows, or one that serves the whole batch."""
+        """The rest, x (B, *event) -> like x. `time` (B, dim) or (B, H, dim) is of each sample or each of its rows, or
+        (1, dim) of the whole batch."""
 
 
 class Sinusoidal(nn.Module):
@@ -46,8 +49,8 @@ class Sinusoidal(nn.Module):
         self.register_buffer("frequencies", torch.exp(-math.log(1e4) * exponents), persistent=False)
 
     def forward(self, n: Tensor) -> Tensor:
-        angles = n.float()[:, None] * self.frequencies
-        return torch.cat([angles.sin(), angles.cos()], -1)  # (B, dim)
+        angles = n.float()[..., None] * self.frequencies
+        return torch.cat([angles.sin(), angles.cos()], -1)  # (..., dim)
 
 
 def noise_embedding(dim: int, activation: type[nn.Module] = Mish) -> nn.Sequential:

@@ -18,7 +18,7 @@ _ROWS = 512  # positions kept ready; longer trajectories compute theirs
 
 
 class Fourier(nn.Module):
-    """Noise level (B,) -> (B, dim): cosines then sines at `dim`/8 fixed random frequencies, then a small MLP
+    """Noise level (...,) -> (..., dim): cosines then sines at `dim`/8 fixed random frequencies, then a small MLP
     (Tancik et al. 2020, arXiv:2006.10739, as in CleanDiffuser). `std` is the frequencies' spread, in turns per unit."""
 
     frequencies: Tensor
@@ -31,14 +31,14 @@ class Fourier(nn.Module):
         self.net = nn.Sequential(nn.Linear(dim // 4, dim), Mish(), nn.Linear(dim, dim))
 
     def forward(self, n: Tensor) -> Tensor:
-        angles = 2 * math.pi * n.float()[:, None] * self.frequencies
+        angles = 2 * math.pi * n.float()[..., None] * self.frequencies
         return self.net(torch.cat([angles.cos(), angles.sin()], -1))
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """norm(x) (1 + scale) + shift for x (B, H, dim), shift and scale (B or 1, 1, dim)."""
+    """norm(x) (1 + scale) + shift for x (B, H, dim), shift and scale (B or 1, H or 1, dim)."""
     size = x.shape[-1:]
-    if len(scale) == 1:  # layer norm's own affine map: one pass
+    if scale.shape[:2] == (1, 1):  # layer norm's own affine map: one pass
         return F.layer_norm(x, size, 1 + scale.view(size), shift.view(size), eps=1e-6)
     return torch.addcmul(shift, F.layer_norm(x, size, eps=1e-6), 1 + scale)
 
@@ -52,20 +52,22 @@ class _Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, shares: tuple[Tensor, ...]) -> Tensor:
-        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = shares  # (B or 1, 1, width)
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = shares  # (B or 1, H or 1, width)
         x = torch.addcmul(x, gate, self.attention(_modulate(x, shift, scale)))
         return torch.addcmul(x, mlp_gate, self.mlp(_modulate(x, mlp_shift, mlp_scale)))
 
 
 class DiT1D(Denoiser):
-    """(B, H, features), noise (B,), cond (B, cond) | None -> (B, H, features), for any H; 0 before training.
+    """(B, H, features), noise (B,) or (B, H), cond (B, cond) | None -> (B, H, features), for any H; 0 before training.
 
-    The noise level and the condition shift, scale and gate every block (adaLN-Zero). `embed` is how the level is told:
+    The noise level and the condition shift, scale and gate every block (adaLN-Zero): of each row alike, or by a level
+    of its own, as in Diffusion Forcing (Chen et al. 2024, arXiv:2407.01392). `embed` is how the level is told:
     "fourier", whose frequencies spread by `std` (0.016 of levels told as 0 to 1000 is CleanDiffuser's 16 of t in
     [0, 1]), or "sinusoidal". CleanDiffuser's blocks replace x by its modulated norm before they add to it; these add
     to x itself, as in the paper.
     """
 
+    noise_per_row = True
     positions: Tensor
 
     def __init__(
@@ -117,9 +119,10 @@ class DiT1D(Denoiser):
         rows = x.shape[1]
         positions = self.positions[:rows] if rows <= _ROWS else self.wave(torch.arange(rows, device=x.device))
         h = self.token(x) + positions  # (B, H, width)
+        time = time if time.dim() == 3 else time[:, None]  # (B or 1, H or 1, ...)
         if self.cond is not None:
-            time = self.adapt(self.mix(time if code is None else time + code))
-        shares = time.to(h.dtype).unflatten(-1, (-1, 1, h.shape[-1])).unbind(1)  # each (B or 1, 1, width)
+            time = self.adapt(self.mix(time if code is None else time + code[:, None]))
+        shares = time.to(h.dtype).unflatten(-1, (-1, h.shape[-1])).unbind(2)  # each (B or 1, H or 1, width)
         for i, block in enumerate(self.blocks):
             h = block(h, shares[6 * i : 6 * i + 6])
         return self.head(_modulate(h, *shares[-2:]))

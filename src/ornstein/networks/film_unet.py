@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from ornstein.errors import InputError, choose
 from ornstein.networks.blocks import ACTIVATIONS, Denoiser, noise_embedding, withhold
-from ornstein.networks.conv import Conv, Double, Norm
+from ornstein.networks.conv import Conv, Double, GroupNorm
 
 
 def _conv_block(c_in: int, c_out: int, act: type[nn.Module], kernel: int) -> nn.Sequential:
-    return nn.Sequential(Conv(c_in, c_out, kernel), Norm(c_out), act())
+    return nn.Sequential(Conv(c_in, c_out, kernel), GroupNorm(8, c_out), act())
 
 
 class _FilmBlock(nn.Module):

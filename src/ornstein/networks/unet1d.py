@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ornstein.errors import InputError, choose, positive
 from ornstein.networks.blocks import ACTIVATIONS, Condition, ConvBlock, Denoiser, ResidualBlock, noise_embedding
-from ornstein.networks.kernels import Conv1d, ConvTranspose1d, join
+from ornstein.networks.conv import Conv1d, ConvTranspose1d, join
 
 
 def _check(width: int, mults: Sequence[int], activation: str) -> type[nn.Module]:

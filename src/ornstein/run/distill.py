@@ -1,6 +1,5 @@
 """A trained agent taught to sample in fewer network calls: every Diffusion that it gives lessons of, one stage each."""
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ from ornstein.contract import Example, Learner, Lesson, Metrics, Stage, check_fi
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion import distill as few
 from ornstein.diffusion.guide import Partial
-from ornstein.diffusion.model import Diffusion
+from ornstein.diffusion.model import Diffusion, Sampler
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, positive
 from ornstein.files import locked
@@ -45,8 +44,11 @@ class Walked(NamedTuple):
 class Walks:
     """The teacher's trajectories, kept and drawn again: to walk costs ten times what learning from it does."""
 
-    def __init__(self, teacher: Diffusion, stations: tuple[int, ...], lesson: Lesson, capture: str = "off"):
-        self.trajectory = Captured(partial(few.trajectory, teacher, stations), capture, teacher._told.device)
+    def __init__(
+        self, teacher: Diffusion, sampler: Sampler, stations: tuple[int, ...], lesson: Lesson, capture: str = "off"
+    ):
+        walk = partial(few.trajectory, teacher, stations, sampler=sampler)
+        self.trajectory = Captured(walk, capture, sampler.told.device)
         self.lesson = lesson
         self.fields: dict[str, Tensor] = {}
         self.drawn = self.next = self.rows = 0
@@ -104,7 +106,8 @@ def distill(
     task: dict[str, Any] | None = None,
     source: str | None = None,
 ) -> L:
-    """A copy of a trained agent that samples with `steps` network calls; the teacher stays as it is.
+    """A copy of a trained agent that samples with `steps` network calls; the teacher keeps its weights, and is put into
+    eval mode, as `train` and `load` return it.
 
     Args:
         data: episodes on the agent's device, like those it was trained on: they say what it is asked for.
@@ -122,7 +125,7 @@ def distill(
             another run, that another process or thread writes, or for which there is no room.
         TrainingError: a loss that is no longer finite, or a disk that is full. The last checkpoint is kept.
     """
-    lessons = _lessons(teacher, data)
+    lessons = _lessons(teacher.eval(), data)
     recipes = {name: few.student_recipe(getattr(teacher.cfg, name), steps, method) for name in lessons}
     student = type(teacher)(teacher.spec, replace(teacher.cfg, **recipes))
     student.row = teacher.row
@@ -186,7 +189,7 @@ def _stage(
     trained: Diffusion = getattr(teacher, f"{name}_ema")
     recipe = replace(trained.recipe, solver="dpmpp", grid=model.recipe.grid, steps=model.recipe.steps)
     path, stations = few.teacher_path(recipe, CALLS)
-    guide = Diffusion(copy.deepcopy(trained.net), recipe, path).eval().requires_grad_(False).to(model._told.device)
+    sampler = Sampler(recipe, path).to(model.sampler.told.device)
 
     def learn(loss: Callable[[Any], Tensor]) -> Callable[[Any], Metrics]:
         def update(batch: Any) -> Metrics:
@@ -201,10 +204,10 @@ def _stage(
 
         def loss(batch: Any) -> Tensor:
             example: Example = lesson.example(batch)
-            return few.consistency_loss(model, *example, teacher=guide)
+            return few.consistency_loss(model, *example, teacher=trained)
 
         return Stage(said, lesson.view, learn(loss), updates, lesson.batch)
-    walks = Walks(guide, stations, lesson, capture)
+    walks = Walks(trained, sampler, stations, lesson, capture)
     if method == "path":
         return Stage(said, walks, learn(lambda b: few.path_loss(model, b.states, b.cond, b.pin)), updates, lesson.batch)
     return Stage(

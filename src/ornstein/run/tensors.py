@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from ornstein.files import regular
 from ornstein.run.sizes import fits_memory
 
 Shapes = Mapping[str, tuple[int, ...]]
+T = TypeVar("T")
 
 
 @contextmanager
@@ -52,9 +53,21 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return found, words
 
 
+def renamed(module: nn.Module, found: Mapping[str, T]) -> dict[str, T]:
+    """What a file of an older version holds, under the names of today. A module whose parts had other names says so in
+    `FORMER`: how names within it began -> how they begin now. What was stored twice has one name now."""
+    now = dict(found)
+    for path, part in module.named_modules():
+        inner = f"{path}." if path else ""
+        for old, new in getattr(part, "FORMER", {}).items():
+            for name in [name for name in now if name.startswith(inner + old)]:
+                now[inner + new + name.removeprefix(inner + old)] = now.pop(name)
+    return now
+
+
 def check_fit(module: nn.Module, found: Shapes, path: Path) -> None:
     """An `InputError` unless the tensors of a file have the names and shapes of a module's, which may be an outline."""
-    mine = module.state_dict()
+    mine, found = module.state_dict(), renamed(module, found)
     found = {name: tuple(value.shape) for name, value in unstored(module, found).items()} | dict(found)
     for name in sorted(mine.keys() ^ found.keys()):
         where = "missing" if name in mine else "unknown to the agent"
@@ -70,7 +83,7 @@ def check_fit(module: nn.Module, found: Shapes, path: Path) -> None:
 def fill(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Put weights of a file into a module. `InputError` if they do not fit."""
     check_fit(module, {name: tuple(value.shape) for name, value in weights.items()}, path)
-    mine, weights = module.state_dict(), completed(module, weights)
+    mine, weights = module.state_dict(), completed(module, renamed(module, weights))
     for name, value in weights.items():
         if value.is_floating_point() != mine[name].is_floating_point():
             raise InputError(

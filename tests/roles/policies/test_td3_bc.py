@@ -34,10 +34,10 @@ def rows(n: int, act: float = 0.0, rew: float = 0.0, done: float = 0.0) -> Trans
     )
 
 
-def test_target_is_the_lesser_slow_critic_at_a_noisy_bounded_action() -> None:
+def test_target_is_the_lesser_target_critic_at_a_noisy_bounded_action() -> None:
     agent = TD3BC(Spec(1, 1), SMALL)
-    agent.critic, agent.critic_slow = Slope(0.0, 0.0), Slope(1.0, 3.0)  # type: ignore[assignment]
-    nn.init.constant_(agent.actor_slow.net[-2].bias, 50.0)  # the slow actor says 1
+    agent.critic, agent.critic_target = Slope(0.0, 0.0), Slope(1.0, 3.0)  # type: ignore[assignment]
+    nn.init.constant_(agent.actor_target.net[-2].bias, 50.0)  # the target actor says 1
     torch.manual_seed(0)
     loss = agent.critic_loss(rows(20_000, rew=2.0))
     noise = (0.2 * torch.randn(1_000_000)).clamp(-0.5, 0.5)

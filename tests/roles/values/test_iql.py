@@ -10,9 +10,9 @@ from ornstein.roles.values.iql import ExpectileCritics
 
 
 def fixed(q: list[float], v: list[float], tau: float, discount: float = 0.9) -> ExpectileCritics:
-    """Critics whose slow copies say `q` and whose V says `v`, whatever they are asked."""
+    """Critics whose target copies say `q` and whose V says `v`, whatever they are asked."""
     made = ExpectileCritics(1, 1, tau, discount, (4,))
-    for critic, said in ((made.q_slow, q), (made.q, q), (made.v, v)):
+    for critic, said in ((made.q_target, q), (made.q, q), (made.v, v)):
         for weight in critic.weights:
             weight.data.zero_()
         critic.biases[-1].data.copy_(torch.tensor(said)[:, None, None])

@@ -21,7 +21,7 @@ class Told(nn.Module):
 
 def critics(*tables: list[float]) -> TDCritics:
     made = TDCritics(1, 1, 0.9, (4,))
-    made.q_slow, made.q = Told(*tables), Told([0.0] * 3, [0.0] * 3)  # type: ignore[assignment]
+    made.q_target, made.q = Told(*tables), Told([0.0] * 3, [0.0] * 3)  # type: ignore[assignment]
     return made
 
 
@@ -43,17 +43,17 @@ def test_an_end_has_no_future() -> None:
     assert loss.item() == pytest.approx(2 * (1 + 4) / 2)
 
 
-def test_worth_is_the_lesser_slow_critic() -> None:
+def test_value_is_the_lesser_target_critic() -> None:
     made = critics([1.0, 2.0, 6.0], [5.0, 0.0, 4.0])
     assert made.value(torch.zeros(3, 1), torch.tensor([[0.0], [1.0], [2.0]])).tolist() == [1.0, 0.0, 4.0]
 
 
-def test_slow_copies_follow_and_the_target_is_held() -> None:
+def test_target_copies_move_nearer_and_the_target_is_held() -> None:
     made = TDCritics(1, 1, 0.9, (8,))
     for weight in made.q.parameters():
         weight.data += 1.0
-    gap = (made.q.weights[0] - made.q_slow.weights[0]).clone()
+    gap = (made.q.weights[0] - made.q_target.weights[0]).clone()
     made.update_target(0.25)
-    torch.testing.assert_close(made.q.weights[0] - made.q_slow.weights[0], 0.75 * gap)
+    torch.testing.assert_close(made.q.weights[0] - made.q_target.weights[0], 0.75 * gap)
     made.loss(batch([1.0], [0.0]), torch.zeros(1, 1)).backward()
-    assert all(weight.grad is None for weight in made.q_slow.parameters())
+    assert all(weight.grad is None for weight in made.q_target.parameters())

@@ -61,7 +61,7 @@ class Config:
     target: float = 0.95  # the return to ask for, 1 the best of the data
     guide: float = 1.2  # how much labels count: 0 ignores them, 1 is the plain conditional model
     langevin: int = 0  # steps of correction at each noise level, for composed labels; solver ddpm goes with them
-    plans: int = 1  # of which the least surprising is taken
+    plans: int = 1  # of which that of the least denoising error is taken
     ema_rate: float = 0.005
     ema_every: int = 1  # updates between two averages
     ema_start: int = 0  # updates before which the average is a plain copy
@@ -93,6 +93,7 @@ class DecisionDiffuser(Planner):
         super().__init__(spec, cfg)
         self.rows, self.stride, self.replan = cfg.horizon or 0, cfg.stride or 0, cfg.replan or 0
         self.asks, self.candidates = dict(spec.given) or {"return": TensorSpec((1,))}, cfg.plans
+        self.noise_shape = (self.rows, spec.obs_size)
         self.register_buffer("known", torch.zeros(self.rows, spec.obs_size, dtype=torch.bool), persistent=False)
         self.known[0] = True
         self.scale_obs, self.scale_act, self.scale_ret = Quantile(spec.obs_size), Quantile(spec.act_size), MinMax(1)
@@ -160,16 +161,16 @@ class DecisionDiffuser(Planner):
         asked = {k: TensorSpec((*several, part.size)) for k, part in self.asks.items() if k in given or k != "return"}
         return asked | ({"weight": TensorSpec(several or (1,))} if "weight" in given else {})
 
-    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
-        n = self.candidates
+    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None, noise: Tensor) -> Plan:
+        n = noise.shape[1]
         x = torch.zeros(len(obs) * n, *self.known.shape, device=obs.device)
         x[:, 0] = self.scale_obs(obs).repeat_interleave(n, 0)
-        pin, noise = Pin(self.known, x), torch.randn_like(x)
-        guide, correct = self.asked(obs, given or {}), Langevin(self.cfg.langevin) if self.cfg.langevin else None
+        pin, guide = Pin(self.known, x), self.asked(obs, given or {}, n)
+        correct = Langevin(self.cfg.langevin) if self.cfg.langevin else None
         show = watch and (lambda x: watch(self.scale_obs.inverse(x[::n])))
-        x = self.model_ema.sample(noise, guide=guide, pin=pin, correct=correct, watch=show)
+        x = self.model_ema.sample(noise.flatten(0, 1), guide=guide, pin=pin, correct=correct, watch=show)
         value = None
-        if n > 1:
+        if self.candidates > 1:
             value, best = (-self.model_ema.denoising_error(x, 0.4, pin)).unflatten(0, (-1, n)).max(-1)
             x = x[torch.arange(len(obs), device=x.device) * n + best]  # (B, H, O)
         states = self.scale_obs.inverse(x)
@@ -177,12 +178,12 @@ class DecisionDiffuser(Planner):
         act = None if self.spec.tracked else self.scale_act.inverse(self.inverse_ema.along(x))
         return Plan(states, act, value, self.stride)
 
-    def asked(self, obs: Tensor, given: Given) -> Compose:
-        """The guide to what is asked for, one term for each label."""
+    def asked(self, obs: Tensor, given: Given, n: int) -> Compose:
+        """The guide of n plans for each observation to what is asked for, one term for each label."""
         if "return" in self.asks:
             given = {"return": obs.new_full((len(obs), 1), self.cfg.target), **given}
         cond = self.label(given)
         cond = cond if cond.dim() == 3 else cond[:, None]  # (B, labels, C)
         weight = given.get("weight", torch.full_like(cond[..., 0], self.cfg.guide))
-        each = (part.repeat_interleave(self.candidates, 0).unbind(1) for part in (cond, weight))
+        each = (part.repeat_interleave(n, 0).unbind(1) for part in (cond, weight))
         return Compose([Term(c, w[:, None, None]) for c, w in zip(*each, strict=True)])

@@ -7,9 +7,9 @@ known pinned and what is wanted as a gradient.
 
 Differs from the authors' code: every step of an episode may start a window (theirs drops the last legal one); rows past
 an episode's end carry no loss (theirs are normalised zeros); plans are ranked by J on the finished plan (theirs on the
-one before the last step), and several to one goal, if asked for, by how little they surprise the model; a batch of 64
-stands for their two accumulated batches of 32; no attention. By default, plans for worlds that track observations hold
-no actions, time is continuous and 16 DDIM steps sample it; the variant `diffuser:paper` restores the paper.
+one before the last step), and several to one goal, if asked for, by their denoising error; a batch of 64 stands for
+their two accumulated batches of 32; no attention. By default, plans for worlds that track observations hold no actions,
+time is continuous and 16 DDIM steps sample it; the table's row `diffuser_paper` restores the paper.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ class Config:
     first_action: float = 10.0  # weight of the first action in the loss
     discount: float = 0.997  # of the returns that the value network learns
     penalty: float = 0.0  # taken off the reward of an episode's true end (100 in locomotion)
-    plans: int | None = None  # to choose among: with a goal the least surprising, else the best; None is 1, else 64
+    plans: int | None = None  # to choose among: with a goal by denoising error, else by value; None is 1, else 64
     guide: float = 0.1  # scale of the value's gradient
     guide_inner: int = 2  # gradient steps before each denoising step
     guide_stop: int = 2  # last denoising steps without a gradient
@@ -94,6 +94,7 @@ class Diffuser(Planner):
         self.rows, self.stride, self.replan = cfg.horizon or 0, cfg.stride or 0, cfg.replan or 0
         self.acts, self.goal = spec.act_size if cfg.actions else 0, "goal" in spec.given
         self.candidates, features = cfg.plans or 1, self.acts + spec.obs_size
+        self.noise_shape = (self.rows, features)
         self.register_buffer("known", torch.zeros(self.rows, features, dtype=torch.bool), persistent=False)
         self.known[[0, -1] if self.goal else [0], self.acts :] = True
         scale = MinMax if cfg.scale == "minmax" else ZScore
@@ -157,8 +158,8 @@ class Diffuser(Planner):
         polyak_update(ema, net, pace(step.count, self.cfg.ema_rate, self.cfg.ema_every, self.cfg.ema_start))
         return {"loss": loss.detach()}
 
-    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None) -> Plan:
-        n, guide = self.candidates, None
+    def _plan(self, obs: Tensor, given: Given | None, watch: Callable[[Tensor], None] | None, noise: Tensor) -> Plan:
+        n, guide = noise.shape[1], None
         x = torch.zeros(len(obs) * n, *self.known.shape, device=obs.device)
         x[:, 0, self.acts :] = self.scale_obs(obs).repeat_interleave(n, 0)
         if given is None:
@@ -166,16 +167,16 @@ class Diffuser(Planner):
         else:
             x[:, -1, self.acts :] = self.scale_obs(given["goal"]).repeat_interleave(n, 0)
         show = watch and (lambda x: watch(self.scale_obs.inverse(x[::n, :, self.acts :])))
-        x = self.model_ema.sample(torch.randn_like(x), guide=guide, pin=Pin(self.known, x), watch=show)
+        x = self.model_ema.sample(noise.flatten(0, 1), guide=guide, pin=Pin(self.known, x), watch=show)
         value = None
-        if n > 1 or not self.goal:
+        if self.candidates > 1 or not self.goal:
             value, best = self.judge(x).unflatten(0, (-1, n)).max(-1)
             x = x[torch.arange(len(obs), device=x.device) * n + best]  # (B, H, features)
         act = self.scale_act.inverse(x[..., : self.acts]) if self.acts else None
         return Plan(self.scale_obs.inverse(x[..., self.acts :]), act, value, self.stride)
 
     def judge(self, x: Tensor) -> Tensor:
-        """What plans (B, H, features) are chosen by, (B,): J or, with a goal, how little they surprise the model."""
+        """What plans (B, H, features) are chosen by, (B,): J or, with a goal, minus their denoising error."""
         if self.goal:
             return -self.model_ema.denoising_error(x, 0.4, Pin(self.known, x), draws=2)
         return self.plan_value(x, torch.full((), self.model.schedule[-2].t, device=x.device))

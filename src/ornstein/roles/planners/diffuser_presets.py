@@ -7,14 +7,14 @@ from ornstein.optim import Optim
 from ornstein.roles.planners.diffuser import Config
 
 WALK: dict[str, Any] = {"scale": "zscore", "penalty": 100.0}
-SLOW: dict[str, Any] = {"updates": 1_000_000, "ema_every": 10, "ema_start": 2000, "optim": Optim(2e-4)}
-SLOW |= {"actions": True, "activation": "mish"}
+LONG: dict[str, Any] = {"updates": 1_000_000, "ema_every": 10, "ema_start": 2000, "optim": Optim(2e-4)}
+LONG |= {"actions": True, "activation": "mish"}
 MAZE = {"stride": 1, "mults": (1, 4, 8), "scale": "minmax", "first_action": 1.0, "penalty": 0.0, "updates": 2_000_000}
 MANY = Recipe("cosine", "x0", solver="ddpm", steps=32, clip=1.0)
 TEN = Recipe("cosine", "x0", solver="ddim", steps=10)
 LIGHT = WALK | {"mults": (1, 2, 2), "model": TEN, "plans": 16, "replan": 4, "guide_inner": 1, "updates": 20_000}
 # As the authors trained locomotion; their mazes are among the presets.
-PAPER = Config(**WALK, **SLOW, mults=(1, 2, 4, 8), model=Recipe("cosine", "x0", 20, solver="ddpm", steps=20))
+PAPER = Config(**WALK, **LONG, mults=(1, 2, 4, 8), model=Recipe("cosine", "x0", 20, solver="ddpm", steps=20))
 
 
 def _maze(rows: int, levels: int) -> dict[str, Any]:

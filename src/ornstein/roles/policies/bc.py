@@ -50,5 +50,5 @@ class BC(Agent):
         self.step_actor(loss)
         return {"loss": loss.detach()}
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]

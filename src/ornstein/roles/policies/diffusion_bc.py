@@ -47,6 +47,7 @@ class DiffusionBC(Agent):
         super().__init__(spec, cfg)
         at_least(cfg, extra=0, candidates=1)
         self.candidates = cfg.candidates
+        self.noise_shape = (spec.act_size,)
         self.scale = StepScale(spec.obs_size, spec.act_size)
         net = ResidualMLP(spec.act_size, spec.obs_size, cfg.width, cfg.blocks, dropout=cfg.dropout)
         self.model = Diffusion(net, cfg.model)
@@ -68,12 +69,9 @@ class DiffusionBC(Agent):
         polyak_update(self.model_ema, self.model, self.cfg.ema_rate)
         return {"loss": loss.detach()}
 
-    def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
-        n = n or self.candidates
+    def _consider(self, obs: Tensor, given: Given | None, n: int, noise: Tensor) -> Candidates:
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
-        x = self.model_ema.sample(
-            torch.randn(len(seen), self.spec.act_size, dtype=seen.dtype, device=seen.device), seen
-        )
+        x = self.model_ema.sample(noise.flatten(0, 1), seen)
         lowest = torch.full((), self.model_ema.schedule[-2].t, device=seen.device)
         for _ in range(self.cfg.extra):
             x = self.model_ema.denoise(x, lowest, seen)
@@ -84,8 +82,8 @@ class DiffusionBC(Agent):
             chosen = value.argmax(-1)
         return Candidates(act, value, chosen)
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
-        return self._consider(obs, given, None).taken()[:, None]
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
+        return self._consider(obs, given, self.candidates, noise).taken()[:, None]
 
 
 def density(x: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from ornstein.contract import Agent, Example, Given, Lesson, Metrics, Spec, Stage, Takes
@@ -58,6 +57,7 @@ class DiffusionPolicy(Agent):
         super().__init__(spec, cfg)
         at_least(cfg, history=1, horizon=1, execute=1)
         self.history, self.execute = cfg.history, cfg.execute
+        self.noise_shape = (cfg.horizon, spec.act_size)
         self.scale_obs, self.scale_act = MinMax(spec.obs_size), MinMax(spec.act_size)
         self.images = images = spec.images
         cond = cfg.history * (spec.obs_size + cfg.features * len(images))
@@ -101,8 +101,6 @@ class DiffusionPolicy(Agent):
         polyak_update(self.model_ema, self.model, warming(self.step.count))
         return {"loss": loss.detach()}
 
-    def _act(self, obs: Obs, given: Given | None) -> Tensor:
-        cfg, flat = self.cfg, plain(obs)
-        noise = torch.randn(len(flat), cfg.horizon, self.spec.act_size, dtype=flat.dtype, device=flat.device)
-        act = self.scale_act.inverse(self.model_ema.sample(noise, self.seen(obs)))  # (B, H, A)
-        return act[:, cfg.history - 1 : cfg.history - 1 + cfg.execute]
+    def _act(self, obs: Obs, given: Given | None, noise: Tensor) -> Tensor:
+        act = self.scale_act.inverse(self.model_ema.sample(noise[:, 0], self.seen(obs)))  # (B, H, A)
+        return act[:, self.history - 1 : self.history - 1 + self.execute]

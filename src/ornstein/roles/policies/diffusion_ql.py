@@ -1,10 +1,11 @@
-"""Diffusion-QL (Wang, Hunt & Zhou, ICLR 2023, arXiv:2208.06193): a diffusion policy that climbs its own critic.
+"""Diffusion-QL (Wang, Hunt & Zhou, ICLR 2023, arXiv:2208.06193): a diffusion policy that maximises its own critic.
 
     actor loss = denoising loss on the data's actions  -  eta mean Q_i(s, a) / mean |Q_j(s, a)|,  a ~ actor(s)
 
-One of two critics climbs, the other sets the scale, at random. The gradient of Q runs through the whole sampling chain.
-EDP (Kang et al., NeurIPS 2023, arXiv:2305.20081; the variant `diffusion_ql:edp`) climbs at the clean guess of the very
-call that the denoising loss makes, which allows a table of 1000 levels, sampled by DPM-Solver++ in 15 calls.
+One of two critics, chosen at random, is maximised; the other sets the scale. The gradient of Q runs through the whole
+sampling chain. EDP (Kang et al., NeurIPS 2023, arXiv:2305.20081; the table's row `edp`) takes that gradient at the
+clean guess of the very call that the denoising loss makes, which allows a table of 1000 levels, sampled by DPM-Solver++
+in 15 calls.
 Differs from the authors: critics have layer norm and see rewards stretched by the spread of returns, as in
 CleanDiffuser, whose scores are the best published; observations are normalised; actions are scaled to [-1, 1] by the
 data's range; the averaged actor is a copy, not the first one, before it starts to follow; rates stay constant (their
@@ -41,7 +42,7 @@ class Config:
     backups: int = 1  # next actions of which the best is backed up (10 on AntMaze)
     reward: str = "returns"  # raw | returns | minus_one
     norm: bool = True  # layer norm in the critics
-    target_rate: float = 0.005  # of the slow critics
+    target_rate: float = 0.005  # of the target critics
     ema_rate: float = 0.005  # of the averaged actor, which answers for the next actions
     ema_every: int = 5
     ema_start: int = 1000
@@ -61,6 +62,7 @@ class DiffusionQL(Agent):
         super().__init__(spec, cfg)
         at_least(cfg, backups=1)
         self.candidates = cfg.choice.candidates
+        self.noise_shape = (spec.act_size,)
         self.scale, self.rewards = StepScale(spec.obs_size, spec.act_size), RewardScale(cfg.reward)
         self.model = Diffusion(MLP(spec.act_size, spec.obs_size, cfg.hidden), cfg.model)
         self.critics = TDCritics(spec.obs_size, spec.act_size, cfg.discount, cfg.hidden, cfg.norm)
@@ -91,10 +93,10 @@ class DiffusionQL(Agent):
         return {"loss": imitate.detach(), "q_loss": improve.detach(), "critic": critic.detach()}
 
     def actor_loss(self, obs: Tensor, act: Tensor) -> tuple[Tensor, Tensor]:
-        """Imitation and climbing, () each."""
+        """The losses of imitation and of improvement by Q, () each."""
         error, guess = self.model.loss_and_prediction(act, obs)  # of one call
         proposed = self.propose(self.model, obs) if self.cfg.q_gradient == "chain" else guess
-        k = (torch.rand(1, device=obs.device) >= 0.5).long()  # of two critics this one climbs, the other is the scale
+        k = (torch.rand(1, device=obs.device) >= 0.5).long()  # the critic to maximise; the other is the scale
         q = frozen(self.critics.q, k)(obs, proposed)  # (1, B): the gradient reaches the action, never the critic
         with torch.no_grad():
             size = frozen(self.critics.q, 1 - k)(obs, proposed).abs().mean()
@@ -104,12 +106,11 @@ class DiffusionQL(Agent):
         """One normalised action (B, A) for each obs (B, O)."""
         return model.sample(torch.randn(len(obs), self.spec.act_size, dtype=obs.dtype, device=obs.device), obs)
 
-    def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
-        n = n or self.candidates
+    def _consider(self, obs: Tensor, given: Given | None, n: int, noise: Tensor) -> Candidates:
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
-        act = self.propose(self.model, seen)
+        act = self.model.sample(noise.flatten(0, 1), seen)
         value = self.critics.value(seen, act).unflatten(0, (-1, n))
         return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), value, self.cfg.choice.pick(value))
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
-        return self._consider(obs, given, None).taken()[:, None]
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
+        return self._consider(obs, given, self.candidates, noise).taken()[:, None]

@@ -12,6 +12,7 @@ is 1e-8 for the networks. The row `dipo` samples in 10 steps of the 100 levels, 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from ornstein.data.buffer import Buffer
 from ornstein.data.normalize import MinMax
 from ornstein.data.views import Transition
 from ornstein.diffusion.guide import slope
-from ornstein.diffusion.model import Diffusion, Recipe
+from ornstein.diffusion.model import Diffusion, Recipe, Sampler
 from ornstein.errors import at_least
 from ornstein.networks.mlp import MLP
 from ornstein.optim import Optim, Stepper, frozen, pace, polyak_update, target_copy
@@ -38,7 +39,7 @@ class Config:
     write_back: bool = False  # improved actions stay in the buffer
     act_noise: float = 0.0  # scale of the chain's noise when not exploring; 0 ends in or between the modes
     discount: float = 0.99
-    target_rate: float = 0.005  # of the slow critics
+    target_rate: float = 0.005  # of the target critics
     ema_rate: float = 0.005  # of the averaged actor, which answers for the next actions
     ema_every: int = 1
     warmup: int = 10_000  # random steps before the first update
@@ -55,16 +56,18 @@ class Config:
 class DIPO(Explorer):
     """A diffusion policy of actions that its critic has improved. Refuses tasks that give a goal."""
 
+    FORMER: ClassVar = {"calm.net.": "model.net."}  # see `tensors.renamed`
     memory: Buffer | None = None  # the buffer, where improved actions stay in it: the checkpoint keeps them
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
         at_least(cfg, action_steps=0, action_lr=0, warmup=0)
         self.warmup = cfg.warmup
+        self.noise_shape = (spec.act_size,)
         self.scale = MinMax(spec.act_size)  # the bounds of actions; observations are as they are
         net = MLP(spec.act_size, spec.obs_size, cfg.hidden)
         self.model = Diffusion(net, cfg.model)
-        self.calm = Diffusion(net, replace(cfg.model, noise_temperature=cfg.act_noise))  # the same weights
+        self.calm = Sampler(replace(cfg.model, noise_temperature=cfg.act_noise))  # of the same weights
         self.critics = TDCritics(spec.obs_size, spec.act_size, cfg.discount, cfg.hidden)
         self.model_ema = target_copy(self.model)
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
@@ -81,7 +84,7 @@ class DIPO(Explorer):
     def update(self, batch: Transition) -> Metrics:
         """One step of the critics, some of the actions, one of the actor."""
         obs, act = batch.obs, self.scale(batch.act)
-        ahead = self.propose(self.model_ema, batch.next_obs)
+        ahead = self.model_ema.sample(torch.randn_like(act), batch.next_obs)
         critic = self.critics.loss(batch._replace(act=act), ahead)
         self.step_critics(critic)
         better = self.improved(obs, self.scale(batch.more["better"]) if self.cfg.write_back else act)
@@ -99,16 +102,11 @@ class DIPO(Explorer):
         q = frozen(self.critics.q)
         return ascend(lambda a: q(obs, a).amin(0), act, self.cfg)
 
-    @torch.no_grad()
-    def propose(self, model: Diffusion, obs: Tensor) -> Tensor:
-        """One normalised action (B, A) for each obs (B, O)."""
-        return model.sample(torch.randn(len(obs), self.spec.act_size, dtype=obs.dtype, device=obs.device), obs)
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
+        return self.scale.inverse(self.model.sample(noise[:, 0], obs[:, -1], sampler=self.calm))[:, None]
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
-        return self.scale.inverse(self.propose(self.calm, obs[:, -1]))[:, None]
-
-    def _explore(self, obs: Tensor, given: Given | None) -> Tensor:
-        return self.scale.inverse(self.propose(self.model, obs[:, -1]))[:, None]
+    def _explore(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
+        return self.scale.inverse(self.model.sample(noise[:, 0], obs[:, -1]))[:, None]
 
 
 def ascend(value: Callable[[Tensor], Tensor], act: Tensor, cfg: Config) -> Tensor:

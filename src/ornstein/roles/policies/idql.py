@@ -40,7 +40,7 @@ class Config:
     weigh: Literal["best", "implicit"] = "best"  # by Q, or by the actor's weight that the expectile implies
     reward: str = "returns"  # raw | returns | minus_one
     norm: bool = True  # layer norm in the critics
-    target_rate: float = 0.005  # of the slow critics
+    target_rate: float = 0.005  # of the target critics
     ema_rate: float = 0.005  # of the averaged actor, which acts
     updates: int = 100_000
     batch: int = 256
@@ -56,11 +56,12 @@ class Config:
 
 
 class IDQL(Agent):
-    """A cloned policy whose offers are chosen among by in-sample critics. Refuses tasks that give a goal."""
+    """A cloned policy; in-sample critics choose among the actions that it draws. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
         self.candidates = cfg.choice.candidates
+        self.noise_shape = (spec.act_size,)
         self.scale, self.rewards = StepScale(spec.obs_size, spec.act_size), RewardScale(cfg.reward)
         net = ResidualMLP(
             spec.act_size, spec.obs_size, cfg.width, cfg.blocks, dim=128, dropout=cfg.dropout, fourier=cfg.fourier
@@ -91,16 +92,14 @@ class IDQL(Agent):
         self.critics.update_target(self.cfg.target_rate)
         return {"loss": loss.detach(), "value": value.detach(), "critic": q.detach()}
 
-    def _consider(self, obs: Tensor, given: Given | None, n: int | None) -> Candidates:
-        n = n or self.candidates
+    def _consider(self, obs: Tensor, given: Given | None, n: int, noise: Tensor) -> Candidates:
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
-        noise = torch.randn(len(seen), self.spec.act_size, dtype=seen.dtype, device=seen.device)
-        act = self.model_ema.sample(noise, seen, guide=Clamp(1.0))
+        act = self.model_ema.sample(noise.flatten(0, 1), seen, guide=Clamp(1.0))
         value = self.critics.value(seen, act)
         if self.cfg.weigh == "implicit":
             value = torch.where(value < self.critics.v(seen)[0], 1 - self.cfg.tau, self.cfg.tau).log()
         value = value.unflatten(0, (-1, n))
         return Candidates(self.scale.act.inverse(act.unflatten(0, (-1, n))), value, self.cfg.choice.pick(value))
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
-        return self._consider(obs, given, None).taken()[:, None]
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
+        return self._consider(obs, given, self.candidates, noise).taken()[:, None]

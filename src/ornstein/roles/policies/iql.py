@@ -1,7 +1,7 @@
 """IQL (Kostrikov, Nair & Levine, ICLR 2022, arXiv:2110.06169), a yardstick without diffusion: critics of the data's
 best actions, and a Gaussian policy that imitates the better ones more.
 
-    actor: -exp(beta (min Q_slow(s, a) - V(s))) log N(a; mean(s), std), the weight at most 100
+    actor: -exp(beta (min Q_target(s, a) - V(s))) log N(a; mean(s), std), the weight at most 100
 
 The critics are `roles/values/iql.py`. Differs from the authors' code: all weights come from critics as they were before
 the step; observations are normalised; actions are scaled to [-1, 1] by the data's range; 100,000 updates instead of a
@@ -69,5 +69,5 @@ class IQL(Agent):
         self.step_actor(actor)
         return {"loss": (value + q).detach(), "value": value.detach(), "actor": actor.detach()}
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]

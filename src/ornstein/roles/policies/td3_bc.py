@@ -1,6 +1,6 @@
 """TD3+BC (Fujimoto & Gu, NeurIPS 2021, arXiv:2106.06860), a yardstick without diffusion: TD3 that also imitates.
 
-    critic: (r + discount (1 - terminated) min Q_slow(s', a') - Q)^2,  a' = clip(actor_slow(s') + clip(noise))
+    critic: (r + discount (1 - terminated) min Q_target(s', a') - Q)^2,  a' = clip(actor_target(s') + clip(noise))
     actor:  -lambda mean Q_1(s, pi(s)) + |a - pi(s)|^2,  lambda = alpha / mean |Q_1|
 
 One update is `delay` critic steps, each with rows of its own, and one actor step; `updates` counts critic steps, as the
@@ -9,6 +9,7 @@ authors do. Differs from their code: actions are scaled to [-1, 1] by the data's
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -44,7 +45,9 @@ class Config:
 
 
 class TD3BC(Agent):
-    """A deterministic policy that climbs its critic and stays near the data. Refuses tasks that give a goal."""
+    """A deterministic policy that maximises its critic and stays near the data. Refuses tasks that give a goal."""
+
+    FORMER: ClassVar = {"actor_slow.": "actor_target.", "critic_slow.": "critic_target."}  # see `tensors.renamed`
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
@@ -52,7 +55,7 @@ class TD3BC(Agent):
         self.scale, self.rewards = StepScale(spec.obs_size, spec.act_size), RewardScale(cfg.reward)
         self.actor = DeterministicActor(spec.obs_size, spec.act_size, cfg.hidden)
         self.critic = Critics(spec.obs_size, spec.act_size, hidden=cfg.hidden, activation="relu")
-        self.actor_slow, self.critic_slow = target_copy(self.actor), target_copy(self.critic)
+        self.actor_target, self.critic_target = target_copy(self.actor), target_copy(self.critic)
         self.step_actor, self.step_critic = Stepper(self.actor, cfg.actor), Stepper(self.critic, cfg.critic)
 
     @property
@@ -76,16 +79,16 @@ class TD3BC(Agent):
             self.step_critic(loss)
         actor = self.actor_loss(parts[-1])
         self.step_actor(actor)
-        polyak_update(self.critic_slow, self.critic, self.cfg.target_rate)
-        polyak_update(self.actor_slow, self.actor, self.cfg.target_rate)
+        polyak_update(self.critic_target, self.critic, self.cfg.target_rate)
+        polyak_update(self.actor_target, self.actor, self.cfg.target_rate)
         return {"loss": loss.detach(), "actor": actor.detach()}
 
     def critic_loss(self, batch: Transition) -> Tensor:
-        """The error () of both critics against the slow ones, at the slow actor's action with noise."""
+        """The error () of both critics against the target ones, at the target actor's action with noise."""
         with torch.no_grad():
             noise = (self.cfg.noise * torch.randn_like(batch.act)).clamp(-self.cfg.noise_clip, self.cfg.noise_clip)
-            act = (self.actor_slow(batch.next_obs) + noise).clamp(-1, 1)
-            q = self.critic_slow(batch.next_obs, act).amin(0)  # (B,)
+            act = (self.actor_target(batch.next_obs) + noise).clamp(-1, 1)
+            q = self.critic_target(batch.next_obs, act).amin(0)  # (B,)
             target = batch.rew + self.cfg.discount * (1 - batch.terminated) * q
         return (self.critic(batch.obs, batch.act) - target).square().mean(1).sum()
 
@@ -95,5 +98,5 @@ class TD3BC(Agent):
         q = frozen(self.critic, slice(1))(batch.obs, act)  # (1, B)
         return F.mse_loss(act, batch.act) - self.cfg.alpha * q.mean() / q.abs().mean().detach()
 
-    def _act(self, obs: Tensor, given: Given | None) -> Tensor:
+    def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]

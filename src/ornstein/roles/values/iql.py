@@ -1,7 +1,7 @@
 """Critics of the data's best actions, by expectiles: Implicit Q-Learning (Kostrikov, Nair & Levine, ICLR 2022,
 arXiv:2110.06169), equations 5 and 6.
 
-    V:  |tau - 1[u < 0]| u^2,  u = min Q_slow(s, a) - V(s)
+    V:  |tau - 1[u < 0]| u^2,  u = min Q_target(s, a) - V(s)
     Q:  (r + discount (1 - terminated) V(s') - Q(s, a))^2 for each of two
 
 No action is asked for that is not in the data. Differs from the authors' code: V and Q take one step together, so that
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ornstein.data.views import Transition
 from ornstein.networks.critics import Critics
-from ornstein.roles.values.td import SlowCritics
+from ornstein.roles.values.td import TargetCritics
 
 
-class ExpectileCritics(SlowCritics):
-    """Q of actions, and V of observations, as the `tau`-expectile of what the slow copies of Q say."""
+class ExpectileCritics(TargetCritics):
+    """Q of actions, and V of observations, as the `tau`-expectile of what the target copies of Q say."""
 
     def __init__(
         self, obs: int, act: int, tau: float, discount: float, hidden: Sequence[int] = (256, 256), norm: bool = False

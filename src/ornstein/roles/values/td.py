@@ -1,10 +1,11 @@
 """Critics by temporal difference, of which the lesser is believed: clipped double Q-learning (Fujimoto et al., ICML
 2018, arXiv:1802.09477), with the max-Q backup of CQL (Kumar et al. 2020) that Diffusion-QL takes over for AntMaze.
 
-    (r + discount (1 - terminated) min_k max_j Q_slow,k(s', a'_j) - Q_k(s, a))^2 for each k
+    (r + discount (1 - terminated) min_k max_j Q_target,k(s', a'_j) - Q_k(s, a))^2 for each k
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +15,26 @@ from ornstein.networks.critics import Critics
 from ornstein.optim import polyak_update, target_copy
 
 
-class SlowCritics(nn.Module):
-    """Q of actions by several networks, and slow copies of them, of which the least is believed."""
+class TargetCritics(nn.Module):
+    """Q of actions by several networks, and their target copies, of which the least is believed."""
+
+    FORMER: ClassVar = {"q_slow.": "q_target."}  # see `tensors.renamed`
 
     def __init__(self, q: Critics, discount: float):
         super().__init__()
         self.discount = discount
-        self.q, self.q_slow = q, target_copy(q)
+        self.q, self.q_target = q, target_copy(q)
 
     def value(self, obs: Tensor, act: Tensor) -> Tensor:
-        """What the least of the slow critics thinks (B,) of actions (B, A) at obs (B, O)."""
-        return self.q_slow(obs, act).amin(0)
+        """What the least of the target critics says (B,) of actions (B, A) at obs (B, O)."""
+        return self.q_target(obs, act).amin(0)
 
     def update_target(self, rate: float) -> None:
-        """Let the slow copies come nearer."""
-        polyak_update(self.q_slow, self.q, rate)
+        """Move the target copies nearer, by a share `rate` of the way."""
+        polyak_update(self.q_target, self.q, rate)
 
 
-class TDCritics(SlowCritics):
+class TDCritics(TargetCritics):
     """Q of the actions of the policy that is asked."""
 
     def __init__(
@@ -44,7 +47,7 @@ class TDCritics(SlowCritics):
         after the other; of what each critic thinks of them the best counts."""
         n = len(ahead) // len(batch.rew)
         with torch.no_grad():
-            q = self.q_slow(batch.next_obs.repeat_interleave(n, 0), ahead)  # (members, B * n)
+            q = self.q_target(batch.next_obs.repeat_interleave(n, 0), ahead)  # (members, B * n)
             q = q.unflatten(1, (-1, n)).amax(-1).amin(0)  # (B,)
             target = batch.rew + self.discount * (1 - batch.terminated) * q
         return (self.q(batch.obs, batch.act) - target).square().mean(1).sum()

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.networks import kernels
-from ornstein.networks.kernels import Conv1d, ConvTranspose1d, GroupNorm, join
+from ornstein.networks import conv
+from ornstein.networks.conv import Conv1d, ConvTranspose1d, GroupNorm, join
 from ornstein.networks.unet1d import TemporalUNet
 
 WAYS = {  # name -> _FEW, _MANY, _HEAVY
@@ -20,7 +20,7 @@ WAYS = {  # name -> _FEW, _MANY, _HEAVY
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each way in turn, whatever the size."""
     for name, value in zip(("_FEW", "_MANY", "_HEAVY"), WAYS[request.param], strict=True):
-        monkeypatch.setattr(kernels, name, value)
+        monkeypatch.setattr(conv, name, value)
     return str(request.param)
 
 
