@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Agent, Explorer, Planner, Spec, Synthesizer, Takes
+from ornstein.contract import Agent, Explorer, Planner, Spec, Takes
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
 from ornstein.errors import InputError
+from ornstein.promises import Synthesizer
 from ornstein.roles import ALGORITHMS
 from ornstein.roles.planners.decision_diffuser import DecisionDiffuser
 from ornstein.roles.policies.bc import BC, Config
@@ -211,6 +212,7 @@ def test_counts_of_what_to_invent(n: int) -> None:
         learner = make(name, PLAIN)
         assert isinstance(learner, Synthesizer)
         refused(lambda learner=learner: learner.sample(n), f"n is {n}")
+        refused(lambda learner=learner: learner.sample(3, block=n), f"block is {n}")
 
 
 # ---- tasks that an algorithm is not made for ----

@@ -32,12 +32,13 @@ MAY_IMPORT = {  # room -> rooms it may import, beside itself and those below all
     "formats": {"data"},
     "folder": {"data"},
     "contract": GROUND,
+    "promises": {"contract", *GROUND},
     "envs": {"contract", "data", "formats"},
-    "roles": {"contract", "optim", *GROUND},
+    "roles": {"contract", "optim", "promises", *GROUND},
     "scores": {"data", "envs", "folder"},
-    "run": {"contract", "envs", "folder", "formats", "optim", "ornstein", "roles", "scores", *GROUND},
-    "view": {"contract", "data", "envs", "folder", "roles", "run", "scores"},
-    "cli": {"contract", "envs", "folder", "formats", "ornstein", "roles", "run", "scores", "view", *GROUND},
+    "run": {"contract", "promises", "envs", "folder", "formats", "optim", "ornstein", "roles", "scores", *GROUND},
+    "view": {"contract", "promises", "data", "envs", "folder", "roles", "run", "scores"},
+    "cli": {"contract", "promises", "envs", "folder", "formats", "ornstein", "roles", "run", "scores", "view", *GROUND},
     "ornstein": {"contract", "envs", "roles", "run", "scores", *GROUND},  # the package itself
 }
 PARTS = {"values", "rewards", "dynamics"}  # of roles: what the other roles are made of

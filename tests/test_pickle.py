@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Learner, Synthesizer
+from ornstein.contract import Learner
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion import constraint, guide
 from ornstein.diffusion.mcmc import Langevin
@@ -24,6 +24,7 @@ from ornstein.diffusion.tables import TABLES
 from ornstein.diffusion.target import TARGETS
 from ornstein.networks.mlp import MLP
 from ornstein.optim import frozen
+from ornstein.promises import Synthesizer
 from ornstein.roles import ALGORITHMS
 from small import VALUE
 from test_contract import CASES, SPECS, asked, fed, make
@@ -51,7 +52,7 @@ def done(learner: Learner) -> Tensor:
     """What a learner does under a seed: actions, a plan's observations, or invented ones."""
     torch.manual_seed(0)
     if isinstance(learner, Synthesizer):
-        return learner.sample(3).obs
+        return next(learner.sample(3)).obs
     obs, given = asked(learner.spec, 3)
     if learner.spec.tracked:
         return learner.plan(obs, given).obs

@@ -63,11 +63,11 @@ def test_what_is_written_is_what_was_invented(run: Path, tmp_path: Path) -> None
     drawn = []
     for number in range(3):
         with randomness(3, number):
-            drawn.append(made.sample(100))
-    for field, found in (("obs", rows.obs), ("act", rows.act), ("rew", rows.rew), ("next_obs", rows.final_obs)):
+            drawn += made.sample(100)
+    for field, found in (("obs", rows.obs), ("act", rows.act), ("rew", rows.rew), ("final_obs", rows.final_obs)):
         expected = torch.cat([getattr(one, field) for one in drawn])[:250]
         assert torch.equal(found, expected), field
-    assert torch.equal(rows.done, (torch.cat([one.terminated for one in drawn])[:250] > 0))
+    assert torch.equal(rows.terminated, torch.cat([one.terminated for one in drawn])[:250])
 
 
 def test_more_rows_begin_with_the_same(run: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_more_rows_begin_with_the_same(run: Path, tmp_path: Path) -> None:
 
 def test_rows_apart_hold_the_same(run: Path, tmp_path: Path) -> None:
     whole, apart = (read(make(run, tmp_path / str(one), apart=one)).episodes for one in (False, True))
-    for field in ("obs", "act", "rew", "done", "last", "final_obs", "final_valid"):
+    for field in ("obs", "act", "rew", "terminated", "last", "final_obs", "final_valid"):
         assert torch.equal(getattr(whole, field), getattr(apart, field)), field
 
 
@@ -116,12 +116,12 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """SIGINT in the middle of the block number `at`."""
     sample, calls = SynthER.sample, 0
 
-    def interrupted(self: SynthER, n: int) -> Any:
+    def interrupted(self: SynthER, n: int, block: int) -> Any:
         nonlocal calls
         calls += 1
         if calls == at:
             signal.raise_signal(signal.SIGINT)
-        return sample(self, n)
+        return sample(self, n, block=block)
 
     monkeypatch.setattr(SynthER, "sample", interrupted)
 
