@@ -38,7 +38,7 @@ def _check_offered(learner: Learner, name: str, other: str) -> None:
 
 def _received_act(learner: Learner, name: str, act: Any, axes: Shape = ()) -> Asked:
     """Actions (B, *axes, A) that a caller passed: checked, as tensors like the weights, and finite."""
-    return asked(act, None, learner.spec.done, {}, axes, next(learner.parameters()), name)
+    return asked(act, {}, learner.spec.done, {}, axes, next(learner.parameters()), name)
 
 
 def _given_rows(learner: Learner, given: Any, n: int) -> Given:
@@ -97,15 +97,17 @@ class Reward(Learner, ABC):
 
     @torch.no_grad()
     def reward(self, window: Window) -> Tensor:
-        """The reward (B, H) of each row of a window, 0 where it is not real. NaN in windows that are not finite. Raises
-        InputError for other shapes and kinds."""
+        """The reward (B, H) of each row of a window, 0 where it is not real. NaN in windows that are not finite. What
+        the spec says is given stands in `window.more`. Raises InputError for other names, shapes and kinds."""
         like = next(self.parameters())
         real = torch.as_tensor(window.real, device=like.device)
         axes = tuple(real.shape[1:])
-        it = asked(window.obs, None, self.spec.seen, {}, axes, like, "window.obs")
+        it = asked(window.obs, {}, self.spec.seen, {}, axes, like, "window.obs")
         done = _received_act(self, "window.act", window.act, axes)
         _check_rows(count(it.obs), len(done.obs))
-        found = self._reward(window._replace(obs=it.obs, act=done.obs, real=real))
+        told = {name: rows for name, rows in window.more.items() if name in self.spec.given}
+        more = received("window.more", told, self._expects({}), axes, like)
+        found = self._reward(window._replace(obs=it.obs, act=done.obs, real=real, more=more))
         return done.mark(it.mark(found.masked_fill(~real, 0.0)))
 
     @abstractmethod

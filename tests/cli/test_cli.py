@@ -426,7 +426,7 @@ def test_names_of_commands_and_options() -> None:
         "train": "--task --data --env --out --seed --updates --resume --device --threads --capture --evaluate-every"
         " --steps --ratio --worlds --capacity",
         "distill": "--steps --out --updates --method --task --seed --resume --device --threads --capture",
-        "evaluate": "--task --env --protocol --episodes --seed --device --threads --capture --json"
+        "evaluate": "--task --env --protocol --episodes --held-out --seed --device --threads --capture --json"
         " --video --video-format",
         "compare": "--protocol --out --json",
         "report": "--task --out",
@@ -473,6 +473,7 @@ def test_defaults_of_options() -> None:
         ("values", []),
         ("rewards", []),
         ("dynamics", []),
+        ("worlds", []),
         ("tasks", list(TASKS)),
         ("processes", list(PROCESSES)),
         ("targets", list(TARGETS)),

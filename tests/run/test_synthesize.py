@@ -185,9 +185,6 @@ def test_refusals(command: Command, run: Path, value_run: Path) -> None:
     done = command("synthesize", value_run, "--rows", "10", "--out", "set")
     assert done.code == 2
     assert "diffuser, which invents no data" in done.err[-1]
-    done = command("evaluate", run, "--episodes", "1")
-    assert done.code == 2
-    assert "synther does not act" in done.err[-1]
     done = command("synthesize", run, "--rows", "10", "--out", "set", "--held-out", "nowhere")
     assert done.code == 2
     assert "no dataset at 'nowhere'" in done.err[-1]
