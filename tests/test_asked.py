@@ -27,7 +27,7 @@ from test_contract import make
 
 PLAIN = Spec(obs=3, act=2, horizon=8)
 PARTS = {"img": (48, 48, 3), "pos": (3,)}
-ACTING = [name for name, row in ALGORITHMS.items() if row.role != "synthesizers"]
+ACTING = [name for name, row in ALGORITHMS.items() if issubclass(row.make, Agent)]
 SEEING = [name for name, row in ALGORITHMS.items() if row.make.takes.images]
 Call = Callable[..., Any]
 each_row = pytest.mark.parametrize("name", ALGORITHMS)

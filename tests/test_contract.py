@@ -32,7 +32,7 @@ SPECS = {"goal": GOAL, "value": VALUE}
 CASES = [
     (name, kind) for name, row in ALGORITHMS.items() for kind in SPECS if row.role == "planners" or kind == "value"
 ]
-ACTING = [(name, kind) for name, kind in CASES if ALGORITHMS[name].role != "synthesizers"]
+ACTING = [(name, kind) for name, kind in CASES if issubclass(ALGORITHMS[name].make, Agent)]
 each = pytest.mark.parametrize(("name", "kind"), CASES, ids=["-".join(case) for case in CASES])
 each_acting = pytest.mark.parametrize(("name", "kind"), ACTING, ids=["-".join(case) for case in ACTING])
 

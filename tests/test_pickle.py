@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Learner
+from ornstein.contract import Agent, Learner
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion import constraint, guide
 from ornstein.diffusion.mcmc import Langevin
@@ -134,7 +134,7 @@ def test_guides_and_constraints_travel() -> None:
 
 def test_a_worker_that_is_spawned_acts() -> None:
     """One of each row at once: a worker takes seconds to start."""
-    agents = {name: make(name, VALUE).eval() for name, row in ALGORITHMS.items() if row.role != "synthesizers"}
+    agents = {name: make(name, VALUE).eval() for name, row in ALGORITHMS.items() if issubclass(row.make, Agent)}
     obs, _ = asked(VALUE, 1)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         for name, agent in agents.items():

@@ -188,8 +188,10 @@ def test_options_of_what_acts_and_of_what_does_not(command: Command, value_run: 
     done = command("evaluate", value_run, "--held-out", "toy-point")
     assert done.code == 2
     assert "--held-out with diffuser, which acts" in done.err[-1]
+    assert command("evaluate", "run").code == 0
     done = command("compare", "run")
     assert done.code == 2
+    assert "run holds a learner that does not act" in done.err[-1]
 
 
 @pytest.mark.parametrize("name", ROWS)
