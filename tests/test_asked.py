@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Agent, Explorer, Planner, Spec, Synthesizer, Takes
+from ornstein.contract import Agent, Explorer, Planner, Spec, Takes
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
 from ornstein.data.specs import TensorSpec
 from ornstein.diffusion.model import Sampler
 from ornstein.errors import InputError
+from ornstein.promises import Synthesizer
 from ornstein.roles.planners.decision_diffuser import DecisionDiffuser
 from ornstein.roles.policies.bc import BC, Config
 from ornstein.roles.policies.diffusion_policy import DiffusionPolicy
@@ -29,7 +30,7 @@ from test_contract import make
 PLAIN = Spec(obs=3, act=2, horizon=8)
 PARTS = {"img": (48, 48, 3), "pos": (3,)}
 SEES = Spec(obs=PARTS, act=2, horizon=8)
-ACTING = [name for name, row in ROWS.items() if row.role != "synthesizers"]
+ACTING = [name for name, row in ROWS.items() if issubclass(row.make, Agent)]
 SEEING = [name for name, row in ROWS.items() if row.make.takes.images]
 Call = Callable[..., Any]
 each_row = pytest.mark.parametrize("name", ROWS)
@@ -214,6 +215,7 @@ def test_counts_of_what_to_invent(n: int) -> None:
         learner = make(name, PLAIN)
         assert isinstance(learner, Synthesizer)
         refused(lambda learner=learner: learner.sample(n), f"n is {n}")
+        refused(lambda learner=learner: learner.sample(3, block=n), f"block is {n}")
 
 
 # ---- the first noise ----

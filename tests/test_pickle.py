@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Learner, Synthesizer
+from ornstein.contract import Agent, Learner
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion import constraint, guide
 from ornstein.diffusion.mcmc import Langevin
@@ -24,6 +24,7 @@ from ornstein.diffusion.tables import TABLES
 from ornstein.diffusion.target import TARGETS
 from ornstein.networks.mlp import MLP
 from ornstein.optim import frozen
+from ornstein.promises import Synthesizer
 from small import ROWS, VALUE
 from test_contract import CASES, SPECS, asked, fed, make
 
@@ -50,7 +51,7 @@ def done(learner: Learner) -> Tensor:
     """What a learner does under a seed: actions, a plan's observations, or invented ones."""
     torch.manual_seed(0)
     if isinstance(learner, Synthesizer):
-        return learner.sample(3).obs
+        return next(learner.sample(3)).obs
     obs, given = asked(learner.spec, 3)
     if learner.spec.tracked:
         return learner.plan(obs, given).obs
@@ -132,7 +133,7 @@ def test_guides_and_constraints_travel() -> None:
 
 def test_a_worker_that_is_spawned_acts() -> None:
     """One of each row at once: a worker takes seconds to start."""
-    agents = {name: make(name, VALUE).eval() for name, row in ROWS.items() if row.role != "synthesizers"}
+    agents = {name: make(name, VALUE).eval() for name, row in ROWS.items() if issubclass(row.make, Agent)}
     obs, _ = asked(VALUE, 1)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         for name, agent in agents.items():

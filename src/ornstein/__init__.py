@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ornstein.run.checkpoint import load
     from ornstein.run.distill import distill
     from ornstein.run.evaluate import evaluate
+    from ornstein.run.measure import measure
     from ornstein.run.train import train
     from ornstein.scores.compare import compare
     from ornstein.scores.report import Report
@@ -30,6 +31,7 @@ __all__ = [
     "distill",
     "evaluate",
     "load",
+    "measure",
     "planners",
     "policies",
     "task",
@@ -48,6 +50,7 @@ _HOMES = {  # name -> module that defines it: imported when it is first asked fo
     "distill": "ornstein.run.distill",
     "evaluate": "ornstein.run.evaluate",
     "load": "ornstein.run.checkpoint",
+    "measure": "ornstein.run.measure",
     "planners": "ornstein.roles",
     "policies": "ornstein.roles",
     "task": "ornstein.envs.tasks",

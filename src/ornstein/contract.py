@@ -1,11 +1,12 @@
-"""The promises an algorithm makes, and the door through which callers reach it. Read this first.
+"""The promises of all learners, and of those that act, with the door through which callers reach them. Read this first.
 
-Every class here is abstract; an algorithm is one final class in `roles/` that keeps these promises. Letters in shapes:
-`B` batch, `H` rows of a plan or window, `K` observations an agent looks at, `E` actions it returns, `O` and `A` sizes
-of observation and action.
+What learners promise that do not act (values, rewards, world models, synthesizers, generators of worlds) stands in
+`promises.py`. Every class here is abstract; an algorithm is one final class in `roles/` that keeps these promises.
+Letters in shapes: `B` batch, `H` rows of a plan or window, `K` observations an agent looks at, `E` actions it returns,
+`O` and `A` sizes of observation and action.
 
-What users call (`act`, `plan`, `consider`, `explore`, `sample`) is written here, once: it checks what it is given and
-then calls what an algorithm writes, which has the same name after an underscore (`_act`, `_plan`, ...).
+What users call (`act`, `plan`, `consider`, `explore`) is written here, once: it checks what it is given and then calls
+what an algorithm writes, which has the same name after an underscore (`_act`, `_plan`, ...).
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +21,6 @@ from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes, Obs, each
 from ornstein.data.fit import check_finite, check_sizes, described, said
 from ornstein.data.specs import Spec, TensorSpec
-from ornstein.data.views import Transition
 from ornstein.diffusion.pin import Pin
 from ornstein.errors import InputError, positive
 
@@ -126,6 +126,16 @@ class Learner(nn.Module, ABC):
         learner holds it. Its average is `<name>_ema`, its recipe `cfg.<name>`. None, unless an algorithm says so."""
         return {}
 
+    def _expects(self, given: Given) -> Mapping[str, TensorSpec]:
+        """What must be given, by name; `given` is what was."""
+        return self.spec.given
+
+    def _received(self, obs: Any, given: Any, *axes: int) -> Asked:
+        """What a caller passed: checked, as tensors like the weights, and finite."""
+        given = {} if given is None else given
+        expects = self._expects(given if isinstance(given, Mapping) else {})
+        return asked(obs, given, self.spec.seen, expects, axes, next(self.parameters()))
+
 
 def check_fit(learner: Learner, data: Any) -> None:
     """Raises InputError unless `learner` can learn from `data`: `Episodes`, or for an Explorer a `Buffer`, whose parts,
@@ -197,16 +207,6 @@ class Agent(Learner, ABC):
         act = self._act(*_apart(obs, given, n, noise))[:, 0].unflatten(0, (-1, n))
         return Candidates(act, None, torch.zeros(len(act), dtype=torch.int64, device=act.device))
 
-    def _expects(self, given: Given) -> Mapping[str, TensorSpec]:
-        """What must be given, by name; `given` is what was."""
-        return self.spec.given
-
-    def _received(self, obs: Any, given: Any, *axes: int) -> Asked:
-        """What a caller passed: checked, as tensors like the weights, and finite."""
-        given = {} if given is None else given
-        expects = self._expects(given if isinstance(given, Mapping) else {})
-        return asked(obs, given, self.spec.seen, expects, axes, next(self.parameters()))
-
     def _with_noise(self, it: Asked, noise: Any, n: int) -> tuple[Asked, Tensor]:
         """What is asked, and the noise (B, n, *noise_shape) to begin with: drawn, or checked, like the weights and
         finite."""
@@ -245,19 +245,6 @@ class Explorer(Agent, ABC):
     @abstractmethod
     def _explore(self, obs: Obs, given: Given | None, noise: Tensor) -> Tensor:
         """Actions (B, E, A) worth trying at finite observations (B, K, O); `noise` as for `_act`."""
-
-
-class Synthesizer(Learner, ABC):
-    """Invents data."""
-
-    @torch.no_grad()
-    def sample(self, n: int) -> Transition:
-        """`n` invented transitions, in the world's units."""
-        return self._sample(positive("n", n))
-
-    @abstractmethod
-    def _sample(self, n: int) -> Transition:
-        """`n` invented transitions, in the world's units."""
 
 
 class Planner(Agent, ABC):

@@ -7,7 +7,8 @@
     log.jsonl            one line of metrics per log interval
     curve.jsonl          one line per evaluation on the way
     buffer/              what an agent has seen while it learned
-    report.json          scores; report.html shows them
+    report.json          scores of what acts; report.html shows them
+    measures.json        measures of what does not act
 
 Each file is written beside its place, synced, and renamed: killed at any moment, a run keeps the last complete one.
 What former formats wrote is read as if it were written today: `_from_1` says how they differ, and `block` for the rows
@@ -29,10 +30,11 @@ from ornstein.files import locked, read_json, read_lines, refused, write
 from ornstein.roles import current
 
 FORMAT = 2
-CONFIG, LOG, REPORT = "config.json", "log.jsonl", "report.json"
+CONFIG, LOG, REPORT, MEASURES = "config.json", "log.jsonl", "report.json", "measures.json"
 WEIGHTS, TRAIN = "weights.safetensors", "train.safetensors"
 CURVE, PAGE, BUFFER = "curve.jsonl", "report.html", "buffer"
-FILES = (CONFIG, LOG, REPORT, WEIGHTS, TRAIN, CURVE, PAGE)  # of a run folder
+FILES = (CONFIG, LOG, REPORT, MEASURES, WEIGHTS, TRAIN, CURVE, PAGE)  # of a run folder
+KEPT = {REPORT: ("task", "protocol"), MEASURES: ("task", "data")}  # file -> what a row of it is found by
 FORMER_SETTINGS = {"climb": "q_gradient"}  # what a setting was called before, and is called now
 FORMER_VALUES = {"solver": {"renoise": "consistency"}}  # of a setting
 # what must agree for a run to be resumed
@@ -101,24 +103,25 @@ def _renamed(value: Any, name: str = "") -> Any:
     return FORMER_VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value
 
 
-def keep(run: Path, report: Mapping[str, Any]) -> None:
-    """Put the JSON of a report among those of a run, in place of an earlier one of the same task and protocol."""
-    with locked(run / REPORT, wait=True):  # for what several evaluations add
-        found = [r for r in kept(run) if (r["task"], r["protocol"]) != (report["task"], report["protocol"])]
-        write(run / REPORT, json.dumps([*found, report], indent=2, allow_nan=False))
+def keep(run: Path, report: Mapping[str, Any], name: str = REPORT) -> None:
+    """Put the JSON of a report among those of a run, in place of an earlier one of the same task and protocol; or that
+    of measures into the file of these."""
+    with locked(run / name, wait=True):  # for what several evaluations add
+        found = [row for row in kept(run, name) if any(row[key] != report[key] for key in KEPT[name])]
+        write(run / name, json.dumps([*found, report], indent=2, allow_nan=False))
 
 
-def kept(run: Path) -> list[dict[str, Any]]:
-    """The reports of a run, as JSON that names its algorithm, task and protocol. Raises InputError if they cannot be
+def kept(run: Path, name: str = REPORT) -> list[dict[str, Any]]:
+    """The reports of a run, or its measures, as JSON that says what they are of. Raises InputError if they cannot be
     read."""
-    path = run / REPORT
+    path = run / name
     if not os.path.lexists(path):
         return []
     expected = "expected the JSON of evaluations; remove it"
     found = read_json(path, 256, expected)
     if not fits(found, list[Mapping[str, Any]]):
         raise InputError(f"{path} cannot be read (it is no list of scores): {expected}")
-    if not all(isinstance(row.get(name), str) for row in found for name in ("algorithm", "task", "protocol")):
+    if not all(isinstance(row.get(key), str) for row in found for key in ("algorithm", *KEPT[name])):
         raise InputError(f"{path} cannot be read (it does not say of which agent and task scores are): {expected}")
     return [{**row, "algorithm": current(row["algorithm"])} for row in found]
 

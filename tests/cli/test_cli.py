@@ -422,19 +422,19 @@ def test_names_of_commands_and_options() -> None:
     expected = {
         "quickstart": "--out --seed --updates",
         "train": "--task --data --env --out --seed --updates --resume --device --threads --capture --evaluate-every"
-        " --steps --ratio --worlds --capacity",
-        "distill": "--steps --out --updates --method --task --seed --resume --device --threads --capture",
-        "evaluate": "--task --env --protocol --episodes --seed --device --threads --capture --json"
+        " --steps --ratio --worlds --capacity --from --rescale",
+        "distill": "--steps --out --updates --method --task --env --seed --resume --device --threads --capture",
+        "evaluate": "--task --env --protocol --episodes --held-out --seed --device --threads --capture --json"
         " --video --video-format",
         "compare": "--protocol --out --json",
-        "report": "--task --out",
+        "report": "--task --env --out",
         "data make": "--steps --seed --out",
         "data info": "",
-        "data convert": "--columns",
+        "data convert": "--columns --agents",
         "data list": "",
         "collect": "--env --policy --steps --episodes --out --noise --worlds --trust-checkpoint --algorithm --id --seed"
         " --resume --device --threads --capture",
-        "synthesize": "--rows --out --batch --apart --held-out --task --id --seed --resume --device --threads",
+        "synthesize": "--rows --out --batch --apart --held-out --task --env --id --seed --resume --device --threads",
         "list": "",
     }
     found = {name: named for name, named in commands(options.parser()).items() if name != "data"}
@@ -471,6 +471,7 @@ def test_defaults_of_options() -> None:
         ("values", []),
         ("rewards", []),
         ("dynamics", []),
+        ("worlds", []),
         ("tasks", list(TASKS)),
         ("processes", list(PROCESSES)),
         ("targets", list(TARGETS)),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def scored(
     fields = {**spread(returns, fields.get("successes")), **fields}
     mean, protocol, start = float(np.mean(returns)), fields.pop("protocol", "standard"), fields.pop("start", 0)
     lead = (algorithm, task, protocol, len(returns), start, mean, (mean, mean), None, fields.pop("reference"), None)
-    keep(folder, Report(*lead, returns, **fields))
+    keep(folder, asdict(Report(*lead, returns, **fields)))
     return folder
 
 

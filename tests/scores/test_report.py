@@ -1,7 +1,7 @@
 """Scores and their uncertainty."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,7 @@ def test_words() -> None:
 def test_a_run_keeps_the_latest_of_each_protocol(tmp_path: Path) -> None:
     assert kept(tmp_path) == []
     for report in (ONE, replace(ONE, protocol="d4rl"), replace(ONE, task="other"), replace(ONE, return_mean=9.0)):
-        keep(tmp_path, report)
+        keep(tmp_path, asdict(report))
     assert [(row["task"], row["protocol"], row["return_mean"]) for row in kept(tmp_path)] == [
         ("maze", "d4rl", 3.5),
         ("other", "goals", 3.5),

@@ -128,7 +128,7 @@ def test_the_simulator_repeats_what_happened(env: str) -> None:
     assert true.sure.mean() > 0.1
     np.testing.assert_allclose(true.obs[true.sure], after[true.sure], atol=1e-3)
     np.testing.assert_allclose(true.rew[true.sure], rew[true.sure], atol=1e-3)
-    assert (true.terminated == done)[true.sure].all()
+    assert (true.done == done)[true.sure].all()
 
 
 def test_speeds_that_may_have_been_cut_are_left_out() -> None:

@@ -172,6 +172,15 @@ def test_a_report_without_a_scene_has_axes(browser: str, tmp_path: Path) -> None
     assert page.find("tick", "world")
 
 
+def test_what_does_not_act_is_shown_as_a_table(browser: str, tmp_path: Path) -> None:
+    made = {"task": "toy", "data": "unseen", "rows": 1200, "beside": "returns", "note": "cut", "figures": {}}
+    made["figures"] = {"mean value": (0.25, 0.5), "<b>bias": (-0.25, None)}
+    page = look(browser, tmp_path, {"measures": [made], "scores": []})
+    assert page.sections() == ["measures"]
+    assert "foundreturnsmean value0.250.5<b>bias\u22120.25\u2013cut" in page.text
+    assert "1,200 rows of unseen" in page.text
+
+
 def test_an_empty_report_opens(browser: str, tmp_path: Path) -> None:
     page = look(browser, tmp_path, {})
     assert page.sections() == []

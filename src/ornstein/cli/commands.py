@@ -31,6 +31,7 @@ from ornstein.run.origin import Origin
 from ornstein.run.signals import Interrupted
 from ornstein.scores import groups, plots, tables
 from ornstein.scores.compare import compare, summaries
+from ornstein.scores.measures import Measures
 from ornstein.scores.report import Report
 from ornstein.view import PAGE, show, video
 
@@ -151,11 +152,12 @@ def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
         video.check(args.video, args.video_format, world, args.protocol)
     options = {"protocol": args.protocol, "episodes": args.episodes, "seed": args.seed}
     options |= {"device": args.device, "capture": args.capture, "video_format": args.video_format}
-    reports: list[Report] = []
+    options |= {"held_out": args.held_out}
+    reports: list[Report | Measures] = []
     failures: list[TrainingError] = []
     common = os.path.commonpath([run.absolute() for run in runs])
 
-    def scored(report: Report) -> None:
+    def scored(report: Report | Measures) -> None:
         """Write what was found until now, then print it; neither keeps the other from being done."""
         reports.append(report)
         text = report.json() if len(runs) == 1 else f"[{', '.join(one.json() for one in reports)}]"
@@ -164,13 +166,14 @@ def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
                 files.write(args.json, text)
         except TrainingError as error:
             failures.append(error)
-        terminal.result(f"{runs[len(reports) - 1]}: {report}" if len(runs) > 1 else str(report))
+        said = terminal.result if isinstance(report, Report) else terminal.page  # a table
+        said(f"{runs[len(reports) - 1]}: {report}" if len(runs) > 1 else str(report))
 
     with locked(*[args.video] if args.video else [], option="--video"):
         for run, world in worlds.items():
             where = args.video and args.video / os.path.relpath(run.absolute(), common)
             jobs.evaluate_job(run, world, **options, scored=scored, video_out=where)
-    rows = zip(runs, reports, strict=True)
+    rows = [(run, one) for run, one in zip(runs, reports, strict=True) if isinstance(one, Report)]
     for line in summaries([groups.Entry(run, run, folder.read_config(run), asdict(one)) for run, one in rows]):
         terminal.result(line)
     if failures:

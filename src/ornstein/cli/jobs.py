@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ornstein import folder
-from ornstein.contract import Learner
+from ornstein.contract import Agent, Learner
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.recorded import recorded
 from ornstein.envs.tasks import Task, task
@@ -18,17 +18,19 @@ from ornstein.errors import InputError, TrainingError
 from ornstein.fields import check
 from ornstein.files import locked, sweep, write
 from ornstein.formats.sources import read
-from ornstein.roles import preset
+from ornstein.roles import name_of, preset
 from ornstein.run import checkpoint
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
+from ornstein.run.measure import measure
 from ornstein.run.origin import Origin
 from ornstein.run.sizes import made
 from ornstein.run.synthesize import beginning, synthesize
 from ornstein.run.train import finished, teach
+from ornstein.scores.measures import Measures
 from ornstein.scores.report import Report
 from ornstein.scores.trust import Trust, trust
-from ornstein.terminal import result, say
+from ornstein.terminal import ERR, page, result, say
 from ornstein.view import show, video
 
 TRUST = "trust.json"
@@ -80,7 +82,7 @@ def train_job(
         if finished(out, config, resume):
             say(f"{out} holds this run, finished")
             return False
-        if evaluate_every:
+        if evaluate_every and isinstance(agent, Agent):
             world.worlds(1).close()  # refused before the training, not after some of it
         if origin is not None:
             origin.begin(agent)
@@ -90,7 +92,10 @@ def train_job(
         say("updates: " + ", ".join(f"{steps:,} of {name}" for name, steps in agent.stages) + f"; writing {out}")
 
         def look(learner: Any, done: int) -> None:
-            say(f"after {done:,} updates: {evaluate(learner, world, episodes=20, seed=seed, capture=capture)}")
+            if isinstance(learner, Agent):
+                say(f"after {done:,} updates: {evaluate(learner, world, episodes=20, seed=seed, capture=capture)}")
+            else:
+                page(f"after {done:,} updates: {measure(learner, world, episodes=20, seed=seed)}", ERR)
 
         teach(agent, data, out, config, look if evaluate_every else None, evaluate_every, capture=capture)
         say(f"trained: {out}")
@@ -180,29 +185,49 @@ def evaluate_job(
     seed: int,
     device: str = "cpu",
     capture: str = "auto",
-    scored: Callable[[Report], None] = lambda report: None,
+    scored: Callable[[Report | Measures], None] = lambda found: None,
     video_out: Path | None = None,
     video_format: str = "mp4",
-) -> Report:
+    held_out: str | None = None,
+) -> Report | Measures:
     """Score a run folder's agent, keep the report there, and hand it to `scored`. With `video_out`, film three episodes
-    into that folder."""
-    folder.kept(run)  # refuses a damaged file before any work is done
+    into that folder. What does not act is measured, by `held_out` data if there is such."""
+    folder.kept(run), folder.kept(run, folder.MEASURES)  # refuses a damaged file before any work is done
     agent = checkpoint.load(run).to(device)
+    if not isinstance(agent, Agent):
+        if protocol or video_out:
+            option = "--protocol" if protocol else "--video"
+            raise InputError(
+                f"{option} with {name_of(agent)}, which does not act: expected it only with what acts; leave it out"
+            )
+        told = measure(agent, world, held_out=held_out, episodes=episodes, seed=seed)
+        _keep(run, asdict(told), folder.MEASURES)
+        scored(told)
+        return told
+    if held_out:
+        raise InputError(
+            f"--held-out with {name_of(agent)}, which acts: expected it only with what does not; leave it out"
+        )
     acts: list[torch.Tensor] = []
     how: dict[str, Any] = {"protocol": protocol, "episodes": episodes, "seed": seed, "capture": capture}
     how["watch"] = (lambda played: acts.extend(played.acts)) if video_out else None
     found = evaluate(agent, world, **how, progress=evaluation_progress())
-    try:
-        folder.keep(run, asdict(found))
-    except (InputError, TrainingError) as error:  # a folder that is read-only, a disk that is full
-        why = error.__cause__ or error
-        warnings.warn(f"the scores are not kept in {run}: {why}; --json FILE keeps them", stacklevel=2)
+    _keep(run, asdict(found), folder.REPORT)
     scored(found)
     for film in video.write(found, acts, world, video_out, video_format) if video_out else ():
         say(str(film))
         if not video.agrees(film):
             say(f"played again, episode {film.episode} returned {film.again:.1f}: its film shows what did not count")
     return found
+
+
+def _keep(run: Path, found: Mapping[str, Any], name: str) -> None:
+    """Keep scores or measures in a run folder, if that can be written to."""
+    try:
+        folder.keep(run, found, name)
+    except (InputError, TrainingError) as error:  # a folder that is read-only, a disk that is full
+        why = error.__cause__ or error
+        warnings.warn(f"the scores are not kept in {run}: {why}; --json FILE keeps them", stacklevel=3)
 
 
 def synthesize_job(

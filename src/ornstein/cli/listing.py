@@ -17,7 +17,7 @@ from ornstein.roles import listed
 
 Rows = list[tuple[str, str]]
 
-ROLES = ("planners", "policies", "synthesizers", "values", "rewards", "dynamics")
+ROLES = ("planners", "policies", "synthesizers", "values", "rewards", "dynamics", "worlds")
 KINDS = (*ROLES, "tasks", "processes", "targets", "solvers", "grids")
 
 

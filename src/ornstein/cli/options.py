@@ -144,6 +144,7 @@ def _evaluate(commands: Commands) -> None:
     evaluate.add_argument("--env", metavar="ENV_ID", help="its own again (MODULE:ID, MODULE:CLASS), or another one")
     evaluate.add_argument("--protocol", metavar="goals|d4rl", help="how a maze is judged")
     evaluate.add_argument("--episodes", type=_up_to(10**6), default=100, metavar="N")
+    evaluate.add_argument("--held-out", metavar="PATH-OR-ID", help="data not learned from, for what does not act")
     evaluate.add_argument("--seed", type=_seed, default=0, metavar="N")
     _machine(evaluate)
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the report here")
@@ -226,7 +227,7 @@ def _synthesize(commands: Commands) -> None:
 
 def _list(commands: Commands) -> None:
     lists = commands.add_parser("list", help="what there is, by name", allow_abbrev=False)
-    kinds = "planners policies synthesizers values rewards dynamics tasks processes targets solvers grids"
+    kinds = "planners policies synthesizers values rewards dynamics worlds tasks processes targets solvers grids"
     lists.add_argument("kind", nargs="?", metavar="KIND", help=kinds)
 
 

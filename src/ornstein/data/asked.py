@@ -70,11 +70,13 @@ class Asked(NamedTuple):
         return x + fault if x.is_floating_point() else x.masked_fill(fault.isnan(), -1)
 
 
-def asked(obs: Any, given: Any, seen: Specs, expects: Mapping[str, TensorSpec], axes: Shape, like: Tensor) -> Asked:
-    """Observations (B, *axes, ...) as `seen` says, and what is given, (B, ...) as `expects` says, as tensors like
-    `like`. What is not finite is taken for 0, so that no agent has to look for it, and its row is marked.
-    Raises `InputError` for other names, shapes and kinds."""
-    obs, given = received("obs", obs, seen, axes, like), received("given", given, expects, (), like)
+def asked(
+    obs: Any, given: Any, seen: Specs, expects: Mapping[str, TensorSpec], axes: Shape, like: Tensor, name: str = "obs"
+) -> Asked:
+    """Observations (B, *axes, ...) as `seen` says, called `name` in errors, and what is given, (B, ...) as `expects`
+    says, as tensors like `like`. What is not finite is taken for 0, so that no agent has to look for it, and its row is
+    marked. Raises `InputError` for other names, shapes and kinds."""
+    obs, given = received(name, obs, seen, axes, like), received("given", given, expects, (), like)
     fields = [*(obs.values() if isinstance(obs, Mapping) else [obs]), *given.values()]
     counts = [len(rows) for rows in fields]
     if min(counts) != max(counts):

@@ -33,6 +33,13 @@ class Transition(NamedTuple):
     terminated: Tensor  # (B,) float: 1 at a true end of the task, where `next_obs` has no value
     more: Mapping[str, Tensor] = {}  # the fields that were asked for, (B, ...) each
 
+    def episodes(self) -> Episodes:
+        """As episodes of one step each, which share its tensors."""
+        numbers = torch.arange(len(self.rew), device=self.rew.device)
+        known = torch.ones_like(numbers, dtype=torch.bool)
+        ended = self.terminated > 0.5
+        return Episodes(self.obs, self.act, self.rew, ended, numbers, self.next_obs, known, dict(self.more))
+
 
 class Window(NamedTuple):
     """A stretch of one episode; rows past the episode's end are not `real`."""

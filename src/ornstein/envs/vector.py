@@ -55,16 +55,27 @@ class World(ABC):
     limit: int  # steps of an episode
     rate: float = 30.0  # steps a second at which a film of the world looks natural
 
-    def reset(self, episodes: Sequence[int], seed: int, copies: Sequence[int] | None = None) -> Start:
+    def reset(
+        self, episodes: Sequence[int], seed: int, copies: Sequence[int] | None = None, levels: Tensor | None = None
+    ) -> Start:
         """Begin one episode in each of `copies`, by default in the first ones; the starts of those alone. All
         randomness of an episode follows from (seed, its number), whatever the others are, so that a long evaluation may
-        be cut into pieces. InputError for more episodes than copies, or none."""
+        be cut into pieces. With `levels` (len(episodes), ...) each copy is built anew first. InputError for more
+        episodes than copies, or none; for another number of levels, and for a world that has none."""
         copies = range(len(episodes)) if copies is None else copies
         if not 1 <= len(episodes) <= self.n:
             raise InputError(
                 f"reset to {len(episodes)} episodes: expected 1 to {self.n}, the copies this world was made with"
             )
+        if levels is not None:
+            if len(levels) != len(episodes):
+                raise InputError(f"{len(levels)} levels for {len(episodes)} episodes: expected one for each")
+            self.build(copies, levels)
         return self.begin(copies, [generator(seed, number) for number in episodes])
+
+    def build(self, copies: Sequence[int], levels: Tensor) -> None:
+        """Make of each copy the level (B, ...) that is meant for it, until another is built there."""
+        raise InputError("this world takes no levels: expected reset without, or a world that is built from them")
 
     @abstractmethod
     def begin(self, copies: Sequence[int], rngs: Sequence[np.random.Generator]) -> Start:

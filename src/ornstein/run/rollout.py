@@ -127,8 +127,8 @@ def asks(agent: Agent) -> Ask:
     candidates than this machine can hold."""
     if not isinstance(agent, Agent):
         raise InputError(
-            f"{name_of(agent)} does not act: expected a policy or a planner; what it invents, `ornstein synthesize` "
-            "writes, and a policy can be trained on that"
+            f"{name_of(agent)} does not act: expected a policy or a planner; `ornstein evaluate` measures it, and what "
+            "a synthesizer invents, `ornstein synthesize` writes"
         )
     rows = agent.candidates
     fits_memory(call(agent, rows), f"choosing among {rows:,} candidates", "the number of candidates, or the horizon")

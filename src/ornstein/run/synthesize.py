@@ -1,9 +1,9 @@
 """Writing what a synthesizer invents as a dataset in Minari's layout, in a memory that does not grow with it.
 
-Rows are drawn in blocks, as `collect` makes episodes, and a block follows from the seed and its number alone. Invented
-transitions do not follow one another. Single episodes of one step would say so, but HDF5 needs a group for each: 15
-minutes a million to write, 35 to read, where one group for a block takes a second. So a block is one group in which
-every step ends (true end, or cut), and the infos hold what each led to.
+Episodes are drawn in blocks, as `collect` makes them, and a block follows from the seed and its number alone. Most are
+short: invented transitions are episodes of one step. HDF5 needs a group for each episode: 15 minutes a million to
+write, 35 to read, where one group for a block takes a second. So a block is one group, in which episodes end where they
+do (true end, or cut), and the infos hold what each step led to.
 """
 
 import hashlib
@@ -16,9 +16,8 @@ import numpy as np
 import torch
 
 from ornstein import folder
-from ornstein.contract import Synthesizer
 from ornstein.data.episodes import Episodes
-from ornstein.data.views import Transition
+from ornstein.data.views import Transitions
 from ornstein.envs.recorder import Arrays, nested
 from ornstein.envs.registered import described
 from ornstein.envs.task import Task
@@ -27,6 +26,7 @@ from ornstein.files import locked
 from ornstein.formats.build import Builder, Memory
 from ornstein.formats.minari import NEXT, read_minari
 from ornstein.formats.sources import write_minari
+from ornstein.promises import Synthesizer
 from ornstein.run import checkpoint
 from ornstein.run.behaviour import randomness
 from ornstein.run.log import Teller
@@ -54,7 +54,8 @@ def synthesize(
 
     Args:
         world: what the run was trained for; the dataset will name its environment.
-        batch: rows drawn at once. The same rows come for the same `seed` and `batch`, however many there are.
+        batch: episodes drawn at once, of a learner of transitions rows. The same rows come for the same `seed` and
+            `batch`, however many there are.
         apart: each row becomes an episode of its own, as programs need that take the next row for what followed; slow
             to write and to read.
         resume: go on with what was interrupted; begin if nothing was.
@@ -82,7 +83,7 @@ def synthesize(
             check_finished(out, settings, resume, "synthesize")
             return out
         parts = Parts(out, settings, resume, rows)
-        with parts.becoming(lambda: f"what was invented for {out} ({len(parts.rows()) * batch:,} rows)"):
+        with parts.becoming(lambda: f"what was invented for {out} ({_drawn(parts):,} rows)"):
             _draw(parts, learner.to(device), rows, batch, seed)
             info = {"algorithm_name": config["algorithm"], "synthesize": settings, "learned_from": config["task"]}
             info |= {"next_observation": "in infos, for each step"} if not apart else {}
@@ -102,21 +103,31 @@ def _spec(world: Task) -> dict[str, Any] | None:
         return None
 
 
+def _drawn(parts: Parts) -> int:
+    """Rows of the finished blocks."""
+    return sum(steps for _, steps in parts.rows())
+
+
 def _draw(parts: Parts, learner: Synthesizer, rows: int, batch: int, seed: int) -> None:
     """Draw the blocks that are lacking."""
-    with Teller("inventing", "rows", rows, parts.count * batch) as teller:
-        while parts.count * batch < rows:
-            with randomness(seed, parts.count), torch.no_grad():
-                parts.write([block(learner.sample(batch))])
-            teller.tell(parts.count * batch)
+    done = _drawn(parts)
+    with Teller("inventing", "rows", rows, done) as teller:
+        while done < rows:
+            with randomness(seed, parts.count):
+                made = [block(episodes) for episodes in learner.sample(batch, block=batch)]
+            done += sum(steps for _, steps in parts.write(made))
+            teller.tell(done)
 
 
-def block(made: Transition) -> Arrays:
-    """Transitions as the columns of one stored episode, in which every step ends."""
-    obs, act, rew, after, done = (value.cpu().numpy() for value in made[:5])
+def block(made: Episodes) -> Arrays:
+    """Episodes as the columns of one stored episode, in which steps end where those did."""
+    view = Transitions(made)
+    every, episode = view.at(torch.arange(len(view), device=made.device)), view.episode[view.steps].cpu().numpy()
+    obs, act, rew, after, done = (value.cpu().numpy() for value in every[:5])
     ended = done > 0.5
+    last = np.append(episode[1:] != episode[:-1], True)
     found = {"observations": np.concatenate([obs, after[-1:]]), "actions": act, "rewards": rew}
-    return found | {"terminations": ended, "truncations": ~ended, NEXT: after}
+    return found | {"terminations": ended, "truncations": last & ~ended, NEXT: after}
 
 
 def _laid(columns: Arrays, apart: bool) -> Iterator[Arrays]:

@@ -77,10 +77,13 @@ def read(places: Sequence[Path], protocol: str | None = None) -> list[Entry]:
     are several protocols to choose from."""
     runs = find(places)
     rows = {run: kept(run) for run, _ in runs}
-    if bare := [str(run) for run, found in rows.items() if not found]:
+    bare = [run for run, found in rows.items() if not found]
+    if still := next((run for run in bare if kept(run, folder.MEASURES)), None):
+        raise InputError(f"{still} holds a learner that does not act: expected runs that act; leave it out")
+    if bare:
         raise InputError(
             f"no scores in {bare[0]}{f' and {len(bare) - 1} more' if len(bare) > 1 else ''}: run "
-            f"`ornstein evaluate {' '.join(bare[:4])}{' ...' if len(bare) > 4 else ''}` first"
+            f"`ornstein evaluate {' '.join(map(str, bare[:4]))}{' ...' if len(bare) > 4 else ''}` first"
         )
     there: dict[str, dict[Path, set[str]]] = defaultdict(lambda: defaultdict(set))
     for run, found in rows.items():

@@ -19,6 +19,7 @@ from ornstein.data.episodes import Episodes
 from ornstein.data.views import Transition, Transitions
 from ornstein.envs.simulate import Simulator
 from ornstein.errors import InputError
+from ornstein.scores.measures import said
 
 REAL, SHAPE, ASKED = 1_000_000, 100_000, 2_000  # rows: of the real data, for distributions, for what is slow
 LEVELS = (np.arange(500) + 0.5) / 500  # of quantiles
@@ -58,9 +59,10 @@ class Trust:
         """The report as JSON, without NaN."""
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
-    def __str__(self) -> str:
+    def lines(self) -> list[tuple[str, float | None, float | None, str]]:
+        """(what was measured, of the invented rows, of the real ones, in words)."""
         made, real = self.invented, self.real
-        lines = [
+        return [
             ("distance of columns", made.wasserstein, real.wasserstein, "W1 in deviations, mean"),
             ("  of the worst", made.wasserstein_worst, real.wasserstein_worst, made.worst_column),
             ("error of correlations", made.correlation, real.correlation, "mean"),
@@ -72,13 +74,11 @@ class Trust:
             ("reward off simulator", made.reward_residual, real.reward_residual, "in deviations, median"),
             ("terminal as simulator", made.terminals_right, real.terminals_right, "share"),
         ]  # fmt: skip
-        head = f"{made.rows:,} invented rows, learned from {self.learned_from:,}"
-        body = [f"{name:25}{_number(a):>10}{_number(b):>10}  {what}".rstrip() for name, a, b, what in lines]
+
+    def __str__(self) -> str:
+        head = f"{self.invented.rows:,} invented rows, learned from {self.learned_from:,}"
+        body = [f"{name:25}{said(a):>10}{said(b):>10}  {what}".rstrip() for name, a, b, what in self.lines()]
         return "\n".join([head, f"{'':25}{'invented':>10}{'real':>10}", *body, *([self.note] if self.note else [])])
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}" if abs(value) >= 1e-4 or value == 0 else f"{value:.0e}"
 
 
 class Rows(NamedTuple):

@@ -13,10 +13,12 @@ from ornstein.contract import Agent, Planner
 from ornstein.envs.tasks import PROTOCOLS, Task
 from ornstein.envs.vector import Start
 from ornstein.errors import InputError
-from ornstein.folder import LOG, kept, read_config
+from ornstein.folder import LOG, MEASURES, kept, read_config
+from ornstein.promises import Synthesizer
 from ornstein.run.checkpoint import load
 from ornstein.run.evaluate import check_agent
 from ornstein.run.rollout import Driver, Rollout, randomness, rollout, wanted
+from ornstein.scores.measures import measured
 from ornstein.scores.report import whole
 from ornstein.view.background import against_paper, curves, timing
 from ornstein.view.considered import choices, lived
@@ -48,6 +50,7 @@ def gather(run: Path, task: Task, seed: int = 1_000) -> dict[str, Any]:
         "notes": [task.title, *(PROTOCOLS[p] for p in task.protocols), *against_paper(config, task)],
         "curves": curves(lines),
         "scores": [whole(row, run) for row in kept(run)],
+        "measures": [measured(row, run) for row in kept(run, MEASURES)],
         "scene": task.scene(),
         "episodes": [],
         "film": None,
@@ -59,9 +62,9 @@ def gather(run: Path, task: Task, seed: int = 1_000) -> dict[str, Any]:
         check_agent(agent, task)
         data |= _played(agent, task, data["notes"], seed)
     else:
-        data["notes"].append(
-            "It invents data and does not act: `ornstein synthesize` writes it, and how far to trust it."
-        )
+        data["notes"].append("It does not act: `ornstein evaluate` measures it, and keeps what it found for this page.")
+        if isinstance(agent, Synthesizer):
+            data["notes"].append("What it invents, `ornstein synthesize` writes.")
     return data
 
 

@@ -133,6 +133,9 @@ function build(data) {
     filled(data.scores)
       ? section("scores", "Scores", null, el("div", { class: "cards" }, ...data.scores.map(scoreCard)))
       : null,
+    filled(data.measures)
+      ? section("measures", "Measures", null, el("div", { class: "cards" }, ...data.measures.map(measureCard)))
+      : null,
     episodes.length ? episodesSection(shown) : null,
     film.length > 1 ? filmSection(shown) : null,
     data.futures && data.futures.plans.length ? futuresSection(data) : null,

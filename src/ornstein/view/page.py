@@ -28,9 +28,9 @@ def render(data: Mapping[str, Any]) -> str:
 
     `data` may hold `title`, `algorithm`, `task`, `created` (strings), `config` (nested), `versions` (name: string),
     `timing` (name: seconds or a string), `notes` (strings), `curves` (`name`, `points` as (step, value) pairs),
-    `scores` (rows of an evaluation's JSON), `scene` (`map` with 1 for a wall and its top row first, `cell` in metres),
-    `episodes` (`plan` and `path` as (x, y) pairs in metres, `start`, `goal`, `success`, `return`) and `film` (the
-    frames of one plan from noise to plan, each as (x, y) pairs).
+    `scores` and `measures` (rows of an evaluation's JSON, of what acts and of what does not), `scene` (`map` with 1 for
+    a wall and its top row first, `cell` in metres), `episodes` (`plan` and `path` as (x, y) pairs in metres, `start`,
+    `goal`, `success`, `return`) and `film` (the frames of one plan from noise to plan, each as (x, y) pairs).
 
     Without a map, plans are shown number by number: `futures` (`names` of the numbers of an observation, how many more
     are `hidden`, `stride` and `replan` in steps, `plans` with `episode`, `made`, `value`, `plan` and `real` as rows of

@@ -74,6 +74,20 @@ function bins(values) {
   return { width, bars };
 }
 
+// What does not act: a figure a line, beside the same of what is recorded.
+function measureCard({ task, data, rows, beside, figures, note }) {
+  const head = ["", "found", beside].map((text) => el("th", { scope: "col" }, String(text)));
+  const line = ([name, pair]) =>
+    el("tr", {}, el("th", { scope: "row" }, name), ...pair.map((value) => el("td", { class: "num" }, number(value))));
+  return el(
+    "article",
+    { class: "card measures" },
+    el("header", {}, el("h3", {}, String(task)), el("span", { class: "fine" }, `${number(rows)} rows of ${data}`)),
+    el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...Object.entries(figures).map(line))),
+    note ? el("p", { class: "fine" }, note) : null,
+  );
+}
+
 const HISTOGRAM = { W: 480, H: 168, left: 34, right: 10, top: 22, bottom: 26 };
 
 function histogram(values, score) {

@@ -118,7 +118,7 @@ def test_a_known_distribution_is_reproduced() -> None:
     data = ring()
     made = train(SynthER(SPEC, SMALL), data).eval()
     torch.manual_seed(1)
-    new = made.sample(4000)
+    new = Transitions(next(made.sample(4000))).at(torch.arange(4000))
     assert new.obs[:, :2].norm(dim=1).sub(1).abs().median() < 0.05, "on the ring"
     angle = torch.atan2(new.obs[:, 1], new.obs[:, 0])
     quarters = torch.histc(angle, 4, -torch.pi, torch.pi) / len(angle)

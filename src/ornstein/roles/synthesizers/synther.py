@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ornstein.contract import Example, Lesson, Metrics, Spec, Stage, Synthesizer
+from ornstein.contract import Example, Given, Lesson, Metrics, Spec, Stage
 from ornstein.data import spread
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import ZScore
@@ -23,6 +23,7 @@ from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.schedule import Churn
 from ornstein.networks.mlp import SkipMLP
 from ornstein.optim import Optim, Stepper, pace, polyak_update, target_copy
+from ornstein.promises import Synthesizer
 
 HUGE = 1e38  # no bound
 
@@ -127,6 +128,6 @@ class SynthER(Synthesizer):
         polyak_update(self.model_ema, self.model, pace(self.step_model.count, self.cfg.ema_rate, self.cfg.ema_every))
         return {"loss": loss.detach()}
 
-    def _sample(self, n: int) -> Transition:
+    def _sample(self, n: int, given: Given | None) -> Episodes:
         noise = torch.randn(n, self.features, device=self.pack.low.device)
-        return self.pack.inverse(self.model_ema.sample(noise))
+        return self.pack.inverse(self.model_ema.sample(noise)).episodes()
