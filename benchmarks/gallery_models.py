@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.schedule import SamplingSchedule as Grid
-from ornstein.networks.blocks import Condition, DenoiseFn, Sinusoidal
+from ornstein.networks.blocks import Condition, Denoiser, Sinusoidal
 from ornstein.optim import Optim, Stepper, polyak_update, target_copy
 
 M = TypeVar("M", bound=nn.Module)
@@ -58,7 +58,7 @@ class Trained:
         return "-".join([part for part in parts if part] + [digest])
 
 
-class Mlp(DenoiseFn):
+class Mlp(Denoiser):
     """x (B, 2), noise (B,), cond (B, C) | None -> (B, 2): a perceptron with SiLU, told the noise in its first layer."""
 
     def __init__(self, width: int, layers: int, cond: int = 0, drop: float = 0.0, dim: int = 64):

@@ -33,7 +33,7 @@ def affordable(row: str, world: Task, cfg: Any, seconds: float) -> int:
     """How many updates fit into so much core time, measured on 20 of them."""
     torch.manual_seed(0)
     data = world.episodes()
-    agent = ALGORITHMS[row].make(world.spec, replace(cfg, updates=20))  # type: ignore[call-arg]
+    agent = ALGORITHMS[row].make(world.spec, replace(cfg, updates=20))
     stage = next(agent.fit(data))
     for _ in range(5):
         stage.update(stage.view.batch(stage.batch))

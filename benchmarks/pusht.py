@@ -39,7 +39,7 @@ def by_calls(agent: Agent, world: Task, episodes: int) -> dict[str, Any]:
     """The reports of an agent by network calls a chunk; of one without diffusion, the one."""
     if not hasattr(agent, "model_ema"):
         return {"1": asdict(evaluate(agent, world, episodes=episodes, seed=STARTS))}
-    net, reports = agent.model_ema.net, {}
+    net, reports = agent.get_submodule("model_ema.net"), {}
     for calls in CALLS:
         recipe = replace(agent.cfg.model, solver="ddpm" if calls == CALLS[0] else "ddim", steps=calls)
         agent.model_ema = Diffusion(net, recipe).eval()

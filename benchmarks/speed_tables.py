@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +175,7 @@ def setting(device: str = "cpu", results: Path = RESULTS) -> str:
     )
 
 
-TABLES = {
+TABLES: dict[str, Callable[[], str]] = {
     "speed": summary,
     "speed-setting": setting,
     "speed-short": short,

@@ -6,6 +6,8 @@ python benchmarks/tables.py [--check]     # --check: exit 1 if a table is not wh
 import argparse
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import gallery_tables
@@ -47,7 +49,7 @@ def own_maze() -> str:
     return table(["maze", "updates", "core minutes", "success on unseen goals", "95 % interval of the return"], lines)
 
 
-TABLES = {
+TABLES: dict[str, Callable[[], str]] = {
     "mazes": mazes,
     "own-maze": own_maze,
     **role_tables.TABLES,
@@ -56,11 +58,16 @@ TABLES = {
 }
 
 
+def _filled(made: Callable[[], str], marked: re.Match[str]) -> str:
+    """A table made anew between its markers."""
+    return marked[1] + made() + "\n" + marked[2]
+
+
 def fill(text: str) -> str:
     """A page with each table between its markers made anew."""
     for name, made in TABLES.items():
         pattern = re.compile(rf"(<!-- results:{name} -->\n).*?(<!-- /results:{name} -->)", re.DOTALL)
-        text = pattern.sub(lambda m, made=made: m[1] + made() + "\n" + m[2], text)
+        text = pattern.sub(partial(_filled, made), text)
     return text
 
 
