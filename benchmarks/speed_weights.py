@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ornstein.networks.blocks import Denoiser
+from ornstein.networks.attention import SelfAttention
+from ornstein.networks.blocks import Denoiser, Sinusoidal
 from ornstein.networks.conv import Conv
 from ornstein.networks.dit1d import _modulate
 
@@ -219,6 +220,32 @@ def critics(ours: Any, theirs: Any) -> None:
         for k, norm in enumerate(norms):
             ours.gains[k][e, 0].copy_(norm.weight)
             ours.shifts[k][e, 0].copy_(norm.bias)
+
+
+class PlanCritic(nn.Module):
+    """Diffusion Veteran's critic: a transformer over a plan x (B, H, features) whose first row becomes a number (B,).
+    As in the peer's, what a layer adds to is the normalised x."""
+
+    positions: Tensor
+
+    def __init__(self, features: int, width: int, heads: int, layers: int):
+        super().__init__()
+        self.token, self.wave, self.head = nn.Linear(features, width), Sinusoidal(width), nn.Linear(width, 1)
+        self.attention = nn.ModuleList(SelfAttention(width, heads) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(width, 1e-6, elementwise_affine=False) for _ in range(2 * layers))
+        grown = 4 * width
+        self.mlps = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, grown), nn.GELU("tanh"), nn.Linear(grown, width)) for _ in range(layers)
+        )
+        self.register_buffer("positions", self.wave(torch.arange(512)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.token(x) + self.positions[: x.shape[1]]
+        for i, (attention, mlp) in enumerate(zip(self.attention, self.mlps, strict=True)):
+            h = self.norms[2 * i](h)
+            h = h + attention(h)
+            h = h + mlp(self.norms[2 * i + 1](h))
+        return self.head(h[:, 0])[:, 0]
 
 
 @torch.no_grad()
