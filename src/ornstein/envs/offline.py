@@ -6,7 +6,8 @@ from typing import Any
 
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes, plain
-from ornstein.envs.task import HORIZON, Load, Task, at_most
+from ornstein.envs.sets import HORIZON
+from ornstein.envs.task import Load, Task, at_most
 from ornstein.envs.vector import World
 from ornstein.errors import InputError
 
