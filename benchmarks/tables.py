@@ -49,9 +49,24 @@ def own_maze() -> str:
     return table(["maze", "updates", "core minutes", "success on unseen goals", "95 % interval of the return"], lines)
 
 
+def startup() -> str:
+    """How long commands take to begin."""
+    lines = []
+    for run in read("startup/*.json"):
+        for row in run["rows"]:
+            before, after = (row["sides"].get(side) for side in ("before", "after"))
+            past = [f"{before['seconds']:.2f}", f"{before['modules']:,}"] if before else ["", ""]
+            now = [f"{after['seconds']:.2f}", f"{after['modules']:,}"]
+            commits = " / ".join(str(commit)[:7] for commit in run["commits"].values())
+            lines.append([f"`ornstein {row['command']}`", *past, *now, f"{row['load']:.1f}", commits])
+    head = ["command", "before: seconds", "before: modules", "seconds", "modules", "load", "commits"]
+    return table(head, lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "mazes": mazes,
     "own-maze": own_maze,
+    "startup": startup,
     **role_tables.TABLES,
     **speed_tables.TABLES,
     **gallery_tables.TABLES,
