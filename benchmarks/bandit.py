@@ -157,7 +157,7 @@ def draw(run: dict[str, Any], path: Path) -> None:
             ax.plot(*found["mean"], "x", color="#111827", markersize=9, markeredgewidth=2, label="its mean: its action")
         if row == "td3_bc":
             ax.plot(*found["mean"], "o", color="#c2410c", markersize=7)
-        ax.add_patch(Circle(best, NEAR, fill=False, edgecolor="#1d4ed8", linewidth=1.5))
+        ax.add_patch(Circle((best[0], best[1]), NEAR, fill=False, edgecolor="#1d4ed8", linewidth=1.5))
         ax.set_title(f"{row}: {100 * found['at_best']:.0f} % at the best", fontsize=9)
         ax.set_aspect("equal")
         ax.set(xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), xticks=(-1, 0, 1), yticks=(-1, 0, 1))

@@ -48,7 +48,8 @@ def off(agent: Agent, teacher: Agent, world: Task) -> float:
     torch.manual_seed(0)
     x, cond, pin = lesson.example(lesson.view.batch(STATES))
     noise = torch.randn_like(x)
-    told = [each.get_submodule("model_ema").sample(noise, cond, pin=pin) for each in (agent, teacher)]
+    models: list[Any] = [each.get_submodule("model_ema") for each in (agent, teacher)]
+    told = [model.sample(noise, cond, pin=pin) for model in models]
     return float((told[0] - told[1]).square().mean().sqrt())
 
 

@@ -8,6 +8,7 @@ known     the first coordinate is known: replacement
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -115,7 +116,8 @@ class Guided:
 
     def points(self, shelf: Shelf, n: int, seed: int) -> Tensor:
         trained = shelf.get(self.model)
-        recipe = replace(trained.recipe, solver=self.solver, grid=self.grid, steps=self.calls)
+        how: dict[str, Any] = {"solver": self.solver, "grid": self.grid, "steps": self.calls}
+        recipe = replace(trained.recipe, **how)
         model = Diffusion(trained.net, recipe)
         guide, truth = self.guide(model, shelf), ring(n, torch.Generator().manual_seed(seed))
         torch.manual_seed(seed)
@@ -155,14 +157,22 @@ def inside(bound: str) -> Draw:
 RULES: dict[str, Draw] = {"tilt": tilted, **{bound: inside(bound) for bound in BOUNDS}}
 
 
+def free(weight: float, model: Diffusion, shelf: Shelf) -> Guide:
+    """Guidance without a classifier, of that weight."""
+    return ClassifierFree(weight)
+
+
+def climbing(inner: int, stop: int, model: Diffusion, shelf: Shelf) -> Guide:
+    """Guidance by the exact energy, as Diffuser does it."""
+    return ValueGuidance(exact(model), 1.0, inner, stop)
+
+
 def cases() -> Iterator[Guided]:
     """All guides."""
     knows = Trained("ring", "cosine", "v", knows="label")
     yield Guided("label", "no label", "no label")
     for weight in (0.0, 1.0, 2.0, 4.0):
-        yield Guided(
-            "label", f"`Free({weight:g})`", f"Free({weight:g})", lambda m, s, w=weight: ClassifierFree(w), knows
-        )  # type: ignore[misc]
+        yield Guided("label", f"`Free({weight:g})`", f"Free({weight:g})", partial(free, weight), knows)
     yield Guided("tilt", "no guide", "no guide")
     yield Guided(
         "tilt", "`EnergyGuidance`, the exact energy", "EnergyGuidance", lambda m, s: EnergyGuidance(exact(m), 1.0)
@@ -189,9 +199,7 @@ def cases() -> Iterator[Guided]:
     for name, (inner, stop) in climbs.items():
         label = f"`ValueGuidance`, the exact energy, `inner={inner}`, `stop={stop}`{name}"
         short = "Climb 2, 2" if name else "Climb 1, 0"
-        yield Guided(
-            "tilt", label, short, lambda m, s, i=inner, o=stop: ValueGuidance(exact(m), 1.0, i, o), solver="ddpm"
-        )  # type: ignore[misc]
+        yield Guided("tilt", label, short, partial(climbing, inner, stop), solver="ddpm")
     for bound in BOUNDS:
         yield Guided("bound", f"{bound}, no guide", bound=bound)
         yield Guided("bound", f"{bound}, projected", bound, bound=bound, project=True)

@@ -57,7 +57,8 @@ def make_hdf5(room: Path, steps: int) -> Path:
 
 
 def make_npz(room: Path, steps: int) -> Path:
-    np.savez(room / "halfcheetah.npz", **columns(steps))
+    arrays: dict[str, Any] = columns(steps)
+    np.savez(room / "halfcheetah.npz", **arrays)
     return room / "halfcheetah.npz"
 
 
@@ -131,7 +132,7 @@ def load(path: Path) -> dict[str, Any]:
 def draw(path: Path) -> dict[str, Any]:
     """Draw 256 windows of 32 steps, in this process."""
     data, found = read(path).episodes, {}
-    views = {
+    views: dict[str, Windows | Transitions] = {
         "windows, whole": Windows(data, 32, pad=False),
         "windows, padded": Windows(data, 32),
         "transitions": Transitions(data),
@@ -152,11 +153,12 @@ def images(path: Path) -> dict[str, Any]:
     base = status("VmHWM")  # not getrusage's figure, which begins with that of the process that started this one
     data = read(path).episodes
     size, seconds = size_of(data), {}
-    for name, view in {
+    views: dict[str, Windows | Transitions] = {
         "windows of 8": Windows(data, 8, pad=False),
         "padded": Windows(data, 8),
         "transitions": Transitions(data),
-    }.items():
+    }
+    for name, view in views.items():
         n = 32 if name == "transitions" else 8
         clock = time.perf_counter()
         for _ in range(300):

@@ -155,7 +155,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/online"), help="where the run folders go")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--picture", type=Path, default=PICTURE)
-    args, args.settings = parser.parse_known_args()
+    args, settings = parser.parse_known_args()
+    args.settings = settings
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     for row in args.rows:

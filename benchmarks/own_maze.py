@@ -17,7 +17,7 @@ import torch
 from speed_harness import machine
 
 from ornstein import files, folder
-from ornstein.cli.commands import main as ornstein
+from ornstein.cli.start import main as ornstein
 from ornstein.envs.maze import Maze
 from ornstein.envs.maze_data import make
 from ornstein.envs.tasks import task

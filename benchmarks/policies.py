@@ -105,15 +105,16 @@ def peer(path: str, world: Task, seed: int, updates: int) -> tuple[Agent, dict[s
 def calm(agent: Agent, temperature: float) -> Agent | None:
     """The agent with less noise to start from and on the way; None for one that does not denoise."""
     held = [getattr(agent, name, None) for name in ("model", "model_ema")]
-    if not all(isinstance(each, Diffusion) for each in held):
+    denoising = [each for each in held if isinstance(each, Diffusion)]
+    if len(denoising) < len(held):
         return None
-    for each in held:
+    for each in denoising:
         cold = replace(each.recipe, init_temperature=temperature, noise_temperature=temperature)
         each.sampler = Sampler(cold)
     return agent
 
 
-def by_offers(agent: Agent, world: Task, offers: Sequence[int], n: int, seed: int) -> dict[int, float]:
+def by_offers(agent: Agent, world: Task, offers: Sequence[int], n: int, seed: int) -> dict[int, float | None]:
     """Scores of an agent that chooses among its offers, by how many it draws."""
     kept, found = agent.candidates, {}
     for agent.candidates in offers:

@@ -24,7 +24,7 @@ from speed_harness import machine
 
 from ornstein import files, folder
 from ornstein.contract import Agent
-from ornstein.diffusion.model import Sampler
+from ornstein.diffusion.model import Diffusion, Sampler
 from ornstein.envs.tasks import Task, task
 from ornstein.roles import build, current, preset, slug
 from ornstein.run.evaluate import evaluate
@@ -39,10 +39,11 @@ def by_calls(agent: Agent, world: Task, episodes: int) -> dict[str, Any]:
     """The reports of an agent by network calls a chunk; of one without diffusion, the one."""
     if not hasattr(agent, "model_ema"):
         return {"1": asdict(evaluate(agent, world, episodes=episodes, seed=STARTS))}
-    reports = {}
+    model, reports = agent.model_ema, {}
+    assert isinstance(model, Diffusion)
     for calls in CALLS:
         recipe = replace(agent.cfg.model, solver="ddpm" if calls == CALLS[0] else "ddim", steps=calls)
-        agent.model_ema.sampler = Sampler(recipe)
+        model.sampler = Sampler(recipe)
         reports[str(calls)] = asdict(evaluate(agent, world, episodes=episodes, seed=STARTS))
         told = reports[str(calls)]
         print(calls, told["return_mean"], told["success_rate"], f"{told['seconds']:.0f} s", flush=True)

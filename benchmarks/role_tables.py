@@ -201,8 +201,8 @@ def pusht() -> str:
             if found:
                 score, success = (interval([each[k] for each in found], 3) for k in ("return_mean", "success_rate"))
                 seconds = sum(each["seconds"] for each in found) / len(found)
-                told = "" if row == "bc" else calls
-                lines.append([f"`{row}`", told, _seeds(runs), f"{minutes:.0f}", score, success, f"{seconds:.0f}"])
+                count = "" if row == "bc" else calls
+                lines.append([f"`{row}`", count, _seeds(runs), f"{minutes:.0f}", score, success, f"{seconds:.0f}"])
     for run in read("pusht/pixels-[0-9]*.json"):
         for when, each in run["reports"].items():
             minutes = f"{run['train_seconds'] / 60:.0f}" if when == "trained" else ""

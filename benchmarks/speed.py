@@ -2,15 +2,16 @@
 
     python benchmarks/speed.py [--peer CHECKOUT] [--device cuda] [--cases a,c] [--tables like-for-like,as-shipped]
 
-Three tables. *like for like*: the same network with the same weights, the same batch, float32, the same mathematics, as
-many calls of the network that do work. *as shipped*: our defaults for the same task. *equal result*: the time until the
-same quality. Every figure is taken in turns with the peer's (A B A B) in one process, after a warm-up, without garbage
+*like for like*: the same network with the same weights, the same batch, float32, the same mathematics, as many calls of
+the network that do work. *as shipped*: the agent of the table with its preset for the same task. *equal result*: the
+time until the same quality, by models that benchmarks/gallery.py and benchmarks/distill.py train, where asked for.
+Every figure is taken in turns with the peer's (A B A B) in one process, after a warm-up, without garbage
 collection; it is a median, and a ratio is the median over neighbours. One JSON for each case goes to results/speed/ as
 the case ends; a case that is there at the same commit is skipped, unless --again. `python benchmarks/tables.py` makes
 the tables.
 
 The peer is a checkout of https://github.com/CleanDiffuserTeam/CleanDiffuser; of its requirements einops is enough.
-Without --peer ours alone is timed.
+Without --peer ours alone is timed, and results that have a peer's figures are left as they are: they need --out.
 """
 
 import argparse
@@ -40,17 +41,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cases", default="", help="beginnings of names, such as a,c; all without it")
     parser.add_argument("--metrics", default="", help="figures, such as act,plan; all without it")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tables", default=",".join(TABLES))
+    parser.add_argument("--tables", default=",".join(SIDES), help="some of " + ", ".join(TABLES))
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "speed")
     parser.add_argument("--again", action="store_true", help="time what is there, too")
     parser.add_argument("--rounds", type=int, default=9, help="blocks of each side, at most")
     parser.add_argument("--target", type=float, default=0.3, help="seconds of a block")
-    parser.add_argument("--budget", type=float, default=15.0, help="seconds of a figure, after three rounds")
+    parser.add_argument("--budget", type=float, default=5.0, help="seconds of a figure, after three rounds")
+    parser.add_argument("--smoke", action="store_true", help="one round of short blocks: do all cases run?")
     parser.add_argument("--case", help=argparse.SUPPRESS)  # in a process of its own
     args = parser.parse_args()
     args.tables = args.tables.split(",")
     if wrong := [table for table in args.tables if table not in TABLES]:
         parser.error(f"unknown table {wrong[0]}: expected some of {', '.join(TABLES)}")
+    if args.smoke:
+        args.rounds, args.target = 1, 0.01
     return args
 
 
@@ -76,12 +80,12 @@ def works_of(args: argparse.Namespace, name: str) -> dict[str, dict[str, harness
         found[harness.BASE], donors = peer.works, peer.nets
     for side in asked(args):
         if side != harness.BASE:
-            found[side] = speed_ours.build(shape, args.device, side, donors)
+            found[side] = speed_ours.sides(shape, args.device, side, donors)
     alike, equal = (found.get(side, {}) for side in SIDES["like-for-like"])
     for metric in [m for m in equal if equal[m].calls == alike[m].calls]:
         del equal[metric]  # the peer makes no call for nothing
     figures = list(dict.fromkeys(metric for works in found.values() for metric in works))
-    wanted = args.metrics.split(",") if args.metrics else figures
+    wanted = args.metrics.split(",") if args.metrics else shape.get("figures", figures)
     return {m: {side: works[m] for side, works in found.items() if m in works} for m in figures if m in wanted}
 
 
@@ -111,6 +115,7 @@ def study(args: argparse.Namespace, name: str) -> dict[str, Any]:
     for metric, works in works_of(args, name).items():
         clock = "wall" if cuda or args.threads > 1 or metric in WALL else "cpu"
         row = harness.row(metric, works, timer, clock, rounds=args.rounds, target=args.target, budget=args.budget)
+        row["load"] = harness.machine(args.threads)["load"][0]
         aims = {side: aim(name, metric, side, args.device) for side in row["ratios"]}
         short = [side for side, found in row["ratios"].items() if found["ratio"] < aims[side]]
         sides = [harness.BASE, *short] if short else []
@@ -176,6 +181,9 @@ def main() -> int:
     for name in [name for name in CASES if name.startswith(starts) and asked(args)]:
         if not args.again and harness.finished(path_of(args, name), commit, asked(args)):
             print(f"{name}: timed already")
+            continue
+        if not args.peer and harness.has(path_of(args, name), harness.BASE):
+            print(f"{name}: timed beside the peer; to time ours alone, say --out")
             continue
         flags = ["-O"] if name in NO_ASSERTS else []
         done = subprocess.run([sys.executable, *flags, __file__, *sys.argv[1:], "--case", name], env=env, check=False)

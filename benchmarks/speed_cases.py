@@ -4,29 +4,48 @@ from typing import Any
 
 HALF_CHEETAH = {"obs": 17, "act": 6}
 PLANNER = {"levels": 20, "width": 32, "mults": (1, 4, 8)}
-MAZE = {"obs": 4, "act": 2, "batch": 32, "plans": 32, **PLANNER}
+MAZE = {"obs": 4, "act": 2, "batch": 32, "plans": 8, **PLANNER}
 IDQL = {**HALF_CHEETAH, "levels": 5, "emb": 64, "hidden": 256, "blocks": 3, "dropout": 0.1, "candidates": 64}
-SYNTHER = {"dim": 41, "emb": 128, "hidden": 1024, "blocks": 6, "dropout": 0.1, "steps": 128, "total": 100_000}
-PUSHT = {"obs": 20, "act": 2, "memory": 2, "horizon": 16, "batch": 256, "levels": 100, "ddim": 10}
+IDQL_ROW = {"row": "idql", "task": "halfcheetah-medium"}
+SYNTHER = {
+    **HALF_CHEETAH,
+    "dim": 41,
+    "emb": 128,
+    "hidden": 1024,
+    "blocks": 6,
+    "dropout": 0.1,
+    "steps": 128,
+    "total": 100_000,
+}
+PUSHT = {"task": "pusht", "obs": 20, "act": 2, "memory": 2, "horizon": 16, "batch": 256, "levels": 100, "ddim": 10}
+UNET = {**PUSHT, "width": 256, "emb": 256, "mults": (1, 2, 4)}
 
-# `brief`: no side of its own for as many calls as the peer makes, which another case of the kind has
+# `row` of the table and `task`, whose preset it takes: what is timed as shipped; `only`
+# and `figures`: the sides of ours and the figures, if not all
 CASES: dict[str, dict[str, Any]] = {
-    "a": {"kind": "diffuser", "title": "Diffuser, half-cheetah, 32 rows",
-          **HALF_CHEETAH, **PLANNER, "horizon": 32, "batch": 64, "plans": 64},
-    "b": {"kind": "diffuser", "title": "Diffuser, large maze, 384 rows", "horizon": 384, **MAZE},
-    "b512": {"kind": "diffuser", "title": "Diffuser, large maze, 512 rows", "horizon": 512, "brief": True, **MAZE},
-    "c": {"kind": "dql", "title": "Diffusion-QL, batch 256",
+    "a": {"kind": "diffuser", "title": "Diffuser, locomotion, 32 rows", "row": "diffuser",
+          "task": "walker2d", **HALF_CHEETAH, **PLANNER, "horizon": 32, "batch": 64, "plans": 64},
+    "b": {"kind": "diffuser", "title": "Diffuser, large maze, 384 rows", "row": "diffuser",
+          "task": "pointmaze-large", "goal": True, "horizon": 384,
+          "figures": ["train_step", "plan", "plan_1"], **MAZE},
+    "c": {"kind": "dql", "title": "Diffusion-QL, batch 256", "row": "diffusion_ql", "task": "halfcheetah-medium",
           **HALF_CHEETAH, "batch": 256, "levels": 5, "emb": 64, "hidden": 256, "candidates": 50},
-    "d256": {"kind": "idql", "title": "IDQL, batch 256", "batch": 256, **IDQL},
-    "d2048": {"kind": "idql", "title": "IDQL, batch 2048", "batch": 2048, **IDQL},
-    "e256": {"kind": "synther", "title": "SynthER, batch 256", "batch": 256, "made": 500, "made_steps": 2, **SYNTHER},
-    "e1024": {"kind": "synther", "title": "SynthER, batch 1024", "batch": 1024, **SYNTHER},
+    "d256": {"kind": "idql", "title": "IDQL, batch 256", **IDQL_ROW, "batch": 256, **IDQL},
+    "d2048": {"kind": "idql", "title": "IDQL, batch 2048", **IDQL_ROW, "batch": 2048, **IDQL},
+    "e256": {"kind": "synther", "title": "SynthER, batch 256", "row": "synther", "task": "halfcheetah",
+             "batch": 256, "made": 500, "made_steps": 2, **SYNTHER},
+    "e1024": {"kind": "synther", "title": "SynthER, batch 1024", "row": "synther_paper", "task": "halfcheetah",
+              "batch": 1024, **SYNTHER},
     "e_small": {"kind": "synther", "title": "SynthER, 256 wide, 3 blocks", "batch": 256, "made": 10_000,
                 "made_steps": 4, **SYNTHER, "hidden": 256, "blocks": 3},
-    "f_unet": {"kind": "dp_unet", "title": "Diffusion Policy, U-Net, PushT key points",
-               **PUSHT, "width": 256, "emb": 256, "mults": (1, 2, 4)},
+    "f_unet": {"kind": "dp_unet", "title": "Diffusion Policy, U-Net, PushT key points", **UNET,
+               "row": "diffusion_policy_paper",
+               "figures": ["train_step", "chunk_ddim"]},
+    "f_default": {"kind": "dp_unet", "title": "Diffusion Policy, U-Net, beside our default", **UNET,
+                  "row": "diffusion_policy", "only": ["as_shipped"]},
     "f_transformer": {"kind": "dp_transformer", "title": "Diffusion Policy, transformer, PushT key points",
-                      **PUSHT, "dim": 256, "heads": 4, "layers": 4, "dropout": 0.3},
+                      "row": "diffusion_policy_transformer", **PUSHT, "dim": 256, "heads": 4, "layers": 4,
+                      "dropout": 0.3},
     "g": {"kind": "veteran", "title": "Diffusion Veteran, DiT, 32 rows", **HALF_CHEETAH, "horizon": 32, "batch": 128,
           "plans": 50, "steps": 20, "emb": 128, "dim": 256, "heads": 8, "layers": 2, "inverse_levels": 10,
           "inverse_hidden": 256, "inverse_emb": 64},

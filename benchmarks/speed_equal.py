@@ -28,6 +28,7 @@ from ornstein.diffusion import distill as few
 from ornstein.diffusion.model import Diffusion, Recipe, Sampler
 from ornstein.errors import InputError
 from ornstein.networks.mlp import MLP
+from ornstein.roles.planners import Diffuser
 
 STEPS = (5, 10, 20, 50, 100)  # of the peer
 RUNS = Path(environ.get("ORNSTEIN_RUNS", "runs/distill"))  # where benchmarks/distill.py left its planners
@@ -215,16 +216,18 @@ def planning(path: Path | None, device: str) -> Equal:
         return float(ornstein.evaluate(agent, world, protocol="goals", episodes=100).success_rate or 0.0)
 
     student, teacher = (ornstein.load(run) for run in (runs["umaze-0-to-1"], runs["umaze-0"]))
+    assert isinstance(student, Diffuser)
+    assert isinstance(teacher, Diffuser)
     start = world.reset(1)
-    work = Work(lambda: student.plan(start.obs, start.given), 0, 1, "one call, distilled")  # type: ignore[attr-defined]
+    work = Work(lambda: student.plan(start.obs, start.given), 0, 1, "one call, distilled")
     ours, title, measure = success(student), "a plan through the U-maze", "success on 100 unseen pairs"
     if path is None:
         return equal(title, measure, work, None, (ours, None))
     model: Any = teacher.model_ema
-    sampler = peers_sampler(model, path, device, known=teacher.known.float())  # type: ignore[arg-type, operator]
+    sampler = peers_sampler(model, path, device, known=teacher.known.float())
     model.sample = lambda noise, pin, **rest: sampler(noise, 20, prior=torch.where(pin.mask, pin.value, 0.0))
     theirs = success(teacher)
-    peer = Work(lambda: teacher.plan(start.obs, start.given), 0, 20, "20 steps of ddpm, its default for planners")  # type: ignore[attr-defined]
+    peer = Work(lambda: teacher.plan(start.obs, start.given), 0, 20, "20 steps of ddpm, its default for planners")
     return equal(title, measure, work, peer, (ours, theirs))
 
 

@@ -149,6 +149,11 @@ def finished(path: Path, commit: str | None, sides: Sequence[str]) -> bool:
     return bool(old["commit"] == commit and set(sides) <= set(old["asked"]))
 
 
+def has(path: Path, side: str) -> bool:
+    """Whether a case was timed with that side."""
+    return path.exists() and side in json.loads(path.read_text())["asked"]
+
+
 def write(path: Path, result: Mapping[str, Any]) -> None:
     """The JSON, complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

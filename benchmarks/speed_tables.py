@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from speed_cases import CASES, METRICS, SAMPLING, TRAINING
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "speed"
 Found = tuple[dict[str, Any], dict[str, Any]]  # what a file says, one of its rows
-MAZES = ("b", "b512")  # our preset plans fewer rows there
+SAME, SHIPPED = "like_for_like", "as_shipped"  # sides
+PARTS = {"training and sampling": TRAINING + SAMPLING, "training": TRAINING, "sampling": SAMPLING}
 EMPTY = "*Not timed yet.*"
 
 
@@ -24,7 +26,7 @@ def rows(side: str, device: str, results: Path = RESULTS) -> Iterator[Found]:
     """All figures in which a side was compared with the peer."""
     for file in files(device, results):
         for row in file["rows"]:
-            if side in row["ratios"]:
+            if _timed(row, side):
                 yield file, row
 
 
@@ -60,52 +62,63 @@ def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 
 
 def means(found: list[Found], side: str) -> list[tuple[str, float]]:
-    """The geometric means that a table ends with."""
-    parts = {"training and sampling": TRAINING + SAMPLING, "training": TRAINING, "sampling": SAMPLING}
-    named = ((name, mean(found, side, metrics)) for name, metrics in parts.items())
+    """The geometric means of a table."""
+    named = ((name, mean(found, side, metrics)) for name, metrics in PARTS.items())
     return [(name, value) for name, value in named if value is not None]
 
 
-def like_for_like(device: str = "cpu", results: Path = RESULTS) -> str:
-    """The same work on both sides."""
-    found = list(rows("like_for_like", device, results))
-    if not found:
+def side_by_side(device: str = "cpu", results: Path = RESULTS) -> str:
+    """The peer, the same work, and what ships, in one line a figure."""
+    lines = [
+        [
+            file["title"],
+            METRICS[row["metric"]],
+            *_peer(row),
+            *_ours(row, SAME),
+            *_ours(row, SHIPPED),
+            *_end(file, row),
+        ]
+        for file in files(device, results)
+        for row in file["rows"]
+        if _timed(row, SAME) or _timed(row, SHIPPED)
+    ]
+    if not lines:
         return EMPTY
-    lines = []
-    for file, row in found:
-        ours, peer, ratio = row["sides"]["like_for_like"], row["sides"]["peer"], row["ratios"]["like_for_like"]
-        equal = row["ratios"].get("equal_calls")
-        calls = "" if not peer["calls"] else f"{peer['calls']} / {ours['calls']}"
-        cells = (file["title"], METRICS[row["metric"]], weights(ours["params"]), calls, seconds(peer["seconds"]),
-                 seconds(ours["seconds"]), times(ratio["ratio"]), "{:.2f} to {:.2f}".format(*ratio["ci95"]),
-                 times(equal["ratio"]) if equal else "")  # fmt: skip
-        lines.append(cells)
-    for name, value in means(found, "like_for_like"):
-        lines.append(("geometric mean", name, "", "", "", "", times(value), "", ""))
-    head = ("case", "what", "weights", "calls, peer / ours", "peer", "ours", "times faster", "95 %", "equal calls")
-    return table(head, lines)
+    for name, metrics in PARTS.items():
+        cells = []
+        for side in (SAME, SHIPPED):
+            value = mean(rows(side, device, results), side, metrics)
+            cells += ["", "", "" if value is None else times(value), ""]
+        if any(cells):
+            lines.append(["geometric mean", name, "", "", *cells, "", "", ""])
+    told = ("calls", "time", "times faster", "95 %")
+    ours = [f"{name}: {what}" for name in ("same work", "shipped") for what in told]
+    return table(["case", "what", "peer: calls", "peer: time", *ours, "what ships", "load", "commit"], lines)
 
 
-def as_shipped(device: str = "cpu", results: Path = RESULTS) -> str:
-    """Our defaults for the same task."""
-    found = list(rows("as_shipped", device, results))
-    if not found:
-        return EMPTY
-    lines = []
-    for file, row in found:
-        ours, peer, ratio = row["sides"]["as_shipped"], row["sides"]["peer"], row["ratios"]["as_shipped"]
-        both = f"{weights(peer['params'])} / {weights(ours['params'])}" if peer["params"] else ""
-        calls = "" if not peer["calls"] else f"{peer['calls']} / {ours['calls']}"
-        cells = (file["title"], METRICS[row["metric"]], ours["note"], both, calls,
-                 seconds(peer["seconds"]), seconds(ours["seconds"]), times(ratio["ratio"]),
-                 "{:.2f} to {:.2f}".format(*ratio["ci95"]))  # fmt: skip
-        lines.append(cells)
-    for name, value in means(found, "as_shipped"):
-        lines.append(("geometric mean", name, "", "", "", "", "", times(value), ""))
-    for name, value in means([(f, row) for f, row in found if f["case"] not in MAZES], "as_shipped"):
-        lines.append(("geometric mean without the maze", name, "", "", "", "", "", times(value), ""))
-    head = ("case", "what", "ours has", "weights, peer / ours", "calls", "peer", "ours", "times faster", "95 %")
-    return table(head, lines)
+def _timed(row: dict[str, Any], side: str) -> bool:
+    """Whether a side was compared with the peer; as shipped, as an agent of the table."""
+    return side in row["ratios"] and (side != SHIPPED or row["sides"][side]["note"].startswith("`"))
+
+
+def _peer(row: dict[str, Any]) -> list[str]:
+    peer = row["sides"]["peer"]
+    return [str(peer["calls"] or ""), seconds(peer["seconds"])]
+
+
+def _ours(row: dict[str, Any], side: str) -> list[str]:
+    """Calls, time, ratio and its interval."""
+    if not _timed(row, side):
+        return [""] * 4
+    ours, found = row["sides"][side], row["ratios"][side]
+    low, high = found["ci95"]
+    return [str(ours["calls"] or ""), seconds(ours["seconds"]), times(found["ratio"]), f"{low:.2f} to {high:.2f}"]
+
+
+def _end(file: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    """What ships, and at what load and commit the line was taken."""
+    ships = row["sides"][SHIPPED]["note"] if _timed(row, SHIPPED) else ""
+    return [ships, f"{row.get('load', file['machine']['load'][0]):.1f}", str(file["commit"])[:7]]
 
 
 def equal_result(device: str = "cpu", results: Path = RESULTS) -> str:
@@ -119,8 +132,10 @@ def equal_result(device: str = "cpu", results: Path = RESULTS) -> str:
             sides, ratio, worth = row["sides"], row["ratios"]["equal_result"], file["quality"]
             lines.append((file["title"], file["measure"], f"{worth['peer']:.3g}", f"{worth['equal_result']:.3g}",
                           sides["peer"]["note"], sides["equal_result"]["note"], seconds(sides["peer"]["seconds"]),
-                          seconds(sides["equal_result"]["seconds"]), times(ratio["ratio"])))  # fmt: skip
-    head = ("case", "measure", "peer's", "ours", "peer", "ours with", "peer takes", "ours takes", "times faster")
+                          seconds(sides["equal_result"]["seconds"]), times(ratio["ratio"]),
+                          f"{file['machine']['load'][0]:.1f}", str(file["commit"])[:7]))  # fmt: skip
+    head = ("case", "measure", "peer's", "ours", "peer", "ours with", "peer takes", "ours takes", "times faster",
+            "load", "commit")  # fmt: skip
     return table(head, lines) if lines else EMPTY
 
 
@@ -128,14 +143,13 @@ def summary(results: Path = RESULTS) -> str:
     """Geometric means, and the slowest and fastest figure of each table."""
     lines = []
     for device in ("cpu", "cuda"):
-        for side, name in (("like_for_like", "like for like"), ("as_shipped", "as shipped")):
+        for side, name in ((SAME, "like for like"), (SHIPPED, "as shipped")):
             found = list(rows(side, device, results))
             if not found:
                 continue
             by = dict(means(found, side))
             ends = sorted(row["ratios"][side]["ratio"] for _, row in found)
-            parts = ("training and sampling", "training", "sampling")
-            cells = [times(by[key]) if key in by else "" for key in parts]
+            cells = [times(by[key]) if key in by else "" for key in PARTS]
             lines.append((f"{name}, {device}", str(len(found)), *cells, f"{times(ends[0])} to {times(ends[-1])}"))
     head = ("table", "figures", "training and sampling", "training", "sampling", "from, to")
     return table(head, lines) if lines else EMPTY
@@ -146,7 +160,7 @@ def short(device: str = "cpu", results: Path = RESULTS) -> str:
     lines = []
     for file in files(device, results):
         for row in file["rows"]:
-            for side in row["short"]:
+            for side in filter(partial(_timed, row), row["short"]):
                 name, found = side.replace("_", " "), row["ratios"][side]["ratio"]
                 shares = (row["profiles"][key] for key in (side, "peer"))
                 parts = [", ".join(f"{op.removeprefix('aten::')} {x:.0%}" for op, x in share) for share in shares]
@@ -175,14 +189,12 @@ def setting(device: str = "cpu", results: Path = RESULTS) -> str:
     )
 
 
-TABLES = {
+TABLES: dict[str, Callable[[], str]] = {
     "speed": summary,
     "speed-setting": setting,
     "speed-short": short,
-    "speed-like-for-like": like_for_like,
-    "speed-as-shipped": as_shipped,
+    "speed-side-by-side": side_by_side,
     "speed-equal-result": equal_result,
-    "speed-like-for-like-cuda": lambda: like_for_like("cuda"),
-    "speed-as-shipped-cuda": lambda: as_shipped("cuda"),
+    "speed-side-by-side-cuda": lambda: side_by_side("cuda"),
     "speed-equal-result-cuda": lambda: equal_result("cuda"),
 }

@@ -6,19 +6,15 @@ changed into the peer's here, out of our own parts.
 
 import types
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from speed_agents import PlanCritic
 from torch import Tensor, nn
 
-from ornstein.networks.blocks import Denoiser
+from ornstein.networks.attention import SelfAttention
+from ornstein.networks.blocks import Denoiser, Sinusoidal
 from ornstein.networks.conv import Conv
-from ornstein.networks.critics import Critics
-from ornstein.networks.dit1d import DiT1D, _modulate
-from ornstein.networks.film_unet import FilmUNet
-from ornstein.networks.mlp import MLP, ResidualMLP
-from ornstein.networks.transformer import CausalTransformer
-from ornstein.networks.unet1d import TemporalUNet, ValueUNet
+from ornstein.networks.dit1d import _modulate
 
 
 class Differ(Exception):
@@ -35,7 +31,7 @@ def copy(ours: Iterable[nn.Module], theirs: Iterable[nn.Module]) -> None:
     """Weights and biases, from leaf to leaf. Our convolutions keep theirs as matrices."""
     for a, b in zip(leaves(ours), leaves(theirs), strict=True):
         for name, p in a.named_parameters(recurse=False):
-            found = b.get_parameter(name)
+            found: Tensor = b.get_parameter(name)
             if isinstance(b, nn.ConvTranspose1d) and found.dim() > p.dim():
                 found = found.permute(2, 1, 0)
             p.copy_(found.reshape(p.shape))
@@ -48,7 +44,7 @@ def put(ours: Tensor, theirs: Iterable[Tensor], dim: int = 0) -> None:
 
 
 @torch.no_grad()
-def phases(sinusoidal: nn.Module, *tensors: Tensor) -> None:
+def phases(sinusoidal: Any, *tensors: Tensor) -> None:
     """Ours is sines then cosines, theirs the other way and at other frequencies: gives it theirs, and turns the last
     dimension of what reads it round."""
     half = len(sinusoidal.frequencies)
@@ -72,7 +68,7 @@ def agree(ours: nn.Module, theirs: nn.Module, *inputs: Tensor, bound: float = 1e
         raise Differ(f"{type(ours).__name__} and {type(theirs).__name__} differ by {gap:.1e} of their size")
 
 
-def unet(ours: TemporalUNet, theirs: nn.Module) -> None:
+def unet(ours: Any, theirs: Any) -> None:
     """Diffuser's U-Net."""
     copy([ours.noise], [theirs.map_emb])
     phases(ours.noise[0], ours.noise[1].weight)
@@ -82,7 +78,7 @@ def unet(ours: TemporalUNet, theirs: nn.Module) -> None:
     copy([ours.head], [theirs.final_conv])
 
 
-def value(ours: ValueUNet, theirs: nn.Module) -> None:
+def value(ours: Any, theirs: Any) -> None:
     """Its half that ends in a value. The peer's last level does not halve, and its levels' kernels are 3 wide."""
     for level, donors in zip(ours.down, theirs.downs, strict=True):
         for block, donor in zip((level.first, level.second), donors, strict=False):
@@ -117,11 +113,9 @@ class Encoded(Denoiser):
         return self.net.body(x, time, code)
 
 
-def film(ours: Encoded, theirs: nn.Module) -> None:
+def film(ours: Encoded, theirs: Any) -> None:
     """Diffusion Policy's U-Net."""
-    net = ours.net
-    if not isinstance(net, FilmUNet):
-        raise TypeError(type(net))
+    net: Any = ours.net
     copy([ours.encoder], [theirs.global_cond_encoder])
     copy([net.noise], [theirs.map_emb])
     phases(net.noise[0], net.noise[1].weight)
@@ -135,7 +129,7 @@ def film(ours: Encoded, theirs: nn.Module) -> None:
     copy([net.head], [theirs.final_conv])
 
 
-def transformer(ours: CausalTransformer, theirs: nn.Module) -> None:
+def transformer(ours: Any, theirs: Any) -> None:
     """Diffusion Policy's transformer. The noise level's embedding is itself a token, so all tokens are turned round."""
     copy([ours.row, ours.cond, ours.encoder, ours.head], [theirs.act_emb, theirs.obs_emb, theirs.encoder, theirs.ln_f,
                                                           theirs.head])  # fmt: skip
@@ -155,7 +149,7 @@ def transformer(ours: CausalTransformer, theirs: nn.Module) -> None:
         put(getattr(ours.memory, name), [getattr(a, f"in_proj_{name}")[width:] for a in shares])
 
 
-def replacing(block: nn.Module, x: Tensor, rows: tuple[Tensor, ...]) -> Tensor:
+def replacing(block: Any, x: Tensor, rows: tuple[Tensor, ...]) -> Tensor:
     """The peer's block of a DiT, from the parts of ours: what attention adds to is the modulated x, not x."""
     shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = rows
     x = _modulate(x, shift, scale)
@@ -164,7 +158,7 @@ def replacing(block: nn.Module, x: Tensor, rows: tuple[Tensor, ...]) -> Tensor:
 
 
 @torch.no_grad()
-def dit(ours: DiT1D, theirs: nn.Module) -> None:
+def dit(ours: Any, theirs: Any) -> None:
     """The diffusion transformer. The peer starts it at zero, where all networks agree, so it is shaken first. Of its
     positions' frequencies all but one are rounded to zero, since it counts rows in integers."""
     for module in (*(block.adaLN_modulation for block in theirs.blocks), theirs.final_layer):
@@ -184,14 +178,14 @@ def dit(ours: DiT1D, theirs: nn.Module) -> None:
     copy([ours.head], [theirs.final_layer.linear])
 
 
-def mlp(ours: MLP, theirs: nn.Module) -> None:
+def mlp(ours: Any, theirs: Any) -> None:
     """The networks of Diffusion-QL and of Diffusion Veteran's inverse dynamics."""
     copy([ours.noise], [theirs.time_mlp])
     phases(ours.noise[0], ours.noise[1].weight)
     copy([ours.entry, ours.rest], [theirs.mid_layer, theirs.final_layer])
 
 
-def residual(ours: ResidualMLP, theirs: nn.Module) -> None:
+def residual(ours: Any, theirs: Any) -> None:
     """IDQL's network. The peer's has no activation before its last layer."""
     ours.last = nn.Identity()
     copy([ours.noise], [theirs.time_mlp])
@@ -213,7 +207,7 @@ class InTurn(nn.Module):
 
 
 @torch.no_grad()
-def critics(ours: Critics, theirs: nn.Module) -> None:
+def critics(ours: Any, theirs: Any) -> None:
     """Values: the peer's members are modules of their own, and its Diffusion-QL's first layer ends in tanh."""
     members = [member for member in theirs.children() if isinstance(member, nn.Sequential)]
     if any(isinstance(m, nn.Tanh) for m in theirs.modules()):
@@ -228,8 +222,34 @@ def critics(ours: Critics, theirs: nn.Module) -> None:
             ours.shifts[k][e, 0].copy_(norm.bias)
 
 
+class PlanCritic(nn.Module):
+    """Diffusion Veteran's critic: a transformer over a plan x (B, H, features) whose first row becomes a number (B,).
+    As in the peer's, what a layer adds to is the normalised x."""
+
+    positions: Tensor
+
+    def __init__(self, features: int, width: int, heads: int, layers: int):
+        super().__init__()
+        self.token, self.wave, self.head = nn.Linear(features, width), Sinusoidal(width), nn.Linear(width, 1)
+        self.attention = nn.ModuleList(SelfAttention(width, heads) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(width, 1e-6, elementwise_affine=False) for _ in range(2 * layers))
+        grown = 4 * width
+        self.mlps = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, grown), nn.GELU("tanh"), nn.Linear(grown, width)) for _ in range(layers)
+        )
+        self.register_buffer("positions", self.wave(torch.arange(512)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.token(x) + self.positions[: x.shape[1]]
+        for i, (attention, mlp) in enumerate(zip(self.attention, self.mlps, strict=True)):
+            h = self.norms[2 * i](h)
+            h = h + attention(h)
+            h = h + mlp(self.norms[2 * i + 1](h))
+        return self.head(h[:, 0])[:, 0]
+
+
 @torch.no_grad()
-def plan_critic(ours: PlanCritic, theirs: nn.Module) -> None:
+def plan_critic(ours: Any, theirs: Any) -> None:
     """Diffusion Veteran's critic."""
     copy([ours.token, ours.head], [theirs.x_proj, theirs.final_layer])
     ours.positions.copy_(theirs.pos_emb(torch.arange(len(ours.positions))))

@@ -94,7 +94,8 @@ def returns(args: argparse.Namespace) -> None:
             path = args.out / f"{condition}-{args.set}-{seed}.json"
             if path.exists():
                 continue
-            whole, more = task(data=file, env=WORLDS[args.set.split("-")[0]]), {}
+            whole = task(data=file, env=WORLDS[args.set.split("-")[0]])
+            more: dict[str, Any] = {}
             data, (share, rest) = file, parted(whole, args.set, seed, args.work, args.share)
             if condition == "share":
                 data = share
@@ -146,7 +147,7 @@ def rates(args: argparse.Namespace) -> dict[str, Any]:
     for agent in (levels, edm):
         agent.eval()
     ddpm = Recipe("cosine", "eps", levels=128, solver="ddpm", steps=128)
-    cases = {
+    cases: dict[str, tuple[Callable[[], object], Callable[[], nn.Module], Recipe, int]] = {
         "ddpm-128": (
             lambda: levels.sample(prior, solver="ddpm", n_samples=n, sample_steps=128, use_ema=True),
             wide, ddpm, 128,

@@ -6,6 +6,8 @@ python benchmarks/tables.py [--check]     # --check: exit 1 if a table is not wh
 import argparse
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import gallery_tables
@@ -49,20 +51,40 @@ def own_maze() -> str:
     return table(["maze", "updates", "core minutes", "success on unseen goals", "95 % interval of the return"], lines)
 
 
-TABLES = {
+def startup() -> str:
+    """How long commands take to begin."""
+    lines = []
+    for run in read("startup/*.json"):
+        for row in run["rows"]:
+            before, after = (row["sides"].get(side) for side in ("before", "after"))
+            past = [f"{before['seconds']:.2f}", f"{before['modules']:,}"] if before else ["", ""]
+            now = [f"{after['seconds']:.2f}", f"{after['modules']:,}"]
+            commits = " / ".join(str(commit)[:7] for commit in run["commits"].values())
+            lines.append([f"`ornstein {row['command']}`", *past, *now, f"{row['load']:.1f}", commits])
+    head = ["command", "before: seconds", "before: modules", "seconds", "modules", "load", "commits"]
+    return table(head, lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
     "mazes": mazes,
     "own-maze": own_maze,
+    "startup": startup,
     **role_tables.TABLES,
     **speed_tables.TABLES,
     **gallery_tables.TABLES,
 }
 
 
+def _filled(made: Callable[[], str], marked: re.Match[str]) -> str:
+    """A table made anew between its markers."""
+    return marked[1] + made() + "\n" + marked[2]
+
+
 def fill(text: str) -> str:
     """A page with each table between its markers made anew."""
     for name, made in TABLES.items():
         pattern = re.compile(rf"(<!-- results:{name} -->\n).*?(<!-- /results:{name} -->)", re.DOTALL)
-        text = pattern.sub(lambda m, made=made: m[1] + made() + "\n" + m[2], text)
+        text = pattern.sub(partial(_filled, made), text)
     return text
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ornstein.cli import commands, jobs
+from ornstein.cli import jobs, start
 from ornstein.data.episodes import Episodes
 from ornstein.envs import toy
 from ornstein.envs.maze import Maze
@@ -63,7 +63,7 @@ def command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
     def run(*argv: object) -> Done:
         capsys.readouterr()
         try:
-            code = commands.main([str(arg) for arg in argv])
+            code = start.main([str(arg) for arg in argv])
         except SystemExit as stop:
             code = int(stop.code or 0)
         told = capsys.readouterr()

@@ -12,7 +12,7 @@ from ornstein.data.episodes import Episodes
 from ornstein.data.views import Transition, Transitions, Window, Windows
 from ornstein.optim import Optim, Stepper
 from ornstein.promises import Acting, Generator, Reward, Synthesizer, Value, WorldModel
-from ornstein.roles import Row
+from ornstein.roles import Parts, Row
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LinearValue(Value):
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
-        self.states, self.acts = nn.Linear(2 * spec.obs, 1), nn.Linear(2 * (spec.obs + spec.act), 1)
+        self.states, self.acts = nn.Linear(2 * spec.obs_size, 1), nn.Linear(2 * (spec.obs_size + spec.act_size), 1)
         self.steps = [Stepper(part, cfg.optim) for part in (self.states, self.acts)]
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
@@ -75,7 +75,7 @@ class LinearReward(Reward):
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
-        self.net = nn.Linear(2 * (spec.obs + spec.act), 1)
+        self.net = nn.Linear(2 * (spec.obs_size + spec.act_size), 1)
         self.step_net = Stepper(self.net, cfg.optim)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
@@ -99,7 +99,7 @@ class LinearWorld(WorldModel):
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
-        self.net = nn.Linear(spec.obs + spec.act, spec.obs + 1)
+        self.net = nn.Linear(spec.obs_size + spec.act_size, spec.obs_size + 1)
         self.step_net = Stepper(self.net, cfg.optim)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
@@ -137,7 +137,7 @@ class Walks(Synthesizer):
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
-        self.mean = nn.Parameter(torch.zeros(spec.act), requires_grad=False)
+        self.mean = nn.Parameter(torch.zeros(spec.act_size), requires_grad=False)
 
     @property
     def stages(self) -> list[tuple[str, int]]:
@@ -184,8 +184,13 @@ class Corners(Generator):
         return self.size * (2.0 * torch.randint(2, (n, 2)) - 1)
 
 
+def row(role: str, make: type, sentence: str) -> Row:
+    """What the table would say of it."""
+    return Row(role, "offline", sentence, lambda: Parts(make, Config()))
+
+
 ROWS = {
-    "linear_value": Row("values", LinearValue, Config(), {}, "offline", "regress returns"),
-    "linear_reward": Row("rewards", LinearReward, Config(), {}, "offline", "regress rewards"),
-    "linear_world": Row("dynamics", LinearWorld, Config(), {}, "offline", "regress the next state"),
+    "linear_value": row("values", LinearValue, "regress returns"),
+    "linear_reward": row("rewards", LinearReward, "regress rewards"),
+    "linear_world": row("dynamics", LinearWorld, "regress the next state"),
 }

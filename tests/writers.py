@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 import torch
 
-from ornstein.cli import commands
+from ornstein.cli import start
 from ornstein.formats.sources import read
 from ornstein.run.checkpoint import load
 from small import OPTIONS
@@ -97,7 +97,7 @@ def run(argv: Sequence[str]) -> tuple[int, list[str]]:
     """The exit code and the lines on stderr of a command in this process."""
     told = io.StringIO()
     with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
-        code = commands.main(list(argv))
+        code = start.main(list(argv))
     return code, told.getvalue().splitlines()
 
 
@@ -110,7 +110,7 @@ def fork(argv: Sequence[str], said: Path) -> int:
     with said.open("w", buffering=1) as file:
         os.dup2(file.fileno(), 2)
         sys.stderr, sys.stdout = file, io.StringIO()
-        code = commands.main(list(argv))
+        code = start.main(list(argv))
     os._exit(code)
 
 

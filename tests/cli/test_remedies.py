@@ -16,7 +16,7 @@ import pytest
 
 import ornstein
 from ornstein import errors
-from ornstein.cli import commands, options
+from ornstein.cli import listing, options
 from ornstein.cli.failures import failure
 from ornstein.envs.vector import simulators
 from ornstein.errors import InputError, install, needs, reason
@@ -234,7 +234,7 @@ def test_whose_fault_it_was(
     error: BaseException, code: int, told: str, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert failure(error)[0] == code
-    monkeypatch.setitem(commands.COMMANDS, "list", lambda args, rest: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(listing, "show_kinds", lambda kind: (_ for _ in ()).throw(error))
     done = command("list")
     assert done.code == code
     assert done.err[-1].startswith(f"ornstein: error: {told}")

@@ -17,7 +17,7 @@ import pytest
 from rich.console import ConsoleDimensions
 
 from ornstein import files, terminal
-from ornstein.cli import commands, listing
+from ornstein.cli import listing, start
 from ornstein.folder import CONFIG, REPORT
 from ornstein.run import checkpoint, log
 from ornstein.scores import tables
@@ -97,7 +97,7 @@ REFUSED = (
 def test_refusals_of_hostile_names(
     line: tuple[str, ...], name: str, value_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert commands.main([word.format(name=name, run=value_run) for word in line]) == 2
+    assert start.main([word.format(name=name, run=value_run) for word in line]) == 2
     assert_harmless(*capsys.readouterr(), lines=1)
 
 
@@ -126,7 +126,7 @@ def test_names_in_what_commands_tell(hostile: Path, capsys: pytest.CaptureFixtur
     ]
     capsys.readouterr()
     for line in lines:
-        assert commands.main(line) == 0, capsys.readouterr().err
+        assert start.main(line) == 0, capsys.readouterr().err
         out, err = capsys.readouterr()
         assert_harmless(out, err)
         assert any(word in out + err for word in (SHOWN, r"\n", r"\udcff")), line
@@ -168,14 +168,13 @@ def test_tables_and_bars_read_no_markup(
 
 
 def test_warnings_and_logs_of_others(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def told(*args: Any) -> int:
+    def told(kind: str | None) -> None:
         warnings.warn(f"\x1b[33mWARN: {TWO_LINES} {HOSTILE}\x1b[0m", stacklevel=1)
         logging.getLogger("elsewhere").warning("log %s", HOSTILE)
-        return 0
 
-    monkeypatch.setitem(commands.COMMANDS, "list", told)
+    monkeypatch.setattr(listing, "show_kinds", told)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own
-    assert commands.main(["list"]) == 0
+    assert start.main(["list"]) == 0
     err = capsys.readouterr().err
     assert_harmless("", err, lines=2)
     first, second = err.splitlines()
@@ -201,7 +200,7 @@ def test_encodings_that_lack_a_sign(
     data(tmp_path / "시연é.npz")
     stream = Latin(encoding)
     monkeypatch.setattr(sys, "stdout", stream)
-    assert commands.main(["data", "info", "시연é.npz"]) == 0
+    assert start.main(["data", "info", "시연é.npz"]) == 0
     text = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
     assert r"\uc2dc\uc5f0" in text
     assert ("é" in text) == (encoding != "ascii")
@@ -242,7 +241,7 @@ def stdout(
         stream = make()
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", stream)
-            assert commands.main([str(word) for word in argv]) == code
+            assert start.main([str(word) for word in argv]) == code
         if stream is not None:
             stream.close()  # as Python does at the end: nothing is left in it
         assert (capsys.readouterr().err.splitlines() or [""])[-1].startswith(told or "")
@@ -282,14 +281,14 @@ def test_a_stderr_that_fails_costs_nothing(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream())
-        assert commands.main(["train", "diffuser", "--task", "toy-point", *OPTIONS, "--out", "run"]) == 0
-        assert commands.main(["evaluate", "nowhere"]) == 2
+        assert start.main(["train", "diffuser", "--task", "toy-point", *OPTIONS, "--out", "run"]) == 0
+        assert start.main(["evaluate", "nowhere"]) == 2
     assert (tmp_path / "run" / CONFIG).exists()
 
 
 def test_a_full_stdout_hides_no_refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdout", full())
-    assert commands.main(["evaluate", "nowhere"]) == 2
+    assert start.main(["evaluate", "nowhere"]) == 2
     assert capsys.readouterr().err.startswith("ornstein: error: no run folder at nowhere")
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from ornstein.errors import InputError
-from ornstein.formats.sources import data_folder, read
+from ornstein.formats.places import data_folder
+from ornstein.formats.sources import read
 
 Write = Callable[..., Path]
 Episode = dict[str, Any]

@@ -31,7 +31,7 @@ from ornstein.folder import CONFIG, LOG, REPORT, TRAIN, WEIGHTS, kept
 from ornstein.roles import build, preset
 from ornstein.roles.policies.idql import Config
 from ornstein.run import sizes
-from ornstein.run.checkpoint import load
+from ornstein.run.checkpoint import load, merge
 from ornstein.run.sizes import made, outline
 from ornstein.scores.compare import compare
 from ornstein.scores.report import whole
@@ -445,10 +445,11 @@ def test_weights_that_are_not_there_are_not_made(run: Path) -> None:
 
 def test_an_outline_has_the_shapes_of_the_learner_and_draws_nothing() -> None:
     before = torch.get_rng_state()
-    for name in ("diffuser", "diffusion_policy:transformer", "diffusion_ql:edp", "synther"):
-        drawn = outline(name, Spec(3, 2), preset(name))
+    wide = {"idql": {"width": 3000}, "synther": {"width": 6000}}
+    for name in ("diffuser", "diffusion_policy:transformer", "diffusion_ql:edp", *wide):
+        drawn = outline(name, Spec(3, 2), merge(preset(name), wide.get(name, {})))
         assert torch.equal(torch.get_rng_state(), before)
         with torch.random.fork_rng():
-            whole = build(name, Spec(3, 2), preset(name)).state_dict()
+            whole = build(name, Spec(3, 2), merge(preset(name), wide.get(name, {}))).state_dict()
         assert {key: value.shape for key, value in drawn.state_dict().items()} == {k: v.shape for k, v in whole.items()}
-        assert any(value.is_meta for value in drawn.state_dict().values())
+        assert any(value.is_meta for value in drawn.state_dict().values()) == (name in wide)

@@ -389,7 +389,7 @@ def start(out: Path, *more: str) -> subprocess.Popen[str]:
     program = [
         sys.executable,
         "-m",
-        "ornstein.cli.commands",
+        "ornstein.cli.start",
         "train",
         "diffuser",
         "--task",

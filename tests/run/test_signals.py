@@ -198,7 +198,7 @@ def test_in_python(walks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_real_process(name: str, tmp_path: Path) -> None:
     """stdout and stderr are gone, as after a terminal that was closed."""
     out = tmp_path / "run"
-    program = [sys.executable, "-m", "ornstein.cli.commands", *TOY, "--updates", "100000", "--out", str(out)]
+    program = [sys.executable, "-m", "ornstein.cli.start", *TOY, "--updates", "100000", "--out", str(out)]
     child = subprocess.Popen(
         program, env=child_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),

@@ -189,7 +189,7 @@ def test_where_mujoco_cannot_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_ways_of_drawing_that_mujoco_does_not_know(value_run: Path) -> None:
-    argv = [sys.executable, "-m", "ornstein.cli.commands", "evaluate", str(value_run), "--env", "Hopper-v5"]
+    argv = [sys.executable, "-m", "ornstein.cli.start", "evaluate", str(value_run), "--env", "Hopper-v5"]
     env = child_environment() | {"MUJOCO_GL": "nothing"}
     done = subprocess.run(argv, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 2

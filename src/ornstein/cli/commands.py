@@ -1,10 +1,7 @@
-"""The command line. Settings of an algorithm (`--agent.…`) are generated from its dataclass."""
+"""The commands that compute. Settings of an algorithm (`--agent.…`) are generated from its dataclass."""
 
 import argparse
 import os
-import shlex
-import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,23 +9,21 @@ from pathlib import Path
 import torch
 
 from ornstein import files, folder, terminal
-from ornstein.cli import jobs, listing, settings
-from ornstein.cli.failures import failure
-from ornstein.cli.options import parser
+from ornstein.cli import jobs, listing
+from ornstein.cli.seeds import train_at_once
 from ornstein.diffusion.distill import METHODS
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.tasks import task
-from ornstein.errors import InputError, OrnsteinError, TrainingError, choose, reason
+from ornstein.errors import InputError, TrainingError, choose
 from ornstein.files import locked
 from ornstein.formats import sources
 from ornstein.formats.columns import parsed
 from ornstein.roles import find, preset, slug
-from ornstein.run import checkpoint, signals
+from ornstein.run import checkpoint
 from ornstein.run.capture import records
 from ornstein.run.collect import collect
 from ornstein.run.online import explorers, online_jobs
 from ornstein.run.origin import Origin
-from ornstein.run.signals import Interrupted
 from ornstein.scores import groups, plots, tables
 from ornstein.scores.compare import compare, summaries
 from ornstein.scores.measures import Measures
@@ -39,6 +34,8 @@ ONLINE = ("steps", "ratio", "worlds", "capacity")  # options of algorithms that 
 
 
 def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    from ornstein.cli import settings  # tyro, which nothing else needs
+
     algorithm = find(args.algorithm)
     args.algorithm, learns = algorithm.name, algorithm.setting == "online"
     _check_online(args, learns)
@@ -59,7 +56,9 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
         outs = {args.seed[0]: args.out}
     how = {"resume": args.resume, "device": args.device, "capture": args.capture}
     how |= {"evaluate_every": args.evaluate_every or 0}
-    if learns:
+    if args.jobs > 1 and len(outs) > 1:
+        train_at_once(args.line, outs, args.jobs, args.threads)
+    elif learns:
         how |= {name: getattr(args, name) for name in ONLINE if getattr(args, name) is not None}
         online_jobs(args.algorithm, cfg, world, outs, prior=bool(args.data), **how)
     else:
@@ -213,10 +212,8 @@ def _data(args: argparse.Namespace, rest: Sequence[str]) -> int:
     elif args.what == "convert":
         made = sources.convert(args.where, args.out, parsed(args.columns or []), args.agents, args.discrete)
         terminal.result(str(made))
-    elif args.what == "info":
-        listing.show(listing.describe(sources.read(args.where)), "dataset")
     else:
-        listing.show_datasets()
+        listing.show(listing.describe(sources.read(args.where)), "dataset")
     return 0
 
 
@@ -248,11 +245,6 @@ def _quickstart(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-def _list(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    listing.show_kinds(args.kind)
-    return 0
-
-
 COMMANDS = {
     "quickstart": _quickstart,
     "train": _train,
@@ -263,57 +255,10 @@ COMMANDS = {
     "data": _data,
     "collect": _collect,
     "synthesize": _synthesize,
-    "list": _list,
 }
 
 
-def _run(argv: Sequence[str]) -> int:
-    try:
-        args, rest = parser().parse_known_args(argv)
-    except SystemExit:  # --help or --version was asked for, and printed
-        return 0
-    if rest and args.command != "train":
-        raise InputError(f"unexpected argument '{rest[0]}'; see `ornstein {args.command} --help`")
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Run a command by its parsed options, and what follows them; its exit code."""
     torch.set_num_threads(1)  # small networks run fastest with one, and far fastest where other programs run
     return COMMANDS[args.command](args, rest)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. Exit codes: 0 done, 1 an internal error or what the machine could not do, 2 refused input, 128 + n
-    stopped by signal n (130 for Ctrl-C); the last line on stderr says why. ORNSTEIN_TRACEBACK=1 shows where an internal
-    error happened."""
-    argv = sys.argv[1:] if argv is None else argv
-    with terminal.speaking():
-        code = _ended(argv)
-        lost = terminal.OUT.failure
-        if isinstance(lost, ValueError):
-            terminal.say("ornstein: warning: stdout is closed: results are not printed; files are written as always")
-        elif lost is not None and not isinstance(lost, BrokenPipeError) and code == 0:
-            code, said = 1, "results could not be printed; files are written as always"
-            terminal.say(f"ornstein: error: stdout fails ({reason(lost)}): {said}")
-        return code
-
-
-def _ended(argv: Sequence[str]) -> int:
-    """Run a command, and say how it ended where it did not end well."""
-    try:
-        with signals.handled(signals.stop):
-            return _run(argv)
-    except Interrupted as stop:
-        resumed = argv[0] in ("train", "distill", "collect", "synthesize") and "--resume" not in argv
-        again = shlex.join([*argv, *(["--resume"] if resumed else [])])
-        terminal.say(f"interrupted; {stop} is saved. Go on with: ornstein {again}")
-        return 128 + stop.number
-    except KeyboardInterrupt as stop:
-        terminal.say("interrupted")
-        return 128 + signals.number_of(stop)
-    except (Exception, SystemExit) as error:
-        if os.environ.get("ORNSTEIN_TRACEBACK") and not isinstance(error, OrnsteinError):
-            terminal.page(traceback.format_exc(), terminal.ERR)
-        code, text = failure(error)
-        terminal.say(f"ornstein: error: {text}")
-        return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,8 +2,6 @@
 
 import errno
 
-import torch
-
 from ornstein.errors import InputError, OrnsteinError, reason
 
 ASKED = {  # what the system says of a path that the user can mend
@@ -19,7 +17,7 @@ def failure(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OrnsteinError):
         return error.code, " ".join(str(error).split())
     told = isinstance(error, RuntimeError) and any(words in str(error) for words in FULL)
-    if told or isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if told or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the last is torch's
         return 1, (
             f"the memory is not enough ({reason(error)}): what was saved before is still there; lower the batch, the "
             "horizon, the candidates or the widths, or use a larger machine"

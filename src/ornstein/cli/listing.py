@@ -1,19 +1,20 @@
-"""What there is, by name: rows for people on a terminal, plain lines for programs."""
+"""What there is, by name: rows for people on a terminal, plain lines for programs.
+
+Told without torch, whose import takes seconds.
+"""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ornstein import terminal
-from ornstein.diffusion.process import PROCESSES
-from ornstein.diffusion.schedule import GRIDS
-from ornstein.diffusion.solvers import SOLVERS
-from ornstein.diffusion.target import TARGETS
-from ornstein.envs.tasks import TASKS, Task
+from ornstein.diffusion import names
+from ornstein.envs.listed import LISTED, Listed
 from ornstein.errors import choose
-from ornstein.formats.sources import Dataset, data_folder
+from ornstein.formats.places import data_folder
 from ornstein.roles import listed
+
+if TYPE_CHECKING:
+    from ornstein.formats.sources import Dataset
 
 Rows = list[tuple[str, str]]
 
@@ -26,29 +27,28 @@ def rows(kind: str) -> Rows:
     if kind in ROLES:
         return [(name, sentence) for name, (row, sentence) in listed().items() if row.role == kind]
     if kind == "tasks":
-        return [(name, _told(task)) for name, task in TASKS.items()]
-    tables = {"processes": PROCESSES, "targets": TARGETS, "solvers": SOLVERS, "grids": GRIDS}
-    named: Mapping[str, tuple[Any, str]] = tables[kind]  # type: ignore[assignment]
-    return [(name, sentence) for name, (_, sentence) in named.items()]
+        return [(name, _told(task)) for name, task in LISTED.items()]
+    tables = {"processes": names.PROCESSES, "targets": names.TARGETS, "solvers": names.SOLVERS, "grids": names.GRIDS}
+    return list(tables[kind].items())
 
 
-def _told(task: Task) -> str:
+def _told(task: Listed) -> str:
     """What a task is, and its data: world, source, licence, and where it is or how to get it."""
-    told = task.source_info
+    told = task.source
     return f"{task.title}; world {task.env}; data: {told.origin}; licence: {told.licence}; {_place(task)}"
 
 
-def _place(task: Task) -> str:
+def _place(task: Listed) -> str:
     """Where a task's data is, or how to get it."""
-    found, how = task.find(), task.source_info.get
+    found, how = task.find(), task.source.get
     return f"here: {found}" if found else f"not here: {how}" if how else "here: drawn at every use"
 
 
 def _show_tasks() -> None:
     """All tasks in a table."""
     found = [
-        (name, f"{one.title}; {one.env}", f"{one.source_info.origin}; licence: {one.source_info.licence}", _place(one))
-        for name, one in TASKS.items()
+        (name, f"{one.title}; {one.env}", f"{one.source.origin}; licence: {one.source.licence}", _place(one))
+        for name, one in LISTED.items()
     ]
     terminal.table("tasks", found, ("task", "what, and its world", "data", "where, or how to get it"), below=1)
 
@@ -71,12 +71,12 @@ def show_kinds(kind: str | None) -> None:
             show(found, one)
 
 
-def describe(dataset: Dataset) -> Rows:
+def describe(dataset: "Dataset") -> Rows:
     """What a dataset holds."""
     data = dataset.episodes
     lengths, rew = data.lengths.double(), data.rew
-    total = torch.cat([rew.new_zeros(1, dtype=torch.float64), rew.double().cumsum(0)[data.ends]])
-    returns = total.diff()
+    total = rew.double().cumsum(0)[data.ends]
+    returns = total.diff(prepend=total.new_zeros(1))
     least, most, middle = int(lengths.min()), int(lengths.max()), int(lengths.median())
     found = [
         ("name", dataset.name),
@@ -113,7 +113,7 @@ def _span(low: Iterable[float], high: Iterable[float]) -> str:
 
 def datasets() -> Rows:
     """The data of all tasks, and what else lies in the data folder."""
-    known = {task.find() for task in TASKS.values()}
+    known = {task.find() for task in LISTED.values()}
     made = sorted(p for p in data_folder().glob("*") if (p / "data" / "metadata.json").is_file() and p not in known)
     return rows("tasks") + [(path.name, f"here: {path}") for path in made if not path.name.startswith(".")]
 
@@ -123,5 +123,5 @@ def show_datasets() -> None:
     found = datasets()
     if terminal.OUT.isatty():
         _show_tasks()
-        found = found[len(TASKS) :]
+        found = found[len(LISTED) :]
     show(found, "further datasets")

@@ -119,6 +119,7 @@ def _train(commands: Commands) -> None:
         "--updates", type=_up_to(UPDATES), metavar="N", help="of the main stage; others keep their share"
     )
     train.add_argument("--seed", type=_seed, nargs="+", default=[0], metavar="N", help="several: one run for each")
+    train.add_argument("--jobs", type=_up_to(256), default=1, metavar="N", help="seeds at a time, a process for each")
     _places(train)
     train.add_argument("--evaluate-every", type=_count, metavar="N", help="updates between two looks at 20 episodes")
 
@@ -183,7 +184,7 @@ def _data(commands: Commands) -> None:
     convert.add_argument("--columns", nargs="+", metavar="ROLE=NAME", help="such as obs=state act=action")
     convert.add_argument("--agents", type=int, metavar="N", help="the second axis is one of so many agents")
     convert.add_argument("--discrete", action="store_true", help="actions are classes")
-    kinds.add_parser("list", help="built-in datasets", allow_abbrev=False)
+    kinds.add_parser("list", help="built-in datasets", allow_abbrev=False).set_defaults(show="datasets")
 
 
 def _collect(commands: Commands) -> None:
@@ -229,6 +230,7 @@ def _list(commands: Commands) -> None:
     lists = commands.add_parser("list", help="what there is, by name", allow_abbrev=False)
     kinds = "planners policies synthesizers values rewards dynamics worlds tasks processes targets solvers grids"
     lists.add_argument("kind", nargs="?", metavar="KIND", help=kinds)
+    lists.set_defaults(show="kinds")
 
 
 def parser() -> Parser:

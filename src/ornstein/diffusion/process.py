@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ornstein.diffusion import names
 from ornstein.diffusion.tables import TABLES
 from ornstein.errors import InputError, bounded, choose
 
@@ -256,13 +257,13 @@ def _lookup(abar: tuple[float, ...], device: torch.device, dtype: torch.dtype) -
 
 
 PROCESSES: dict[str, tuple[Process, str]] = {
-    "cosine": (Cosine(), "variance preserving, cosine schedule; with levels, improved DDPM's table"),
-    "linear": (Linear(), "variance preserving, linear beta from 0.1 to 20; with levels, DDPM's table"),
-    "vp": (Linear(0.1, 10.0), "variance preserving, linear beta from 0.1 to 10, as in Diffusion-QL"),
-    "subvp": (SubVP(), "sub-VP: alpha of linear with less noise, sigma = 1 - alpha^2"),
-    "ve": (VE(), "variance exploding, sigma geometric from 0.01 to 50"),
-    "flow": (Flow(), "straight lines from data to noise (flow matching, rectified flow)"),
-    "karras": (Karras(), "variance exploding with log-normal training noise (EDM)"),
+    "cosine": (Cosine(), names.PROCESSES["cosine"]),
+    "linear": (Linear(), names.PROCESSES["linear"]),
+    "vp": (Linear(0.1, 10.0), names.PROCESSES["vp"]),
+    "subvp": (SubVP(), names.PROCESSES["subvp"]),
+    "ve": (VE(), names.PROCESSES["ve"]),
+    "flow": (Flow(), names.PROCESSES["flow"]),
+    "karras": (Karras(), names.PROCESSES["karras"]),
 }
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ornstein.diffusion import names
 from ornstein.diffusion.process import Process
 from ornstein.errors import InputError
 
@@ -123,11 +124,11 @@ def _karras(process: Process, n: int, rho: float = 7.0) -> Tensor:
 
 
 GRIDS: dict[str, tuple[Callable[[Process, int], Tensor], str]] = {
-    "trailing": (_trailing, "equal steps of t, the last of which reaches clean data"),
-    "uniform": (_uniform, "equal steps of t between the ends of the usable range, then onto clean data"),
-    "quadratic": (_quadratic, "equal steps of the square root of t"),
-    "logsnr": (_logsnr, "equal steps of the log signal-to-noise ratio"),
-    "karras": (_karras, "equal steps of (sigma/alpha)^(1/7), EDM's"),
+    "trailing": (_trailing, names.GRIDS["trailing"]),
+    "uniform": (_uniform, names.GRIDS["uniform"]),
+    "quadratic": (_quadratic, names.GRIDS["quadratic"]),
+    "logsnr": (_logsnr, names.GRIDS["logsnr"]),
+    "karras": (_karras, names.GRIDS["karras"]),
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ornstein.diffusion import names
 from ornstein.diffusion.pin import identity
 from ornstein.diffusion.schedule import Level, SamplingSchedule
 
@@ -195,18 +196,18 @@ def consistency(denoise: Denoise, x: Tensor, k: int, schedule: SamplingSchedule,
 
 Solver = Callable[[Denoise, Tensor, int, SamplingSchedule, Any], tuple[Tensor, Any]]
 SOLVERS: dict[str, tuple[Solver, str]] = {
-    "ddpm": (ddpm, "ancestral sampling, first order, stochastic"),
-    "ddpm_large": (ddpm_large, "ancestral sampling with the larger variance, first order, stochastic"),
-    "ddim": (ddim, "first order, deterministic unless eta is above 0; Euler's rule for flow matching"),
-    "euler": (euler, "Euler's rule in t on the probability-flow ODE, first order, for many steps"),
-    "euler_maruyama": (euler_maruyama, "Euler's rule in t on the reverse SDE, stochastic, for many steps"),
-    "heun": (heun, "second order, two network calls a step; deterministic unless there is churn"),
-    "dpmpp_2s": (dpmpp_2s, "DPM-Solver++(2S), second order, deterministic"),
-    "dpmpp": (dpmpp, "DPM-Solver++(2M), second order, deterministic"),
-    "dpmpp_3m": (dpmpp_3m, "DPM-Solver++(3M), third order, deterministic"),
-    "sde_dpmpp": (sde_dpmpp, "SDE-DPM-Solver++(2M), second order, stochastic"),
-    "unipc": (unipc, "UniPC-2, third order for small steps, deterministic"),
-    "consistency": (consistency, "consistency sampling: to data and back to the next level, stochastic"),
+    "ddpm": (ddpm, names.SOLVERS["ddpm"]),
+    "ddpm_large": (ddpm_large, names.SOLVERS["ddpm_large"]),
+    "ddim": (ddim, names.SOLVERS["ddim"]),
+    "euler": (euler, names.SOLVERS["euler"]),
+    "euler_maruyama": (euler_maruyama, names.SOLVERS["euler_maruyama"]),
+    "heun": (heun, names.SOLVERS["heun"]),
+    "dpmpp_2s": (dpmpp_2s, names.SOLVERS["dpmpp_2s"]),
+    "dpmpp": (dpmpp, names.SOLVERS["dpmpp"]),
+    "dpmpp_3m": (dpmpp_3m, names.SOLVERS["dpmpp_3m"]),
+    "sde_dpmpp": (sde_dpmpp, names.SOLVERS["sde_dpmpp"]),
+    "unipc": (unipc, names.SOLVERS["unipc"]),
+    "consistency": (consistency, names.SOLVERS["consistency"]),
 }
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ornstein.diffusion import names
+
 Number = Any  # a float, or a tensor that multiplies x
 
 
@@ -117,12 +119,12 @@ class Preconditioned(Target):
 
 
 TARGETS: dict[str, tuple[Callable[[float], Target], str]] = {
-    "eps": (Eps, "the noise"),
-    "x0": (X0, "the clean sample"),
-    "v": (V, "alpha eps - sigma x0, safe at both ends of time"),
-    "score": (Score, "the score -eps / sigma of the noised data"),
-    "flow": (Velocity, "the velocity eps - x0 of the straight line"),
-    "edm": (Preconditioned, "EDM's preconditioned mixture of clean sample and noise"),
+    "eps": (Eps, names.TARGETS["eps"]),
+    "x0": (X0, names.TARGETS["x0"]),
+    "v": (V, names.TARGETS["v"]),
+    "score": (Score, names.TARGETS["score"]),
+    "flow": (Velocity, names.TARGETS["flow"]),
+    "edm": (Preconditioned, names.TARGETS["edm"]),
 }
 
 Weight = Callable[[Target, Tensor, Tensor, float], Number]  # target, alpha, sigma, std of the data -> factor

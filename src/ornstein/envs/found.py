@@ -5,8 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ornstein.formats.remote import minari_root
-from ornstein.formats.sources import data_folder
+from ornstein.formats.places import data_folder, minari_root
 
 
 def roots() -> list[Path]:

@@ -22,17 +22,18 @@ import torch
 
 from ornstein.contract import OnProgress
 from ornstein.data.episodes import Episodes
+from ornstein.envs.listed import STEPS
 from ornstein.envs.maze import KNOWN, Known, Maze, known
 from ornstein.envs.pointmaze import Points
 from ornstein.errors import InputError, choose, positive
 from ornstein.files import locked, room
-from ornstein.formats.sources import data_folder, write_minari
+from ornstein.formats.places import data_folder
+from ornstein.formats.sources import write_minari
 
 CUT = 10_000  # steps of a written episode
 STEP_BYTES = 4 * (4 + 2 + 2 + 2 + 1) + 2  # observation, two goals, action, reward; two ends
 NOISE = 0.5
 RADIUS = 0.5  # of a goal
-STEPS = 1_000_000
 
 
 def episode_limit(maze: Maze) -> int:

@@ -7,13 +7,14 @@ from typing import Any
 
 from ornstein.contract import OnProgress, Spec
 from ornstein.data.episodes import Episodes
-from ornstein.envs.found import minari_folder
+from ornstein.envs import listed
+from ornstein.envs.listed import Listed
 from ornstein.envs.maze import Known, Maze, known
-from ornstein.envs.maze_data import STEPS, dense_rewards, make
+from ornstein.envs.maze_data import dense_rewards, make
 from ornstein.envs.pointmaze import SECONDS, MazeWorld
-from ornstein.envs.task import Load, Source, Task, at_most, check_fit, lasting
+from ornstein.envs.task import Load, Task, at_most, check_fit, lasting
 from ornstein.errors import InputError
-from ornstein.formats.sources import data_folder, read
+from ornstein.formats.sources import read
 
 SPEED = 0.036  # metres a step: the median of the built-in maze data, for a maze without data
 LONGEST = 5000  # a step limit beyond this was set for collecting data, not for judging
@@ -27,39 +28,29 @@ def known_maze(row: Known, dense: bool, data: str | Path | None = None) -> Task:
         check_fit(dataset.episodes, made, data)
         return dense_rewards(dataset.episodes, row) if dense else dataset.episodes
 
-    def find() -> Path | None:
-        folder = data_folder() / f"{row.name}-{STEPS}-0"
-        return folder if folder.exists() else None
-
-    size = row.name.removeprefix("pointmaze-")
-    reward = "stay near one place, by a dense reward" if dense else "reach a given place from anywhere"
-    name, title = row.name + ("-dense" if dense else ""), f"drive a point through D4RL's {size} maze: {reward}"
-    made = maze_task(name, title, row.maze, row.limit, row.horizon, load, {"data": lasting(data)}, dense)
-    how = f"made on first use, in a minute; or `ornstein data make {row.name}`"
-    told = Source("made here by the recipe of D4RL's maze2d", "yours: it is made on your machine", how)
-    made = replace(made, source_info=told, find=find)
+    made = _listed(listed.maze(row, dense), row, load, {"data": lasting(data)}, dense)
     return made
 
 
 def minari_maze(row: Known, data: str | Path | None = None) -> Task:
     """D4RL's maze of this row, over the dataset that Minari has of it."""
-    where = f"D4RL/pointmaze/{row.name.removeprefix('pointmaze-')}-v2"
 
     def load(progress: OnProgress | None) -> Episodes:
-        found = data or minari_folder(where)
+        found, told = data or made.find(), made.source_info
         if found is None:
             raise InputError(f"the data of task '{made.name}' is not here: expected {told.origin}; {told.get}")
         episodes = read(found).episodes
         check_fit(episodes, made, found)
         return episodes
 
-    title = known_maze(row, False).title
-    made = maze_task(
-        f"{row.name}-minari", title, row.maze, row.limit, row.horizon, load, {"data": lasting(data)}, False
-    )
-    told = Source(f"Minari's {where}", "as `minari show` says", f"get it with `minari download {where}`")
-    made = replace(made, source_info=told, find=lambda: minari_folder(where))
+    made = _listed(listed.minari_maze(row), row, load, {"data": lasting(data)}, False)
     return made
+
+
+def _listed(told: Listed, row: Known, load: Load, source: dict, dense: bool) -> Task:
+    """The task of a row of the list."""
+    made = maze_task(told.name, told.title, row.maze, row.limit, row.horizon, load, source, dense)
+    return replace(made, source_info=told.source, find=told.find)
 
 
 def own_maze(label: str, spec: Any, load: Load, source: dict, episodes: Episodes | None) -> Task:

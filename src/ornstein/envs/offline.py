@@ -10,7 +10,8 @@ from torch import Tensor
 from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
 from ornstein.data.specs import TensorSpec
-from ornstein.envs.task import HORIZON, Load, Task, at_most
+from ornstein.envs.sets import HORIZON
+from ornstein.envs.task import Load, Task, at_most
 from ornstein.envs.vector import World
 from ornstein.errors import InputError
 

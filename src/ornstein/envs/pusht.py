@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from ornstein.data.episodes import Episodes, Obs
+from ornstein.envs.sets import PARTS
 from ornstein.envs.vector import Start, Step, World
 from ornstein.errors import InputError, needs
 from ornstein.formats.sources import read
 
 SIDE = 512.0
-PARTS = {"agent_pos": (2,), "image": (96, 96, 3)}  # of an observation with a picture
 ENOUGH = 0.95  # of the mark covered: the block is there
 BALANCE = np.array([0.0, 45.0])  # the block's centre of gravity, seen from its own origin
 

@@ -11,7 +11,7 @@ from ornstein.envs.offline import data_task
 from ornstein.envs.task import Load, Task, check_fit
 from ornstein.envs.tasks import TASKS, label_of, task
 from ornstein.errors import InputError
-from ornstein.formats.remote import minari_root
+from ornstein.formats.places import minari_root
 from ornstein.formats.sources import read
 
 FIELDS = {"name": (str,), "data": (str,), "env": (Mapping,), "horizon": (int,), "reference": (list, tuple)}

@@ -1,21 +1,37 @@
-"""Tasks over data sets that others made, as rows of a table: locomotion, a door to open, a block to push."""
+"""Tasks over data sets that others made, as rows of a table: locomotion, a door to open, a block to push.
+
+The rows are told without torch, whose import takes seconds; making a task of one imports it.
+"""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ornstein.contract import OnProgress, Spec
-from ornstein.data.episodes import Episodes
 from ornstein.envs.found import d4rl_cache, first, minari_folder, roots
 from ornstein.envs.maze import Reference
-from ornstein.envs.pusht import PARTS, PushT, demonstrations
-from ornstein.envs.task import HORIZON, Source, Task, check_fit, lasting
-from ornstein.envs.vector import GymWorld, World
 from ornstein.errors import InputError
-from ornstein.formats.sources import read
+
+if TYPE_CHECKING:
+    from ornstein.contract import OnProgress
+    from ornstein.data.episodes import Episodes
+    from ornstein.envs.task import Task
+    from ornstein.envs.vector import World
+
+HORIZON = 32  # environment steps of a plan where nothing better is known
+PARTS = {"agent_pos": (2,), "image": (96, 96, 3)}  # of an observation of PushT with a picture
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where data is from, in words for people."""
+
+    origin: str  # who made it, and how
+    licence: str
+    get: str  # what to do where it is not here; empty where nothing has to be done
+
 
 D4RL = {  # D4RL's references by the family of the environment, measured in its old versions
     "HalfCheetah": Reference("halfcheetah", -280.178953, 12135.0),
@@ -49,19 +65,23 @@ class Set(NamedTuple):
     files: tuple[str, ...]  # what it may be called
     source: Source
     horizon: int = HORIZON
-    world: Callable[[int], World] | None = None  # where it is not Gymnasium's
+    world: "Callable[[int], World] | None" = None  # where it is not Gymnasium's
     parts: Mapping[str, tuple[int, ...]] = {}  # of an observation that is a dict
-    read: Callable[[str | Path], Episodes] = lambda where: read(where).episodes
+    read: "Callable[[str | Path], Episodes] | None" = None  # where it needs more than the common reader
 
 
-def set_task(row: Set, data: str | Path | None = None) -> Task:
+def set_task(row: Set, data: str | Path | None = None) -> "Task":
     """The task of a row, over its own data or another's."""
+    from ornstein.contract import Spec
+    from ornstein.envs.task import Task, check_fit, lasting
+    from ornstein.envs.vector import GymWorld
+    from ornstein.formats.sources import read
 
-    def load(progress: OnProgress | None) -> Episodes:
+    def load(progress: "OnProgress | None") -> "Episodes":
         where = data or row.find()
         if where is None:
             raise InputError(_absent(row))
-        episodes = row.read(where)
+        episodes = row.read(where) if row.read else read(where).episodes
         check_fit(episodes, made, where)
         return replace(episodes, act=episodes.act.clamp(*row.bounds))
 
@@ -86,6 +106,18 @@ def _absent(row: Set) -> str:
     places = " or ".join(str(root) for root in roots())
     expected = f"{' or '.join(row.files)} in {places}" if row.files else row.source.origin
     return f"the data of task '{row.name}' is not here: expected {expected}; {row.source.get}"
+
+
+def _push(n: int, pictures: bool = False) -> "World":
+    from ornstein.envs.pusht import PushT
+
+    return PushT(n, pictures)
+
+
+def _demonstrations(where: str | Path) -> "Episodes":
+    from ornstein.envs.pusht import demonstrations
+
+    return demonstrations(where)
 
 
 # ---- the rows ----
@@ -167,7 +199,7 @@ PUSHT = Set(
         "unpack https://diffusion-policy.cs.columbia.edu/data/training/pusht.zip into the data folder",
     ),
     horizon=16,
-    world=PushT,
+    world=_push,
 )
 PUSHT_IMAGE = PUSHT._replace(
     name="pusht-image",
@@ -175,8 +207,8 @@ PUSHT_IMAGE = PUSHT._replace(
     obs=2,
     find=partial(first, ("pusht_images.h5", "pusht_cchi_v7_replay.zarr")),
     files=("pusht_images.h5", "pusht_cchi_v7_replay.zarr"),
-    world=partial(PushT, pictures=True),
+    world=partial(_push, pictures=True),
     parts=PARTS,
-    read=demonstrations,
+    read=_demonstrations,
 )
 SETS = {row.name: row for row in (*_locomotion(), DOOR, PUSHT, PUSHT_IMAGE)}

@@ -13,10 +13,9 @@ from ornstein.data.episodes import Episodes
 from ornstein.data.fit import check_sizes, described, said
 from ornstein.envs.maze import Maze, Reference
 from ornstein.envs.registered import env_spec
+from ornstein.envs.sets import Source
 from ornstein.envs.vector import Start, World
 from ornstein.errors import InputError, positive
-
-HORIZON = 32  # environment steps of a plan where nothing better is known
 
 Load = Callable[[OnProgress | None], Episodes]
 
@@ -27,20 +26,7 @@ PROTOCOLS = {  # in words
 }
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where data is from, in words for people."""
-
-    origin: str  # who made it, and how
-    licence: str
-    get: str  # what to do where it is not here; empty where nothing has to be done
-
-
 OWN = Source("your own", "yours", "name it: data=..., on the shell --data")
-
-
-def _nowhere() -> Path | None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -58,7 +44,7 @@ class Task:
     maze: Maze | None = field(default=None, repr=False)
     source: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the arguments of `task` beside the name
     source_info: Source = field(default=OWN, repr=False)
-    find: Callable[[], Path | None] = field(default=_nowhere, repr=False)  # where the data lies now, if it is here
+    find: Callable[[], Path | None] = field(default=lambda: None, repr=False)  # where the data lies now, if it is here
     gym: Any = field(default=None, repr=False)  # Gymnasium's EnvSpec of the world, where it is not that of `env`
 
     def episodes(self, device: torch.device | str = "cpu", progress: OnProgress | None = None) -> Episodes:

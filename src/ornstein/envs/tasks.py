@@ -14,14 +14,15 @@ from typing import Any
 from ornstein.contract import OnProgress, Spec
 from ornstein.data.episodes import Episodes
 from ornstein.envs import toy
+from ornstein.envs.listed import TOY
 from ornstein.envs.maze import KNOWN, Reference
 from ornstein.envs.maze_tasks import is_maze, known_maze, minari_maze, own_maze
 from ornstein.envs.offline import data_task, spec_of
 from ornstein.envs.pusht import PushT
 from ornstein.envs.registered import described, env_spec
 from ornstein.envs.seen import warn_of_goal
-from ornstein.envs.sets import PUSHT, SETS, reference_of, set_task
-from ornstein.envs.task import HORIZON, PROTOCOLS, Load, Source, Task, at_most, check_fit, lasting
+from ornstein.envs.sets import HORIZON, PUSHT, SETS, Source, reference_of, set_task
+from ornstein.envs.task import PROTOCOLS, Load, Task, at_most, check_fit, lasting
 from ornstein.envs.vector import GymWorld
 from ornstein.errors import InputError, positive
 from ornstein.formats.sources import Dataset, read
@@ -97,15 +98,15 @@ def _toy(data: str | Path | None = None) -> Task:
         return episodes
 
     made = Task(
-        "toy-point",
-        "move a point to the bright spot of a square, for first steps and tests",
-        "toy-point",
+        TOY.name,
+        TOY.title,
+        TOY.env,
         Spec(obs=2, act=2, horizon=HORIZON),
         ("standard",),
         load,
         lambda n, protocol: toy.ToyPoint(n),
         source={"data": lasting(data)},
-        source_info=Source("random walks, drawn here", "yours: it is made on your machine", ""),
+        source_info=TOY.source,
     )
     return made
 

@@ -10,13 +10,9 @@ from urllib.request import getproxies
 from ornstein.data.checks import few_words
 from ornstein.errors import InputError, needs
 from ornstein.formats.minari_write import ID
+from ornstein.formats.places import minari_root
 
 PATIENCE = 3.0  # seconds for a first answer; the library itself would try for half a minute
-
-
-def minari_root() -> Path:
-    """Where Minari keeps what was downloaded: `MINARI_DATASETS_PATH`, else a folder in the user's home."""
-    return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
 
 
 def minari_folder(name: str, expected: str) -> Path:

@@ -1,7 +1,6 @@
 """Where data comes from: a path or a Minari id in, episodes and what is known of them out. What a file is, is told by
 what it holds, not by its name."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ from ornstein.formats.remote import minari_folder
 from ornstein.formats.robomimic import read_robomimic
 from ornstein.formats.zarr_buffer import META, is_zarr, read_zarr
 
-__all__ = ["Dataset", "convert", "data_folder", "read", "write_minari"]
+__all__ = ["Dataset", "convert", "read", "write_minari"]
 
 
 class Dataset(NamedTuple):
@@ -48,14 +47,6 @@ class Found(NamedTuple):
     path: Path  # what a user would call the dataset
     kind: str
     place: Path  # the folder or file to read
-
-
-def data_folder() -> Path:
-    """Where datasets are made and kept: `ORNSTEIN_DATA`, else `ornstein` in the user's cache folder."""
-    if given := os.environ.get("ORNSTEIN_DATA"):
-        return Path(given).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "ornstein"
 
 
 def read(

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Sequence
-
-from rich import progress as bars
+from typing import TYPE_CHECKING
 
 from ornstein.terminal import ERR, console, say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class Teller:
@@ -16,15 +18,7 @@ class Teller:
         """`what` is done, and counted in `unit` up to `total`; `done` were there before."""
         self.what, self.unit, self.total, self.first = what, unit, total, done
         self.start = self.told = time.monotonic()
-        columns = [
-            bars.TextColumn("{task.description}", markup=False),
-            bars.BarColumn(),
-            bars.MofNCompleteColumn(),
-            bars.TextColumn(unit + "{task.fields[more]}", markup=False),
-            bars.TimeRemainingColumn(),
-        ]
-        terminal = console(ERR)
-        self.bar = bars.Progress(*columns, console=terminal) if terminal.is_terminal else None
+        self.bar = _bar(unit) if ERR.isatty() else None
         if self.bar is not None:
             self.line = self.bar.add_task(what, total=total, completed=done, more="")
 
@@ -49,3 +43,17 @@ class Teller:
             minutes, seconds = divmod(round((self.total - done) / max(rate, 1e-9)), 60)
             left = f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left"
             say(f"{what or self.what}: {done:,} of {self.total:,} {self.unit}{more}, {left}")
+
+
+def _bar(unit: str) -> "Progress":
+    """A bar on stderr, for what is counted in `unit`."""
+    from rich import progress as bars
+
+    columns = [
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn(unit + "{task.fields[more]}", markup=False),
+        bars.TimeRemainingColumn(),
+    ]
+    return bars.Progress(*columns, console=console(ERR))

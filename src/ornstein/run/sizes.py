@@ -2,7 +2,7 @@
 of this machine, or with the weights of a run folder."""
 
 from dataclasses import asdict
-from math import prod
+from math import ceil, inf, prod
 from typing import Any
 
 import torch
@@ -17,23 +17,39 @@ from ornstein.fields import check_all, flat
 from ornstein.roles import build, find
 
 SMALL = 1 << 14  # numbers of a tensor that is made for an outline, too: paths and tables are worked out with those
+ENOUGH = 1 << 23  # numbers of larger tensors that are made, too
 FLOAT = 4  # bytes
 AS_THEY_ARE = ("__get__", "__set__", "__deepcopy__")  # methods that take no memory, but for a copy of what is there
 USUAL = 1000  # numbers of an observation that nobody wonders at
 
 
 class _Outline(TorchFunctionMode):
-    """Under it every tensor of more than `SMALL` numbers is made without its numbers (on the device "meta"). What is
-    computed is computed without numbers first, to see how large it would be."""
+    """Under it every tensor of more than `SMALL` numbers is made without its numbers (on the device "meta"), once
+    `ENOUGH` numbers were made. What may be larger is computed without numbers first, to see how large it would be.
+
+    Computing without numbers is avoided where it can be: torch then imports sympy and its compiler, 800 modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = ENOUGH
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = [leaf for leaf in tree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        leaves = tree.tree_leaves((args, kwargs))
+        given = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if func.__name__ in AS_THEY_ARE or any(map(torch._C._functorch.is_functorch_wrapped_tensor, given)):
             return func(*args, **kwargs)
         hollow = any(one.is_meta for one in given)
-        if given and not hollow and func.__name__.endswith("_"):  # in place
-            return func(*args, **kwargs)
+        if given and func.__name__.endswith("_"):  # in place
+            if not hollow:
+                return func(*args, **kwargs)
+            if not func.__name__.endswith("__"):
+                return given[0]  # no numbers to change
+        if not hollow and _most(func.__name__, given, leaves) <= self.left:
+            found = func(*args, **kwargs)
+            made = sum(leaf.numel() for leaf in tree.tree_leaves(found) if isinstance(leaf, Tensor))
+            self.left -= made if made > SMALL else 0
+            return found
         try:
             found = func(*_emptied(args), **_emptied(kwargs), **({} if given else {"device": "meta"}))
         except (RuntimeError, TypeError, NotImplementedError):  # it reads numbers, or makes no tensor
@@ -42,6 +58,15 @@ class _Outline(TorchFunctionMode):
             return func(*args, **kwargs)
         large = any(leaf.numel() > SMALL for leaf in tree.tree_leaves(found) if isinstance(leaf, Tensor))
         return found if hollow or large else func(*args, **kwargs)
+
+
+def _most(name: str, given: list[Tensor], leaves: list[Any]) -> int:
+    """How many numbers a function can make at most of its tensors and of the whole numbers that it is told, such as
+    sizes: all of them multiplied, or added up where tensors are joined."""
+    told = [n for leaf in leaves for n in (leaf if isinstance(leaf, torch.Size) else [leaf])]
+    sizes = prod(ceil(n) for n in told if isinstance(n, int | float) and 1 < n < inf)
+    held = [one.numel() for one in given]
+    return sizes * (sum(held) if name in ("cat", "stack") else prod(max(n, 1) for n in held))
 
 
 def _emptied(value: Any) -> Any:
