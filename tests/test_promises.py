@@ -131,7 +131,7 @@ def test_an_agent_is_shown_what_it_saw_last(monkeypatch: pytest.MonkeyPatch) -> 
     cfg = ChunkConfig(history=3, horizon=8, execute=2, model=FEW)
     agent = DiffusionPolicy(SPEC, cfg)
     seen: list[torch.Tensor] = []
-    monkeypatch.setattr(agent, "_act", lambda obs, given: seen.append(obs) or torch.ones(len(obs), 2, 2))
+    monkeypatch.setattr(agent, "_act", lambda obs, given, noise: seen.append(obs) or torch.ones(len(obs), 2, 2))
     exact().imagine(agent, torch.zeros(1, 2), 4)
     assert [rows[0, :, 0].tolist() for rows in seen] == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]]
 
