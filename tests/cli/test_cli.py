@@ -283,7 +283,7 @@ def test_damaged_run_folders(spoil: str, command: Command, value_run: Path, tmp_
 def test_a_record_that_makes_no_task(command: Command, value_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(value_run, tmp_path / "run"))
     config = json.loads((run / CONFIG).read_text())
-    for record, said in ((None, "names no task"), ({"colour": 1}, "describes no task")):
+    for record, said in ((None, "names no task"), ({"colour": 1}, "its task has colour=1")):
         (run / CONFIG).write_text(json.dumps(config | {"task": record}))
         done = command("evaluate", run)
         assert done.code == 2
