@@ -78,7 +78,7 @@ def _from_1(config: dict[str, Any]) -> dict[str, Any]:
     return config | {
         "format": FORMAT,
         "algorithm": current(config["algorithm"]),  # variants were rows of their own
-        "spec": config["spec"],
+        "spec": config["spec"],  # said alike
         "config": _renamed(config["config"]),
     }
 
