@@ -260,7 +260,7 @@ def test_imports_run_downwards(path: Path) -> None:
 @pytest.mark.parametrize("module", roles())
 def test_roles_lean_on_parts_only(module: str) -> None:
     """No algorithm imports another, and no part imports one. What is no row of the table is a part."""
-    whole, role = {row.make.__module__ for row in ALGORITHMS.values()}, module.split(".")[2]
+    whole, role = {row.make.__module__ for row in ROWS.values()}, module.split(".")[2]
     others = {name for name in imports_of(MODULES[module]) if room(name) == "roles" and name != module}
     assert not others & whole
     assert {name.split(".")[2] for name in others} <= PARTS

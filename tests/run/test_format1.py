@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from ornstein import folder
-from ornstein.cli.commands import main
 from ornstein.folder import CONFIG, REPORT
 from ornstein.run.checkpoint import differing, load
 from small import Done
@@ -119,12 +118,32 @@ def test_former_settings_are_renamed() -> None:
     assert folder.read_config(RUNS / "edp")["config"]["q_gradient"] == "guess"
 
 
-def test_another_algorithm_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Of one class, too: a variant is another algorithm."""
+def test_another_algorithm_is_refused(command: Command, tmp_path: Path) -> None:
     run = Path(shutil.copytree(RUNS / "edp", tmp_path / "run"))
-    line = ["train", "diffusion_ql", "--task", "toy-point", "--out"]
-    assert main([*line, str(run), *COMMANDS["edp"].split(), "--resume"]) == 2
-    assert "algorithm is 'diffusion_ql', expected 'diffusion_ql:edp'" in capsys.readouterr().err
-    assert main([*line, str(tmp_path / "new"), "--from", str(run)]) == 2
-    assert "is a run of diffusion_ql:edp: expected one of diffusion_ql" in capsys.readouterr().err
-    assert main(["train", "edp", *line[2:], str(tmp_path / "new"), "--from", str(run), "--updates", "1"]) == 0
+    line = ("--task", "toy-point", "--out", run, *COMMANDS["edp"].split(), "--resume")
+    for name, said in {
+        "idql": "algorithm is 'idql', expected 'diffusion_ql:edp'",
+        "diffusion_ql": "eta is 1.0",
+    }.items():
+        done = command("train", name, *line)
+        assert done.code == 2
+        assert said in done.err[-1]
+
+
+def test_training_begins_with_one_of_the_same_variant(command: Command) -> None:
+    line = ("--task", "toy-point", "--out", "new", "--from", RUNS / "edp", "--updates", 1)
+    done = command("train", "diffusion_ql", *line)
+    assert done.code == 2
+    assert "is a run of diffusion_ql:edp: expected one of diffusion_ql;" in done.err[-1]
+    assert command("train", "edp", *line).code == 0
+    assert load("new").row == "diffusion_ql:edp"
+
+
+def test_a_run_that_was_named_after_its_class_goes_on(command: Command, tmp_path: Path) -> None:
+    """In Python a learner did not know its row: the first one of its class was said."""
+    run = Path(shutil.copytree(RUNS / "edp", tmp_path / "run"))
+    config = json.loads((run / CONFIG).read_text()) | {"algorithm": "diffusion_ql"}
+    (run / CONFIG).write_text(json.dumps(config))
+    done = command("train", "edp", "--task", "toy-point", "--out", run, *COMMANDS["edp"].split(), "--resume")
+    assert done.code == 0, done.err
+    close(scores(run, command), SCORES["edp"]["whole"], 1e-3)

@@ -201,7 +201,7 @@ def test_a_run_that_goes_on_ends_like_one_that_did_not_stop(command: Command, na
     assert done.code == 0
     assert any(text.startswith(f"after 20 updates: {name} on toy-point") for text in done.err)
     with pytest.MonkeyPatch.context() as patch:
-        update, calls = ROWS[name].make.update, 0
+        update, calls = ROWS[name].parts.make.update, 0
 
         def stopped(self: Any, batch: Any) -> Any:
             nonlocal calls
@@ -210,9 +210,9 @@ def test_a_run_that_goes_on_ends_like_one_that_did_not_stop(command: Command, na
                 signal.raise_signal(signal.SIGINT)
             return update(self, batch)
 
-        patch.setattr(ROWS[name].make, "update", stopped)
+        patch.setattr(ROWS[name].parts.make, "update", stopped)
         assert command(*line, "--out", "part").code == 130
     assert command(*line, "--out", "part", "--resume").code == 0
     whole, part = (load_file(Path(run) / WEIGHTS) for run in ("whole", "part"))
     assert all(torch.equal(value, part[key]) for key, value in whole.items())
-    assert type(ornstein.load("part")) is ROWS[name].make
+    assert type(ornstein.load("part")) is ROWS[name].parts.make

@@ -232,6 +232,8 @@ def differing(run: Path, config: Mapping[str, Any]) -> str | None:
     """The first setting in which `config` differs from the run's, as `field is a, expected b`; None if none does. A
     setting that the run's version did not have yet had its default."""
     saved, new = flat(read_config(run)), flat(json.loads(json.dumps(config)))
+    if saved["algorithm"].partition(":")[0] == new["algorithm"].partition(":")[0]:
+        saved["algorithm"] = new["algorithm"]  # variants differ in settings, and those are compared
     if config["algorithm"] in listed():
         saved = flat(json.loads(json.dumps({"config": asdict(find(config["algorithm"]).config)}))) | saved
     for name in dict.fromkeys((*new, *saved)):
