@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from rich.console import ConsoleDimensions
 
-from ornstein import files, terminal
+from ornstein import files, folder, terminal
 from ornstein.cli import listing, start
 from ornstein.folder import CONFIG, REPORT
-from ornstein.run import checkpoint, log
+from ornstein.run import log
 from ornstein.scores import tables
 from ornstein.scores.compare import compare
 from small import OPTIONS, Done
@@ -346,7 +346,8 @@ def test_scores_are_printed_though_they_cannot_be_written(
             raise files.refused(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         write(path, content)
 
-    monkeypatch.setattr(checkpoint, "write", full)
+    for module in (files, folder):
+        monkeypatch.setattr(module, "write", full)
     done = command("evaluate", "runs", "--episodes", 2, "--json", "scores.json")
     assert done.code == 1
     assert [line.partition(":")[0] for line in done.out.splitlines()[:2]] == ["runs/0", "runs/1"]
