@@ -57,7 +57,8 @@ def scores(run: Path, command: Command) -> Any:
         assert done.code == 0, done.err
         return json.loads(Path("scores.json").read_text())["returns"]
     torch.manual_seed(0)
-    return [value.tolist() for value in agent.sample(4)[:5]]
+    made = next(agent.sample(4))
+    return [one.tolist() for one in (made.obs, made.act, made.rew, made.final_obs, made.terminated.float())]
 
 
 def close(found: Any, expected: Any, tolerance: float) -> None:
