@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from oracles import MIXTURE, Mlp
-from ornstein.diffusion import model as module
+from ornstein.diffusion import precision as module
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.optim import Optim, Stepper
 
@@ -66,7 +66,7 @@ def test_weights_and_gradients_stay_in_single_precision() -> None:
 @pytest.mark.parametrize("quick", [False, True])
 def test_auto_is_half_precision_where_that_is_quicker(quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device] = []
-    monkeypatch.setattr(module, "_quick", lambda device, work: asked.append(device) or quick)
+    monkeypatch.setattr(module, "quick", lambda device, work: asked.append(device) or quick)
     noise, (single, half) = torch.randn(6, 1), pair()
     auto = Diffusion(single.net, Recipe("linear", "v", solver="ddim", steps=5, precision="auto"))
     assert torch.equal(auto.sample(noise), (half if quick else single).sample(noise))
@@ -76,13 +76,37 @@ def test_auto_is_half_precision_where_that_is_quicker(quick: bool, monkeypatch: 
 @pytest.mark.parametrize("amx", [False, True])
 def test_where_half_precision_is_quicker(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
-    assert module._quick(torch.device("cpu"), 10**9) == amx
-    assert not module._quick(torch.device("cpu"), 10**8)  # too little to do
+    assert module.quick(torch.device("cpu"), 10**9) == amx
+    assert not module.quick(torch.device("cpu"), 10**8)  # too little to do
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
-    assert not module._quick(torch.device("cpu"), 10**9)
+    assert not module.quick(torch.device("cpu"), 10**9)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: amx)
-    assert module._quick(torch.device("cuda"), 10**9) == amx
-    assert not module._quick(torch.device("meta"), 10**9)
+    assert module.quick(torch.device("cuda"), 10**9) == amx
+    assert not module.quick(torch.device("meta"), 10**9)
+
+
+@pytest.mark.parametrize("amx", [False, True])
+def test_wide_networks_are_rounded_once_a_sampling_call(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To what rounding them at each call gives; with gradients, or for a few calls, the weights themselves are used."""
+    _, half = pair()
+    noise, used = torch.randn(6, 1), []
+    weight = half.net.net[0].weight
+    with torch.no_grad():
+        expected = half.sample(noise)
+    monkeypatch.setattr(module, "tiles", lambda device: amx)
+    monkeypatch.setattr(module, "WIDE", 0)
+    half.net.net[0].register_forward_hook(lambda layer, args, out: used.append(layer.weight))
+    with torch.no_grad():
+        assert torch.equal(half.sample(noise), expected)
+    assert len({id(one) for one in used}) == 1
+    assert all((one is weight) != amx for one in used)
+    assert {one.dtype for one in used} == {torch.bfloat16 if amx else torch.float32}
+    used.clear()
+    half.sample(noise)
+    with torch.no_grad():
+        half.denoise(noise, torch.full((6,), 0.4))
+    assert all(one is weight for one in used)
+    assert half.net.net[0].weight is weight
 
 
 def test_a_network_of_half_precision_learns_as_well() -> None:

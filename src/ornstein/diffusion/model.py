@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ornstein.diffusion.guide import Cond, Guide, Partial
 from ornstein.diffusion.mcmc import Langevin
 from ornstein.diffusion.pin import Pin, identity
+from ornstein.diffusion.precision import caller
 from ornstein.diffusion.process import process
 from ornstein.diffusion.recipe import Recipe
 from ornstein.diffusion.schedule import Level, SamplingSchedule, make_schedule
@@ -211,6 +212,7 @@ class Diffusion(nn.Module):
         told, split = how.told.to(like), hasattr(self.net, "body")
         times = self.net.times(told) if split else told  # type: ignore[operator]
         code = self.net.encode(cond) if split else cond  # type: ignore[operator]
+        call = caller(self.net, self._size, how.recipe.precision, split, len(how.schedule.levels) - 1)
         pins: dict[int, Pin | None] = {len(like): pin}
 
         def ask(x: Tensor, level: Level) -> Tensor:
@@ -219,7 +221,7 @@ class Diffusion(nn.Module):
             known, given = pins[len(x)], _first(code, len(x))  # guides may ask of one batch alone
             seen = self._seen(x, level.alpha, level.sigma, known)
             row = times[level.row : level.row + 1]
-            out = self._call(seen, row if split else row.expand(len(x)), given, how.recipe.precision, split)
+            out = call(seen, row if split else row.expand(len(x)), given)
             clean = self.target.x0(out, x, level.alpha, level.sigma)
             return known(clean) if known else clean  # for guides that look at it
 
@@ -227,7 +229,7 @@ class Diffusion(nn.Module):
 
     def _out(self, x: Tensor, t: Tensor, cond: Tensor | None, pin: Pin | None, alpha: Tensor, sigma: Tensor) -> Tensor:
         seen, told = self._seen(x, alpha, sigma, pin), self.process.embed(t)
-        return self._call(seen, told, cond, self.recipe.precision)
+        return caller(self.net, self._size, self.recipe.precision)(seen, told, cond)
 
     def _times(self, t: Tensor, x: Tensor) -> Tensor:
         """Times (), (B,) or (B, H) in the type of x (B, *event), one for each of its B or, as the network may take
@@ -249,17 +251,6 @@ class Diffusion(nn.Module):
         seen = x if isinstance(scale, float) and scale == 1 else x * scale
         return pin(seen) if pin else seen  # neither scaling nor a step of Heun's rule may dim what is known
 
-    def _call(self, x: Tensor, noise: Tensor, cond: Tensor | None, precision: str, body: bool = False) -> Tensor:
-        """The network, or its body alone, at a recipe's precision."""
-        net: Callable[..., Tensor] = self.net.body if body else self.net  # type: ignore[assignment]
-        rows = x[..., 0].numel()
-        if precision == "float32" or (
-            precision == "auto" and not _quick(x.device, rows * self._size if rows >= 64 else 0)
-        ):
-            return net(x, noise, cond)
-        with torch.autocast(x.device.type, torch.bfloat16):
-            return net(x, noise, cond).to(x.dtype)
-
 
 def _bounded(x0: Tensor, clip: float | None) -> Tensor:
     return x0 if clip is None else x0.clamp(-clip, clip)
@@ -276,11 +267,3 @@ def _first(code: Any, rows: int) -> Any:
     if isinstance(code, Partial):
         return Partial(code.cond[:rows], code.given[:rows])
     return None if code is None else code[:rows]
-
-
-def _quick(device: torch.device, work: int) -> bool:
-    """Whether products of bfloat16 are quicker there than of float32: on tensor cores; with AMX, if rows times weights
-    (`work`, 0 for a few rows) are so many that they outweigh the cost of rounding both."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and work > 2e8 and bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
