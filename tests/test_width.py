@@ -176,6 +176,7 @@ def test_what_is_not_finite_is_answered_by_no_class() -> None:
         (lambda: Spec("three", 2), "is no size"),
         (lambda: Spec({"obs": {"shape": [3], "size": 3}}, 2), "is no TensorSpec"),
         (lambda: Spec(TensorSpec((3,)), TensorSpec((2,)), agents=3), "of 3 agents"),
+        (lambda: Spec(3, 2, agents=0), "agents is 0"),
     ],
 )
 def test_specs_that_are_none(spec: Any, wrong: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ornstein import distill, files, locks, train
+from ornstein import distill, files, folder, locks, train
 from ornstein.data.episodes import Episodes
 from ornstein.envs.maze_data import make
 from ornstein.errors import InputError, TrainingError
@@ -166,14 +167,13 @@ def test_evaluations_of_one_run_wait_for_each_other(tmp_path: Path) -> None:
     """Neither loses what the other adds."""
     how: dict[str, Any] = {"algorithm": "bc", "protocol": "standard", "episodes": 1, "seed": 0, "return_mean": 0.0}
     how |= {"return_ci95": (0, 0), "normalized_score": None, "reference": None, "success_rate": None, "returns": [0.0]}
-    threads = [
-        threading.Thread(target=report.keep, args=(tmp_path, report.Report(task=str(i), **how))) for i in range(8)
-    ]
+    rows = [asdict(report.Report(task=str(i), **how)) for i in range(8)]
+    threads = [threading.Thread(target=folder.keep, args=(tmp_path, row)) for row in rows]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(row["task"] for row in report.kept(tmp_path)) == sorted(map(str, range(8)))
+    assert sorted(row["task"] for row in folder.kept(tmp_path)) == sorted(map(str, range(8)))
     assert names(tmp_path) == ["report.json"]
 
 

@@ -206,7 +206,7 @@ REFUSED = {
     "synthesize {value} --rows 5 --out new": "diffuser, which invents no data",
     "synthesize {value} --out new": "required: --rows",
     "synthesize {value} --rows 5 --out new --id mine": "dataset id 'mine'",
-    "collect --env Pendulum-v1 --out new --policy {value} --steps 5": "'Pendulum-v1' has (3,)",
+    "collect --env Pendulum-v1 --out new --policy {value} --steps 5": "'Pendulum-v1' has 3 and 1",
     "collect --env Pendulam-v1 --out new --policy random --steps 5": "unknown environment 'Pendulam-v1'",
     "collect --env FrozenLake-v1 --out new --policy random --steps 5": "space Discrete(16)",
     # run folders
@@ -430,7 +430,7 @@ def test_names_of_commands_and_options() -> None:
         "report": "--task --env --out",
         "data make": "--steps --seed --out",
         "data info": "",
-        "data convert": "--columns --agents",
+        "data convert": "--columns --agents --discrete",
         "data list": "",
         "collect": "--env --policy --steps --episodes --out --noise --worlds --trust-checkpoint --algorithm --id --seed"
         " --resume --device --threads --capture",

@@ -151,7 +151,7 @@ DAMAGED_CONFIG = {
     "algorithm of numbers": (put([3], "algorithm"), r"algorithm in .* is \[3\]: expected text"),
     "spec is null": (put(None, "spec"), "spec in .* is None: expected a dict"),
     "unknown in spec": (put(1, "spec", "colour"), "describes no diffuser"),
-    "text in spec": (put("two", "spec", "obs"), "spec.obs is 'two': expected a whole number"),
+    "text in spec": (put("two", "spec", "obs"), "'two' is no size: expected a whole number"),
     "config is null": (put(None, "config"), "config in .* is None: expected a dict"),
     "unknown setting": (put(1, "config", "colour"), "unknown setting 'colour'"),
     "text for a count": (put("many", "config", "batch"), "batch is 'many': expected a whole number"),

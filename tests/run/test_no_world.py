@@ -13,6 +13,7 @@ pytest.importorskip("gymnasium_robotics")
 
 import arms  # noqa: E402
 from ornstein.cli import jobs  # noqa: E402
+from ornstein.contract import Spec  # noqa: E402
 from ornstein.envs.registered import env_spec  # noqa: E402
 from ornstein.envs.tasks import task  # noqa: E402
 from ornstein.errors import InputError  # noqa: E402
@@ -59,7 +60,7 @@ def test_a_robots_log_trains_and_says_what_needs_a_world(log: Path, command: Com
     done = command("train", "bc", "--data", log, "--updates", "2", "--out", "run")
     assert done.code == 0, done.err
     spec = json.loads(Path("run", "config.json").read_text())["spec"]
-    assert (spec["obs"], spec["act"], spec["horizon"]) == (3, 2, 32)
+    assert Spec(**spec) == Spec(3, 2, 32)
     for argv in (("evaluate", "run"), ("train", "bc", "--data", log, "--out", "other", "--evaluate-every", "1")):
         done = command(*argv)
         assert done.code == 2
@@ -86,7 +87,7 @@ def test_horizon_and_shapes_come_from_the_data(tmp_path: Path) -> None:
     )
     assert task(data=tmp_path / "short.npz").spec.horizon == 7
     np.savez(tmp_path / "film.npz", obs=np.zeros((12, 8, 8, 3), np.uint8), action=rng.normal(size=(12, 2)))
-    with pytest.raises(InputError, match=r"shapes \(8, 8, 3\), \(2,\): expected vectors"):
+    with pytest.raises(InputError, match=r"images alone, of shape \(8, 8, 3\): expected vectors"):
         task(data=tmp_path / "film.npz")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from ornstein.errors import InputError, brief
+from ornstein.errors import InputError, bounded, brief
 
 DTYPES = ("float32", "uint8", "int64")
 
@@ -94,6 +94,7 @@ class Spec:
     ) -> None:
         """`Spec(3, 2)` says one vector of 3 and actions of 2; a list of three sizes is an image. With several agents a
         size is that of each of them. Raises `InputError` for what no `TensorSpec` can be made of."""
+        bounded("agents", agents)
         seen = obs if isinstance(obs, Mapping) else {"obs": obs}
         parts = {name: TensorSpec.of(part, agents) for name, part in seen.items()}
         done, asks = TensorSpec.of(act, agents), {name: TensorSpec.of(part) for name, part in given.items()}
