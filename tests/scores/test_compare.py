@@ -332,8 +332,8 @@ def test_pictures_show_what_was_found(tmp_path: Path) -> None:
     plots.draw(found, tmp_path / "two")
     for path in paths:
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
-    assert "matplotlib.pyplot" not in _imported("from ornstein.run import cli, plots")
-    assert "matplotlib" not in _imported("from ornstein.run import cli, plots")
+    assert "matplotlib.pyplot" not in _imported("from ornstein.cli import commands; from ornstein.scores import plots")
+    assert "matplotlib" not in _imported("from ornstein.cli import commands; from ornstein.scores import plots")
 
 
 def _imported(code: str) -> set[str]:
