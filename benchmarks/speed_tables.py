@@ -2,12 +2,15 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from speed_cases import CASES, METRICS, SAMPLING, TRAINING
+
+from ornstein.roles import current
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "speed"
 Found = tuple[dict[str, Any], dict[str, Any]]  # what a file says, one of its rows
@@ -116,8 +119,9 @@ def _ours(row: dict[str, Any], side: str) -> list[str]:
 
 
 def _end(file: dict[str, Any], row: dict[str, Any]) -> list[str]:
-    """What ships, and at what load and commit the line was taken."""
+    """What ships, by the name that the row has now, and at what load and commit the line was taken."""
     ships = row["sides"][SHIPPED]["note"] if _timed(row, SHIPPED) else ""
+    ships = re.sub(r"`(\w+)`", lambda named: f"`{current(named[1])}`", ships)
     return [ships, f"{row.get('load', file['machine']['load'][0]):.1f}", str(file["commit"])[:7]]
 
 
