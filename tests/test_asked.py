@@ -22,7 +22,8 @@ from ornstein.roles.policies.bc import BC, Config
 from ornstein.roles.policies.diffusion_policy import DiffusionPolicy
 from ornstein.roles.values.choice import Choice
 from ornstein.run.distill import distill
-from ornstein.run.rollout import randomness, wanted
+from ornstein.run.driver import wanted
+from ornstein.run.rollout import randomness
 from ornstein.run.train import train
 from small import GOAL, ROWS, VALUE
 from test_contract import make

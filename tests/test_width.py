@@ -19,8 +19,9 @@ from ornstein.errors import InputError
 from ornstein.roles import ALGORITHMS, Parts, Row
 from ornstein.run.checkpoint import load
 from ornstein.run.collect import collect
+from ornstein.run.driver import Driver
 from ornstein.run.evaluate import evaluate
-from ornstein.run.rollout import Driver, rollout
+from ornstein.run.rollout import rollout
 from ornstein.run.signals import Interrupted
 from ornstein.run.train import train
 from small import ROWS

@@ -267,7 +267,7 @@ def test_a_run_folder_reaches_goals_as_it_was_trained(tmp_path: Path, maze_run: 
 def test_an_agent_acts_as_when_it_is_evaluated(value_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same observations and the same random numbers make the same actions."""
     from ornstein.run.checkpoint import load
-    from ornstein.run.rollout import Driver
+    from ornstein.run.driver import Driver
 
     agent = load(value_run)
     obs = torch.tensor([[0.1, -0.3], [0.7, 0.2]])

@@ -18,11 +18,12 @@ from ornstein.envs.maze import Reference
 from ornstein.envs.tasks import Task, task
 from ornstein.envs.vector import Start, Step, World
 from ornstein.errors import InputError
+from ornstein.run import driver
 from ornstein.run import evaluate as evaluation
-from ornstein.run import rollout as acting
 from ornstein.run.checkpoint import load
+from ornstein.run.driver import Driver
 from ornstein.run.evaluate import evaluate
-from ornstein.run.rollout import Driver, Rollout, rollout
+from ornstein.run.rollout import Rollout, rollout
 from ornstein.scores.statistics import wilson
 
 LIMIT = 6
@@ -186,7 +187,7 @@ def test_plans_are_followed_and_renewed(replan: int, acts: list[int]) -> None:
 
 def test_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worlds times candidates in one call; what is given goes with its world."""
-    monkeypatch.setattr(acting, "SAMPLES", 12)
+    monkeypatch.setattr(driver, "SAMPLES", 12)
     agent = Scheming(0)
     agent.candidates = 4
     live(agent, Clock(), range(8))

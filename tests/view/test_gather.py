@@ -24,7 +24,8 @@ from ornstein.envs.vector import World
 from ornstein.errors import InputError
 from ornstein.roles import build, preset
 from ornstein.run import checkpoint
-from ornstein.run.rollout import Driver, randomness, rollout
+from ornstein.run.driver import Driver
+from ornstein.run.rollout import randomness, rollout
 from ornstein.view import considered, movie, show
 from ornstein.view.gather import PLAYED, SHOWN, STEPS, gather
 from small import Done

@@ -27,7 +27,8 @@ from ornstein.envs.vector import GymWorld, generator
 from ornstein.errors import InputError, OrnsteinError, choose, needs, reason
 from ornstein.run import checkpoint
 from ornstein.run.capture import Captured
-from ornstein.run.rollout import Actor, Driver, asks
+from ornstein.run.driver import Driver, asks
+from ornstein.run.rollout import Actor
 
 EXPECTED = "expected random, a run folder, module:callable, or a Stable-Baselines3 checkpoint (.zip)"
 SB3 = {"sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "ppo": "PPO", "a2c": "A2C"}  # name -> class

@@ -15,11 +15,10 @@ import numpy as np
 from ornstein.envs.recorder import Arrays, Tape, check_recordable, nested, spaces, spec_json
 from ornstein.envs.vector import GymWorld
 from ornstein.errors import InputError, positive
-from ornstein.files import locked
 from ornstein.formats.sources import write_minari
 from ornstein.run.behaviour import Behaviour, Chance, behaviour, randomness
 from ornstein.run.log import Teller
-from ornstein.run.parts import Parts, check_finished, check_id, references
+from ornstein.run.parts import Parts, check_id, references
 from ornstein.run.rollout import Actor, steps
 
 WORLDS = 8
@@ -74,18 +73,20 @@ def collect(
     spec = spec_json(world)
     settings = {"env": spec or env, "policy": policy, "policy_sha256": acting.print, "noise": noise, "seed": seed}
     settings |= {"worlds": worlds, **asked, "dataset_id": name}
-    with locked(out):
-        if out.exists():
-            check_finished(out, settings, resume, "collect")
-            return out
-        parts = Parts(out, settings, resume, steps)
-        with parts.becoming(lambda: f"what was collected for {out} ({len(parts.rows())} episodes)"):
+    made = Parts.making(out, settings, resume, steps, "collect", lambda parts: _told(parts, out))
+    with made as parts:
+        if parts is not None:
             rows = _make_blocks(parts, world, acting, seed, steps, episodes)
             info = {"algorithm_name": policy, "policy": policy, "noise": noise, "seed": seed, "collect": settings}
             info |= _returns(rows, steps) | references(world.spec.id) | spaces(world)
             found = (nested(columns) for columns in parts.episodes(steps))
             write_minari(out, found, env_spec=spec, dataset_id=name, info=info)
-        return out
+    return out
+
+
+def _told(parts: Parts, out: Path) -> str:
+    """What there is to go on from."""
+    return f"what was collected for {out} ({len(parts.rows())} episodes)"
 
 
 def _check_counts(steps: int | None, episodes: int | None, noise: float) -> dict[str, int]:

@@ -12,7 +12,8 @@ from ornstein.envs.tasks import Task
 from ornstein.errors import InputError, choose, positive
 from ornstein.roles import name_of
 from ornstein.run.capture import Captured
-from ornstein.run.rollout import Driver, Rollout, asks, randomness, rollout
+from ornstein.run.driver import Driver, asks
+from ornstein.run.rollout import Rollout, randomness, rollout
 from ornstein.scores.report import Report, bootstrap, spread
 
 WORLDS = 128  # at once

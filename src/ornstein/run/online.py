@@ -30,8 +30,9 @@ from ornstein.run import checkpoint
 from ornstein.run.buffer_files import BufferFiles
 from ornstein.run.capture import Captured
 from ornstein.run.checkpoint import Progress
+from ornstein.run.driver import Ask, Driver
 from ornstein.run.evaluate import evaluate
-from ornstein.run.rollout import Actor, Ask, Driver, steps
+from ornstein.run.rollout import Actor, steps
 from ornstein.run.sizes import FLOAT, fits_memory, made
 from ornstein.run.train import Course, finished, teach
 from ornstein.terminal import say

@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from ornstein.envs.recorder import Arrays, shortened
 from ornstein.envs.sets import reference_of
 from ornstein.errors import InputError, TrainingError, writable
-from ornstein.files import discard, refused, room, write
+from ornstein.files import discard, locked, refused, room, write
 from ornstein.formats.minari import check_episode
 from ornstein.formats.minari_write import ID
 from ornstein.roles import current
@@ -102,6 +102,28 @@ class Parts:
             return
         writable(out)
         self.new = settings
+
+    @classmethod
+    @contextmanager
+    def making(
+        cls,
+        out: Path,
+        settings: dict[str, Any],
+        resume: bool,
+        steps: int | None,
+        job: str,
+        what: Callable[["Parts"], str],
+    ) -> Iterator["Parts | None"]:
+        """Under the lock of the dataset `out`: its parts, while it is made of them, or None where it is there already.
+        Raises as `check_finished`, the constructor and `becoming` do."""
+        with locked(out):
+            if out.exists():
+                check_finished(out, settings, resume, job)
+                yield None
+                return
+            parts = cls(out, settings, resume, steps)
+            with parts.becoming(lambda: what(parts)):
+                yield parts
 
     @contextmanager
     def becoming(self, what: Callable[[], str]) -> Iterator[None]:

@@ -22,7 +22,6 @@ from ornstein.envs.recorder import Arrays, nested
 from ornstein.envs.registered import described
 from ornstein.envs.task import Task
 from ornstein.errors import InputError, positive
-from ornstein.files import locked
 from ornstein.formats.build import Builder, Memory
 from ornstein.formats.minari import NEXT, read_minari
 from ornstein.formats.sources import write_minari
@@ -30,7 +29,7 @@ from ornstein.promises import Synthesizer
 from ornstein.run import checkpoint
 from ornstein.run.behaviour import randomness
 from ornstein.run.log import Teller
-from ornstein.run.parts import Parts, check_finished, check_id, references
+from ornstein.run.parts import Parts, check_id, references
 from ornstein.run.sizes import call, fits_memory
 
 BATCH = 10_000
@@ -78,19 +77,21 @@ def synthesize(
     spec, weights = _spec(world), hashlib.sha256((run / folder.WEIGHTS).read_bytes()).hexdigest()
     settings = {"run": str(run), "weights_sha256": weights, "algorithm": config["algorithm"], "rows": rows}
     settings |= {"batch": batch, "seed": seed, "apart": apart, "dataset_id": name}
-    with locked(out):
-        if out.exists():
-            check_finished(out, settings, resume, "synthesize")
-            return out
-        parts = Parts(out, settings, resume, rows)
-        with parts.becoming(lambda: f"what was invented for {out} ({_drawn(parts):,} rows)"):
+    made = Parts.making(out, settings, resume, rows, "synthesize", lambda parts: _told(parts, out))
+    with made as parts:
+        if parts is not None:
             _draw(parts, learner.to(device), rows, batch, seed)
             info = {"algorithm_name": config["algorithm"], "synthesize": settings, "learned_from": config["task"]}
             info |= {"next_observation": "in infos, for each step"} if not apart else {}
             info |= references(spec["id"]) if spec else {}
             found = (nested(episode) for block in parts.episodes(rows) for episode in _laid(block, apart))
             write_minari(out, found, env_spec=spec, dataset_id=name, info=info)
-        return out
+    return out
+
+
+def _told(parts: Parts, out: Path) -> str:
+    """What there is to go on from."""
+    return f"what was invented for {out} ({_drawn(parts):,} rows)"
 
 
 def _spec(world: Task) -> dict[str, Any] | None:

@@ -6,7 +6,8 @@ import torch
 
 from ornstein.contract import Planner
 from ornstein.envs.vector import Start
-from ornstein.run.rollout import Rollout, randomness, wanted
+from ornstein.run.driver import wanted
+from ornstein.run.rollout import Rollout, randomness
 from ornstein.view.considered import names, spread
 
 MOMENTS = 4  # of each episode, at which a plan is shown

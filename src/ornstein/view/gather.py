@@ -16,8 +16,9 @@ from ornstein.errors import InputError
 from ornstein.folder import LOG, MEASURES, kept, read_config
 from ornstein.promises import Synthesizer
 from ornstein.run.checkpoint import load
+from ornstein.run.driver import Driver, wanted
 from ornstein.run.evaluate import check_agent
-from ornstein.run.rollout import Driver, Rollout, randomness, rollout, wanted
+from ornstein.run.rollout import Rollout, randomness, rollout
 from ornstein.scores.measures import measured
 from ornstein.scores.report import whole
 from ornstein.view.background import against_paper, curves, timing
