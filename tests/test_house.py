@@ -44,7 +44,7 @@ MAY_IMPORT = {  # room -> rooms it may import, beside itself and those below all
 }
 PARTS = {"values", "rewards", "dynamics"}  # of roles: what others are made of, beside algorithms of their own
 WHOLE = {"planners", "policies", "synthesizers", "worlds"}  # algorithms alone
-AS_TORCH = {"conv", "mish", "dropout"}  # of networks: torch's own modules by name and meaning, only quicker
+AS_TORCH = {"conv", "mish", "dropout", "precision"}  # what torch does by name and meaning, only quicker
 BEFORE = {"errors", "asked", "checks", "fit", "specs"}  # an algorithm: what a task is, and what is refused
 SILENT = {"item", "cpu", "numpy"}  # methods that read from the device
 UNSAFE = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
