@@ -7,22 +7,21 @@ import pytest
 import torch
 
 from ornstein.contract import Spec
-from ornstein.diffusion.model import Diffusion
 from ornstein.roles.policies.diffusion_bc import Config, DiffusionBC, density
 
 SMALL = Config(width=32, blocks=1, updates=5, batch=16)
 
 
 def calls(agent: DiffusionBC, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Records how many rows the network is shown in each call."""
+    """The rows of each call of the network, filled while it is called."""
     seen: list[int] = []
-    plain = Diffusion._call
+    plain = agent.model_ema.net.body
 
-    def call(self: Diffusion, x: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+    def body(x: Tensor, *more: Any) -> Tensor:
         seen.append(len(x))
-        return plain(self, x, *rest, **more)
+        return plain(x, *more)
 
-    monkeypatch.setattr(Diffusion, "_call", call)
+    monkeypatch.setattr(agent.model_ema.net, "body", body)
     return seen
 
 
