@@ -17,7 +17,7 @@ def calls(agent: DiffusionBC, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     plain = agent.model_ema.net.body
 
-    def body(x: Tensor, *more: Any) -> Tensor:
+    def body(x: torch.Tensor, *more: Any) -> torch.Tensor:
         seen.append(len(x))
         return plain(x, *more)
 
