@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -300,6 +301,15 @@ def test_finished_means_the_last_weights(
     assert said == sorted(said)
     assert not said[0]
     assert said[-1]
+
+
+def test_what_a_kill_left_of_a_finished_run_is_removed(walks: Episodes, whole: dict[str, Path], tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole["goal"], tmp_path / "run"))
+    there = {path.name for path in run.iterdir()}
+    (run / f"{WEIGHTS}.part").write_bytes(b"half")
+    train(fresh("goal"), walks, out=run, seed=0, resume=True)
+    assert {path.name for path in run.iterdir()} == there
+    assert (run / WEIGHTS).read_bytes() == (whole["goal"] / WEIGHTS).read_bytes()
 
 
 # ---- the disk is full ----

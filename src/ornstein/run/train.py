@@ -105,6 +105,8 @@ def finished(run: Path, config: dict[str, Any], resume: bool) -> bool:
     if field := checkpoint.differing(run, config):
         raise InputError(f"cannot resume {run}: {field}; use the same settings, or another --out")
     done = checkpoint.read_checkpoint(run)[0].finished
+    if done:  # a kill may have come just after that was said
+        sweep(run / name for name in folder.FILES)
     before, now = folder.read_config(run).get("threads"), config.get("threads")
     if not done and before is not None and before != now:
         warnings.warn(
