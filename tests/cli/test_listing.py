@@ -69,3 +69,8 @@ def test_what_a_dataset_holds() -> None:
         ("observation arm", "1 numbers: 1 to 2"),
         ("observation eye", "arrays of shape (4, 4, 3), uint8"),
     ]
+
+
+def test_actions_that_are_classes_are_told_as_such() -> None:
+    data = Episodes.from_arrays(np.zeros((4, 2)), np.array([0, 2, 1, 2]), discrete=True)
+    assert ("action", "a class: 0 to 2") in listing.describe(Dataset(data, None, "classes", Path("classes"), {}))

@@ -97,9 +97,12 @@ def describe(dataset: "Dataset") -> Rows:
 
 
 def _observed(name: str, rows: Any) -> Rows:
-    """Bounds of what is one row of numbers a step; of other arrays, shape and type. A line for each of a dict."""
+    """Bounds of what is one row of numbers a step, or one class; of other arrays, shape and type. A line for each of a
+    dict."""
     if isinstance(rows, Mapping):
         return [line for key, part in rows.items() for line in _observed(f"{name} {key}", part)]
+    if rows.dim() == 1:
+        return [(name, f"a class: {int(rows.min())} to {int(rows.max())}")]
     if rows.dim() != 2:
         kind = str(rows.dtype).removeprefix("torch.")
         return [(name, f"arrays of shape {tuple(rows.shape[1:])}, {kind}")]
