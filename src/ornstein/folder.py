@@ -127,6 +127,14 @@ def kept(run: Path, name: str = REPORT) -> list[dict[str, Any]]:
     return [{**row, "algorithm": current(row["algorithm"])} for row in found]
 
 
+def damaged(run: Path, name: str, what: str, error: Exception) -> InputError:
+    """What to say of kept scores or measures that are not whole."""
+    return InputError(
+        f"the {what} in {run / name} are damaged or of an earlier version: run `ornstein evaluate {run}` again "
+        f"({error})"
+    )
+
+
 def append(path: Path, line: dict[str, Any]) -> None:
     """One JSON line at the end of a log. Raises TrainingError if the disk refuses."""
     try:

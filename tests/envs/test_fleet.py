@@ -72,6 +72,13 @@ class Failing(Slopes):
         raise RuntimeError("the cable is out")
 
 
+class Four(Slopes):
+    """It says one value too few."""
+
+    def step(self, actions: Any) -> Any:
+        return super().step(actions)[:4]
+
+
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
@@ -102,6 +109,7 @@ def test_it_can_be_collected_from(tmp_path: Path) -> None:
     [
         ("Restless", "autoreset mode AutoresetMode.NEXT_STEP: expected AutoresetMode.DISABLED"),
         ("Fewer", "made 2 copies in its constructor: expected num_envs=3"),
+        ("Four", r"returned 4 values in step: expected \(observation, reward, terminated, truncated, info\)"),
         ("Failing", r"raised RuntimeError \(the cable is out\) in step"),
     ],
 )

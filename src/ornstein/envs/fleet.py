@@ -8,7 +8,7 @@ import numpy as np
 
 from ornstein.data.checks import few_words
 from ornstein.envs.registered import simulators
-from ornstein.envs.watched import Outcome, Shown, Watched, blamed, wrong
+from ornstein.envs.watched import FIVE, TWO, Outcome, Shown, Watched, blamed, check_values, wrong
 from ornstein.errors import InputError
 from ornstein.formats.episodic import Parts
 
@@ -97,19 +97,19 @@ class AtOnce(Fleet):
                 every[i] = seed
             mask = np.isin(np.arange(self.n), copies) if self.begun else np.ones(self.n, bool)
             found = self.env.reset(seed=every, options={"reset_mask": mask} if self.begun else None)
+            check_values(self.name, "reset", found, TWO)
             self.begun, self.over = True, self.over & ~mask
             return [self.shown.parts(_row(found[0], i), "reset") for i in copies]
 
     def step(self, copies: Sequence[int], actions: Sequence[np.ndarray]) -> list[Outcome]:
-        if (ended := [i for i in range(self.n) if self.over[i] and i not in copies]) and self.begun:
+        if ended := [i for i in range(self.n) if self.over[i] and i not in copies]:
             self.reset(ended, [0] * len(ended))  # nobody looks at them, but a vector environment steps all
         if self.actions is None:
             self.actions = np.stack([actions[0]] * self.n)
         self.actions[list(copies)] = actions
         with blamed(self.name, "step"):
             found = self.env.step(self.actions.copy())
-            if not isinstance(found, tuple) or len(found) != 5:
-                raise wrong(self.name, "step", f"returned a {type(found).__name__}", "five values")
+            check_values(self.name, "step", found, FIVE)
             obs, rew, ended_, cut, infos = found
             self.over = np.asarray(ended_, bool) | np.asarray(cut, bool)
             return [self.shown.outcome(_row(obs, i), rew[i], ended_[i], cut[i], _told(infos, i)) for i in copies]

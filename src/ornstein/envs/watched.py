@@ -13,7 +13,7 @@ from ornstein.envs.registered import simulators
 from ornstein.errors import InputError, OrnsteinError
 from ornstein.formats.episodic import Parts
 
-FIVE = "(observation, reward, terminated, truncated, info)"
+TWO, FIVE = "(observation, info)", "(observation, reward, terminated, truncated, info)"
 
 
 class Outcome(NamedTuple):
@@ -45,6 +45,12 @@ def _raised(name: str, doing: str, error: BaseException) -> InputError:
 def wrong(name: str, doing: str, did: str, expected: str) -> InputError:
     """What to say of an environment that did something wrong while it was `doing` something."""
     return InputError(f"environment '{name}' {did} in {doing}: expected {expected}; mend the environment")
+
+
+def check_values(name: str, doing: str, found: Any, expected: str) -> None:
+    """Raises `InputError` unless an environment returned the values that are `expected`, as they are named there."""
+    if not isinstance(found, tuple) or len(found) != expected.count(",") + 1:
+        raise wrong(name, doing, f"returned {_words(found)}", expected)
 
 
 def made(spec: Any, **how: Any) -> Any:
@@ -126,16 +132,14 @@ class Watched:
         """Begin an episode; the parts of its first observation by path, "" where it is one array."""
         with blamed(self.name, "reset"):
             found = self.env.reset(seed=seed)
-            if not isinstance(found, tuple) or len(found) != 2:
-                raise wrong(self.name, "reset", f"returned {_words(found)}", "(observation, info)")
+            check_values(self.name, "reset", found, TWO)
             return self.shown.parts(found[0], "reset")
 
     def step(self, act: np.ndarray) -> Outcome:
         """What one action leads to."""
         try:  # no `blamed`, which takes a microsecond or two
             found = self.env.step(act)
-            if not isinstance(found, tuple) or len(found) != 5:
-                raise wrong(self.name, "step", f"returned {_words(found)}", FIVE)
+            check_values(self.name, "step", found, FIVE)
             return self.shown.outcome(*found)
         except OrnsteinError:
             raise

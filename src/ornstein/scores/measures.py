@@ -55,10 +55,7 @@ def measured(row: Mapping[str, Any], run: Path) -> dict[str, Any]:
         for name, kind in kinds(Measures).items():
             check(name, row[name], kind, bounds=False)
     except (KeyError, InputError) as error:
-        raise InputError(
-            f"the measures of {row['task']} in {run / folder.MEASURES} are damaged or of an earlier version: run "
-            f"`ornstein evaluate {run}` again ({error})"
-        ) from error
+        raise folder.damaged(run, folder.MEASURES, f"measures of {row['task']}", error) from error
     return dict(row)
 
 

@@ -93,8 +93,5 @@ def whole(row: Mapping[str, Any], run: Path, needed: Collection[str] = NEEDED) -
         if not told or not low < high:
             raise InputError("its numbers contradict one another")
     except (KeyError, InputError) as error:
-        raise InputError(
-            f"the scores of {row['task']} in {run / folder.REPORT} are damaged or of an earlier version: run "
-            f"`ornstein evaluate {run}` again ({error})"
-        ) from error
+        raise folder.damaged(run, folder.REPORT, f"scores of {row['task']}", error) from error
     return dict(row)
