@@ -188,7 +188,8 @@ def reading(module: str) -> Counter[str]:
 
 def roles() -> list[str]:
     """The modules of algorithms and their parts, without the settings that differ from task to task."""
-    return [n for n in MODULES if n.count(".") == 3 and room(n) == "roles" and not n.endswith("_presets")]
+    found = [n for n in MODULES if n.count(".") == 3 and room(n) == "roles" and not n.endswith("_presets")]
+    return [n for n in found if n.split(".")[2] != "rows"]
 
 
 # ---- sizes ----

@@ -1,0 +1,48 @@
+"""Policies that learn from rewarded data."""
+
+from ornstein.roles.rows import Parts, Row, Variant
+
+
+def _td3_bc() -> Parts:
+    from ornstein.roles.policies.td3_bc import TD3BC, Config
+
+    return Parts(TD3BC, Config())
+
+
+def _iql() -> Parts:
+    from ornstein.roles.policies.iql import IQL, Config
+    from ornstein.roles.policies.iql_presets import PRESETS
+
+    return Parts(IQL, Config(), PRESETS)
+
+
+def _diffusion_ql() -> Parts:
+    from ornstein.roles.policies.diffusion_ql import Config, DiffusionQL
+    from ornstein.roles.policies.diffusion_ql_presets import EDP, PRESETS
+
+    return Parts(DiffusionQL, Config(), PRESETS, {"edp": Variant(EDP, PRESETS)})
+
+
+def _idql() -> Parts:
+    from ornstein.roles.policies.idql import IDQL, Config
+    from ornstein.roles.policies.idql_presets import PAPER, PRESETS
+
+    return Parts(IDQL, Config(), PRESETS, {"paper": Variant(PAPER, PRESETS)})
+
+
+ROWS: dict[str, Row] = {
+    "td3_bc": Row(
+        "policies", "offline", "climb a critic and stay near the data (a yardstick without diffusion)", _td3_bc
+    ),
+    "iql": Row(
+        "policies", "offline", "imitate the better actions by in-sample critics (a yardstick without diffusion)", _iql
+    ),
+    "diffusion_ql": Row(
+        "policies", "offline", "clone the data and climb Q through the sampling chain", _diffusion_ql,
+        {"edp": "diffusion_ql that climbs at one clean guess, with 1000 levels"},
+    ),
+    "idql": Row(
+        "policies", "offline", "clone the data, and let in-sample critics choose among many actions", _idql,
+        {"paper": "idql with the paper's 5 noise levels, dropout and plain critics"},
+    ),
+}  # fmt: skip
