@@ -115,6 +115,47 @@ def test_a_missing_simulator_names_the_extra(monkeypatch: pytest.MonkeyPatch) ->
         pusht._simulator.cache_clear()
 
 
+def test_forms_show_the_same_state_and_never_jump() -> None:
+    """The corners are the simulator's; where the angle jumps by 2 pi, cosine, sine and corners stay."""
+    states = np.array([[100.0, 400.0, 300.0, 200.0, 1.0], [60.0, 60.0, 256.0, 300.0, 4.0]])
+    world = PushT(2, form="keypoints")
+    seen = world.place(states)
+    assert seen[:, :2].tolist() == states[:, :2].tolist()
+    for env, corners in zip(world.envs, seen[:, 2:].unflatten(1, (8, 2)).numpy().astype(float), strict=True):
+        expected = env.get_keypoints(env._block_shapes)
+        for found, wanted in ((corners, expected), (expected, corners)):  # in any order
+            assert np.abs(found[:, None] - wanted[None]).sum(-1).min(1).max() < 1e-3
+    turned = PushT(2, form="sincos").place(states)
+    angle = torch.tensor(states[:, 4], dtype=torch.float32)
+    torch.testing.assert_close(turned[:, 4:], torch.stack([angle.cos(), angle.sin()], 1))
+    before, after = (torch.tensor([[1.0, 2.0, 3.0, 4.0, angle]]) for angle in (2 * np.pi - 1e-3, 1e-3))
+    for form in ("sincos", "keypoints"):
+        gap = pusht.FORMS[form](before) - pusht.FORMS[form](after)
+        assert 0 < gap.abs().max() < 0.3
+    with pytest.raises(InputError, match="unknown form 'radians': expected one of angle, keypoints, sincos"):
+        PushT(1, form="radians")
+
+
+@pytest.mark.parametrize(("name", "size"), [("pusht-sincos", 6), ("pusht-keypoints", 18)])
+def test_data_and_world_show_the_same_form(tmp_path: Path, name: str, size: int) -> None:
+    rng = np.random.default_rng(0)
+    state = np.concatenate([rng.uniform(100, 400, (7, 4)), rng.uniform(0, 6, (7, 1))], 1).astype(np.float32)
+    np.savez(tmp_path / "pusht_lowdim.npz", state=state, action=state[:, :2], episode_ends=np.array([4, 7]))
+    made = task(name, data=tmp_path / "pusht_lowdim.npz")
+    data = made.episodes()
+    assert made.spec.obs_size == data.obs.shape[1] == data.final_obs.shape[1] == size
+    assert "pusht" in made.kinds
+    world = made.worlds(1)
+    assert isinstance(world, PushT)
+    state[0, :2] = 30.0  # the agent apart from the block
+    seen = world.place(state[:1].astype(float))
+    torch.testing.assert_close(seen[0, 2:], data.obs[0, 2:], atol=1e-2, rtol=0)
+    np.savez(tmp_path / "other.npz", observations=np.zeros((4, 3)), actions=np.zeros((4, 2)), rewards=np.zeros(4),
+             terminals=np.array([0, 0, 0, 1]))  # fmt: skip
+    with pytest.raises(InputError, match="observations"):
+        task(name, data=tmp_path / "other.npz").episodes()
+
+
 @pytest.mark.skipif(REAL is None, reason="ORNSTEIN_TEST_DATA names no folder of real data")
 def test_people_are_followed_to_the_pixel() -> None:
     """Acting as 60 recorded people did, from where they began, is seen as they saw it, and scores as they did."""

@@ -1,15 +1,15 @@
 """PushT: a round finger pushes a T-shaped block onto its mark, as Diffusion Policy poses it (Chi et al., 2023).
 
-The observation is (agent x, agent y, block x, block y, block angle in 0..2 pi), or a dict of `agent_pos` (x, y) and an
-`image` of 96 x 96; the action is the place (x, y) that the agent is drawn to; all in pixels of a square of 512. Ten
-steps a second, at most 300.
+The observation is (agent x, agent y, block x, block y, block angle in 0..2 pi), or what one of `FORMS` makes of it, or
+a dict of `agent_pos` (x, y) and an `image` of 96 x 96; the action is the place (x, y) that the agent is drawn to; all
+in pixels of a square of 512. Ten steps a second, at most 300.
 """
 
 import contextlib
 import io
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,12 +23,32 @@ from torch import Tensor
 from ornstein.data.episodes import Episodes, Obs
 from ornstein.envs.sets import PARTS
 from ornstein.envs.vector import Start, Step, World
-from ornstein.errors import InputError, needs
+from ornstein.errors import InputError, choose, needs
 from ornstein.formats.sources import read
 
 SIDE = 512.0
 ENOUGH = 0.95  # of the mark covered: the block is there
 BALANCE = np.array([0.0, 45.0])  # the block's centre of gravity, seen from its own origin
+BAR = ((-60.0, 30.0), (60.0, 30.0), (60.0, 0.0), (-60.0, 0.0))  # the block's corners, seen from its own origin
+STEM = ((-15.0, 30.0), (-15.0, 120.0), (15.0, 120.0), (15.0, 30.0))
+
+
+def _sincos(state: Tensor) -> Tensor:
+    return torch.cat([state[..., :4], state[..., 4:].cos(), state[..., 4:].sin()], -1)
+
+
+def _keypoints(state: Tensor) -> Tensor:
+    c, s = state[..., 4].cos(), state[..., 4].sin()
+    turn = torch.stack([torch.stack([c, s], -1), torch.stack([-s, c], -1)], -2)  # (..., 2, 2), for rows on its left
+    corners = state.new_tensor([*BAR, *STEM]) @ turn + state[..., None, 2:4]  # (..., 8, 2)
+    return torch.cat([state[..., :2], corners.flatten(-2)], -1)
+
+
+FORMS: dict[str, Callable[[Tensor], Tensor]] = {  # of an observation, made of (..., 5)
+    "angle": lambda state: state,
+    "sincos": _sincos,  # (..., 6): agent x and y, block x and y, cosine and sine of its angle, which never jump
+    "keypoints": _keypoints,  # (..., 18): agent x and y, and x and y of the block's eight corners
+}
 
 
 @cache
@@ -55,7 +75,8 @@ class PushT(World):
 
     limit = 300
 
-    def __init__(self, n: int, pictures: bool = False) -> None:
+    def __init__(self, n: int, pictures: bool = False, form: str = "angle") -> None:
+        self.form = FORMS[choose("form", form, FORMS)]
         self.n, self.envs, self.pictures = n, [_simulator()() for _ in range(n)], pictures
         self.images = np.zeros((n, *PARTS["image"]), np.uint8)
         self.obs, self.best, self.done = np.zeros((n, 5)), np.zeros(n), np.zeros(n, bool)
@@ -97,7 +118,7 @@ class PushT(World):
         places = list(copies)
         obs = torch.tensor(self.obs[places], dtype=torch.float32)
         if not self.pictures:
-            return obs
+            return self.form(obs)
         for i in places:
             if not self.done[i]:  # an episode that has ended keeps its last picture
                 self.images[i] = self._picture(i)
@@ -114,6 +135,15 @@ def _draw(rng: np.random.Generator) -> np.ndarray:
     c, s = np.cos(angle), np.sin(angle)
     turned = np.array([[c, -s], [s, c]]) @ BALANCE
     return np.concatenate([agent, block + BALANCE - turned, [angle]])
+
+
+def seen_as(form: str, where: str | Path) -> Episodes:
+    """The demonstrations, their observations in one of `FORMS`; `where` is Diffusion Policy's store, or
+    `pusht_lowdim.npz`."""
+    data, made = read(where).episodes, FORMS[choose("form", form, FORMS)]
+    if isinstance(data.obs, dict) or data.obs.shape[-1] != 5 or data.act.shape[-1] != 2:
+        return data  # of something else, which the task refuses with the sizes that it expects
+    return replace(data, obs=made(data.obs), final_obs=made(data.final_obs))
 
 
 def demonstrations(where: str | Path) -> Episodes:

@@ -108,10 +108,16 @@ def _absent(row: Set) -> str:
     return f"the data of task '{row.name}' is not here: expected {expected}; {row.source.get}"
 
 
-def _push(n: int, pictures: bool = False) -> "World":
+def _push(n: int, pictures: bool = False, form: str = "angle") -> "World":
     from ornstein.envs.pusht import PushT
 
-    return PushT(n, pictures)
+    return PushT(n, pictures, form)
+
+
+def _seen_as(form: str, where: str | Path) -> "Episodes":
+    from ornstein.envs.pusht import seen_as
+
+    return seen_as(form, where)
 
 
 def _demonstrations(where: str | Path) -> "Episodes":
@@ -201,6 +207,20 @@ PUSHT = Set(
     horizon=16,
     world=_push,
 )
+PUSHT_SINCOS = PUSHT._replace(
+    name="pusht-sincos",
+    title="pusht, the block's angle seen as its cosine and sine",
+    obs=6,
+    world=partial(_push, form="sincos"),
+    read=partial(_seen_as, "sincos"),
+)
+PUSHT_KEYPOINTS = PUSHT._replace(
+    name="pusht-keypoints",
+    title="pusht, the block seen as its eight corners",
+    obs=18,
+    world=partial(_push, form="keypoints"),
+    read=partial(_seen_as, "keypoints"),
+)
 PUSHT_IMAGE = PUSHT._replace(
     name="pusht-image",
     title="pusht, seen through a camera",
@@ -211,4 +231,4 @@ PUSHT_IMAGE = PUSHT._replace(
     parts=PARTS,
     read=_demonstrations,
 )
-SETS = {row.name: row for row in (*_locomotion(), DOOR, PUSHT, PUSHT_IMAGE)}
+SETS = {row.name: row for row in (*_locomotion(), DOOR, PUSHT, PUSHT_SINCOS, PUSHT_KEYPOINTS, PUSHT_IMAGE)}

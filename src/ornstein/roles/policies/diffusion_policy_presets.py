@@ -15,5 +15,6 @@ TRANSFORMER = Config(
     net="transformer", width=128, optim=Optim(5e-4, decay=1e-3, cosine=True, warmup=1000, betas=(0.9, 0.95))
 )
 PRESETS: dict[str, dict[str, Any]] = {  # task -> what differs from Config
+    "pusht": {"updates": 50_000},
     "pusht-image": {"updates": 5_000},
 }
