@@ -41,6 +41,14 @@ def test_batches_hold_only_what_came() -> None:
     assert len(buffer) == 3
 
 
+def test_a_batch_says_what_the_next_observation_counts_for() -> None:
+    buffer = made()
+    buffer.add(*steps(0, 3))
+    buffer.add(*steps(3, 3, done=True))
+    batch = buffer.batch(100)
+    assert torch.equal(batch.bootstrap(0.9), torch.where(batch.obs[:, 0] < 3, 0.9, 0.0))
+
+
 def test_a_full_buffer_forgets_the_oldest() -> None:
     buffer = made(capacity=4)
     for k in range(0, 6, 2):

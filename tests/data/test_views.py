@@ -25,7 +25,7 @@ def drawn(view: Windows | Transitions) -> dict[int, list[Any]]:
     torch.manual_seed(0)
     batch = view.batch(100 * len(view))
     rows = {}
-    for row in zip(*batch[:-1], strict=True):  # the last holds further fields
+    for row in zip(*tensors(batch), strict=True):
         step = int(row[0].flatten()[0])
         rows[step] = [part.tolist() for part in row]
     assert len(rows) == len(view)
@@ -54,6 +54,114 @@ def test_transitions_leave_out_the_cut_without_a_final_observation() -> None:
 def test_transitions_refuse_data_without_successors() -> None:
     with pytest.raises(InputError, match="no step has a known successor"):
         Transitions(episodes(1, 1, 1))
+
+
+def ahead(data: Episodes, i: int, n: int, discount: float) -> tuple[Any, ...] | None:
+    """What n steps from step i on bring, by a plain loop: the sum of rewards, the steps covered, what was seen after
+    them (None where nothing is known) and whether that is a true end; None if nothing is covered."""
+    total, last, seen = np.zeros(data.rew.shape[1:]), int(data.last[i]), None
+    final = data.final_obs[int((data.ends < i).sum())] if data.final_valid[int((data.ends < i).sum())] else None
+    for k in range(n):
+        step = i + k
+        over = step == last
+        following = final if over else data.obs[step + 1]
+        if over and following is None and not data.terminated[step]:
+            return (total, k, seen, False) if k else None
+        total, seen = total + discount**k * data.rew[step].double().numpy(), following
+        if over:
+            return total, k + 1, seen, bool(data.terminated[step])
+    return total, n, seen, False
+
+
+@pytest.mark.parametrize("known", ["all", "none", "some"])
+@pytest.mark.parametrize(("steps", "whole"), [(1, False), (2, False), (3, False), (3, True), (7, False), (50, False)])
+@pytest.mark.parametrize("agents", [None, 2])
+def test_steps_ahead_equal_a_plain_loop(known: str, steps: int, whole: bool, agents: int | None) -> None:
+    rng = np.random.default_rng(steps)
+    lengths = rng.integers(1, 12, 40)
+    total, ends = int(lengths.sum()), np.cumsum(lengths) - 1
+    number, tail = np.arange(total, dtype=np.float32), (agents,) if agents else ()
+    obs = number.reshape(-1, *[1] * (1 + len(tail))) + np.zeros((total, *tail, 2))
+    done = np.isin(np.arange(total), ends[rng.random(40) < 0.5])
+    data = Episodes.from_arrays(
+        obs,
+        rng.standard_normal((total, *tail, 1)),
+        rng.standard_normal((total, *tail)),
+        done,
+        np.isin(np.arange(total), ends) & ~done,
+        final_obs=None if known == "none" else -1 - rng.random((40, *tail, 2)),
+        agents=agents,
+    )
+    if known == "some":
+        data = replace(data, final_valid=torch.from_numpy(rng.random(40) < 0.5))
+    expected = {i: row for i in range(total) if (row := ahead(data, i, steps, 0.9)) is not None}
+    if whole:
+        expected = {i: row for i, row in expected.items() if row[1] == steps or row[3]}
+    view = Transitions(data, steps=steps, discount=0.9, whole=whole)
+    batch = view.at(torch.arange(len(view)))
+    assert batch.obs.flatten(1)[:, 0].tolist() == list(expected)
+    assert torch.equal(batch.act, data.act[list(expected)])
+    rewards, counts, seen, over = zip(*expected.values(), strict=True)
+    np.testing.assert_allclose(batch.rew.numpy(), np.stack(rewards), rtol=1e-6, atol=1e-6)
+    assert batch.terminated.tolist() == [float(x) for x in over]
+    for got, want, end in zip(batch.next_obs, seen, over, strict=True):
+        assert end or torch.equal(got, want)
+    weights = [0.0 if end else 0.9**k for k, end in zip(counts, over, strict=True)]
+    np.testing.assert_allclose(batch.bootstrap(0.9).numpy(), weights, rtol=1e-6)
+
+
+def test_one_step_ahead_is_drawn_as_ever() -> None:
+    """A critic's target is bit for bit what it was before there were more."""
+    data = episodes(5, 3, 4, ended=(1,))
+    torch.manual_seed(3)
+    plain = Transitions(data).batch(64)
+    torch.manual_seed(3)
+    same = Transitions(data, steps=1, discount=0.99).batch(64)
+    torch.manual_seed(3)
+    further = Transitions(data, steps=2, discount=0.99).batch(64)
+    assert plain.steps is None
+    assert same.steps is None
+    assert all(torch.equal(a, b) for a, b in zip(tensors(plain), tensors(same), strict=True))
+    assert torch.equal(plain.bootstrap(0.99), 0.99 * (1 - plain.terminated))
+    assert torch.equal(further.obs, plain.obs)  # the same random numbers choose the same steps
+
+
+def test_steps_ahead_of_dictionaries() -> None:
+    batch = Transitions(rich(), fields=("cost", "goal"), steps=3, discount=1.0).batch(500)
+    step = batch.obs["state"][:, 0].long()
+    last = torch.where(step > 5, 9, 5)
+    ended = step + 3 > last
+    seen = torch.where(ended, torch.where(last == 5, 100, 101), step + 3)
+    assert torch.equal(batch.next_obs["camera"][:, 1, 2, 0].long(), seen)
+    assert batch.steps is not None
+    assert torch.equal(batch.steps.long(), (last - step + 1).clamp(max=3))
+    assert torch.equal(batch.more["cost"], (step % 2).float())  # of the first step
+    assert torch.equal(batch.more["goal"][:, 0].long(), step)
+
+
+def test_parts_of_a_batch() -> None:
+    batch = Transitions(rich(), fields=("task",), steps=2, discount=0.5).batch(10)
+    first, second = batch.chunk(2)
+    assert torch.equal(torch.cat([first.obs["state"], second.obs["state"]]), batch.obs["state"])
+    assert torch.equal(torch.cat([first.more["task"], second.more["task"]]), batch.more["task"])
+    assert torch.equal(torch.cat([first.bootstrap(0.5), second.bootstrap(0.5)]), batch.bootstrap(0.5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 2}, "discount of the rewards on the way is None"),
+        ({"steps": 2, "discount": 1.5}, "is 1.5: expected a number from 0 to 1"),
+        (
+            {"steps": 4, "discount": 0.9, "whole": True},
+            "no step has 4 whole steps ahead of it: the longest of 2 episodes",
+        ),
+    ],
+)
+def test_steps_ahead_that_cannot_be(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Transitions(episodes(3, 2), **settings)
 
 
 def test_padded_windows() -> None:
@@ -171,6 +279,7 @@ VIEWS = [
     lambda data: Windows(data, 3, stride=2, discount=0.9),
     lambda data: Windows(data, 2, pad=False),
     Transitions,
+    lambda data: Transitions(data, steps=3, discount=0.9),
     Steps,
 ]
 

@@ -112,7 +112,7 @@ class Buffer:
     def extend(self, data: Episodes) -> None:
         """Add the transitions of `data` whose successor is known."""
         view = Transitions(data)
-        obs, act, rew, next_obs, terminated, _ = view.at(torch.arange(len(view), device=data.device))
+        obs, act, rew, next_obs, terminated, *_ = view.at(torch.arange(len(view), device=data.device))
         self.add(obs, act, rew, next_obs, terminated)
 
     def own(self, name: str) -> None:

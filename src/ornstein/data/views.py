@@ -7,7 +7,7 @@ data has images, agents or a dict of observations, its shapes stand in place of 
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,17 +24,32 @@ class Step(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """One step and what it led to."""
+    """One step and what it led to; or several steps at once, of which `rew` is the discounted sum."""
 
     obs: Obs  # (B, O)
     act: Tensor  # (B, A)
     rew: Tensor  # (B,), or of each of several agents (B, N)
     next_obs: Obs  # (B, O)
     terminated: Tensor  # (B,) float: 1 at a true end of the task, where `next_obs` has no value
-    more: Mapping[str, Tensor] = {}  # the fields that were asked for, (B, ...) each
+    more: Mapping[str, Tensor] = {}  # the fields that were asked for, of the first step, (B, ...) each
+    steps: Tensor | None = None  # (B,) float: over how many steps `rew` sums, at whose end `next_obs` is; None: one
+
+    def bootstrap(self, discount: float) -> Tensor:
+        """What the worth of `next_obs` counts for (B,): discount^steps, and 0 at a true end. A target is
+        rew + bootstrap(discount) * value(next_obs). `discount` is that of the view."""
+        ahead = discount if self.steps is None else discount**self.steps
+        return ahead * (1 - self.terminated)
+
+    def chunk(self, n: int) -> "list[Transition]":
+        """`n` batches of equal size, one after the other."""
+
+        def part(value: Any, k: int) -> Any:
+            return None if value is None else each(lambda x: x.chunk(n)[k], value)
+
+        return [Transition(*(part(value, k) for value in self)) for k in range(n)]
 
     def episodes(self) -> Episodes:
-        """As episodes of one step each, which share its tensors."""
+        """Single steps as episodes of one step each, which share its tensors."""
         numbers = torch.arange(len(self.rew), device=self.rew.device)
         known = torch.ones_like(numbers, dtype=torch.bool)
         ended = self.terminated > 0.5
@@ -80,22 +95,48 @@ class Steps:
 
 class Transitions:
     """Single steps with what they led to, drawn uniformly: for learners that bootstrap. The last step of a cut episode
-    whose final observation is unknown is left out."""
+    whose final observation is unknown is left out.
 
-    def __init__(self, data: Episodes, fields: Sequence[str] = ()) -> None:
-        """`fields` are names in `data.more`, or "cost", that a batch is to hold too. Raises `InputError` for one that
-        is not there, and if no step has a known successor."""
-        self.data, self.fields = data, _known(data, fields)
+    With more `steps` than one they lead so many steps ahead, and fewer where the episode ends before: the rewards on
+    the way are summed, discounted, and the batch's `bootstrap` says what the rest counts for (n-step returns, Sutton &
+    Barto 2018, section 7.1). Where a final observation is unknown they end at the last observation that is known.
+    """
+
+    def __init__(
+        self,
+        data: Episodes,
+        fields: Sequence[str] = (),
+        *,
+        steps: int = 1,
+        discount: float | None = None,
+        whole: bool = False,
+    ) -> None:
+        """`fields` are names in `data.more`, or "cost", that a batch is to hold too, of the first step. `discount` is
+        that of the rewards; more steps than one need it. With `whole` only those are drawn that lead all `steps` ahead,
+        or to a true end. Raises `InputError` for a field that is not there, for other numbers, if no step has a known
+        successor, and if none is whole."""
+        self.data, self.fields, self.ahead = data, _known(data, fields), positive("steps", steps)
         at_end = torch.zeros(len(data), dtype=torch.bool, device=data.device)
         at_end[data.ends] = True
         self.episode = torch.cumsum(at_end, 0) - at_end.long()  # (S,) the episode of each step
-        flags = torch.stack([data.terminated.to(data.rew), at_end.to(data.rew)], 1)
-        self.numbers = torch.cat([flags, data.rew.view(len(data), -1)], 1)  # (S, 2 + rewards), one gather
         kept = ~at_end | data.terminated | data.final_valid[self.episode]
+        flags, rew = [data.terminated, at_end], data.rew
+        if steps > 1:
+            now = torch.arange(len(data), device=data.device)
+            reach = data.last - (~kept[data.last]).long()  # the last step of the episode whose successor is known
+            covered = (reach - now + 1).clamp_(0, steps)
+            end = (now + covered - 1).clamp_(min=0)  # (S,) the step at which they end
+            flags, rew = [*(flag[end] for flag in flags), covered], _summed(data.rew, covered, discount)
+            if whole:
+                kept &= (covered == steps) | flags[0]
+        self.numbers = torch.cat([*(x.to(data.rew)[:, None] for x in flags), rew.view(len(data), -1)], 1)
         self.steps = kept.nonzero().squeeze(1)
         if not len(self.steps):
             raise InputError(
-                "no step has a known successor: give next_obs or final_obs, or episodes of two steps or more; or "
+                f"no step has {steps} whole steps ahead of it: the longest of {len(data.ends)} episodes has "
+                f"{int(data.lengths.max())}; choose fewer"
+                if whole and steps > 1
+                else "no step has a known successor: give next_obs or final_obs, or episodes of two steps or more; or "
                 "choose an algorithm that only imitates, which needs none"
             )
 
@@ -112,9 +153,13 @@ class Transitions:
         data = self.data
         if len(self.steps) < len(data):
             i = self.steps.index_select(0, i)
-        terminated, at_end, *rewards = self.numbers.index_select(0, i).unbind(1)
-        rew = rewards[0] if data.rew.dim() == 1 else torch.stack(rewards, 1)
-        following, episode = (i + 1).clamp_(max=len(data) - 1), self.episode.index_select(0, i)
+        numbers = self.numbers.index_select(0, i)
+        flags = 2 if self.ahead == 1 else 3
+        terminated, at_end, *covered = numbers[:, :flags].unbind(1)
+        rew = numbers[:, flags] if data.rew.dim() == 1 else numbers[:, flags:]
+        steps = covered[0] if covered else None
+        following = (i + (1 if steps is None else steps.long())).clamp_(max=len(data) - 1)
+        episode = self.episode.index_select(0, i)
 
         def after(obs: Tensor, final: Tensor) -> Tensor:
             ended = at_end.view(-1, *[1] * (obs.dim() - 1)) > 0
@@ -123,7 +168,7 @@ class Transitions:
         obs = each(lambda x: x.index_select(0, i), data.obs)
         next_obs = each(after, data.obs, data.final_obs)
         more = {name: data.column(name).index_select(0, i) for name in self.fields}
-        batch = Transition(obs, data.act.index_select(0, i), rew, next_obs, terminated, more)
+        batch = Transition(obs, data.act.index_select(0, i), rew, next_obs, terminated, more, steps)
         if data.pages is not None:
             data.pages.used(4 * len(i))
         return batch
@@ -281,4 +326,14 @@ def discounted_returns(rew: Tensor, last: Tensor, discount: float) -> Tensor:
         beyond = (left[:-gap] < gap).view(-1, *[1] * (rew.dim() - 1))
         total[:-gap] += (total[gap:] * discount**gap).masked_fill(beyond, 0.0)
         gap *= 2
+    return total.to(rew.dtype)
+
+
+def _summed(rew: Tensor, steps: Tensor, discount: float | None) -> Tensor:
+    """The sum of discount^k rew[i + k] over the next `steps` (S,) of each step i, in double precision; like `rew`."""
+    if discount is None or not 0.0 <= discount <= 1.0:
+        raise InputError(f"discount of the rewards on the way is {discount}: expected a number from 0 to 1")
+    total, wide = torch.zeros_like(rew, dtype=torch.float64), steps.view(-1, *[1] * (rew.dim() - 1))
+    for k in range(int(steps.max())):
+        total[: len(rew) - k] += (discount**k * rew[k:].double()).masked_fill_(wide[: len(rew) - k] <= k, 0.0)
     return total.to(rew.dtype)

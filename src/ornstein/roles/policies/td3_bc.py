@@ -72,8 +72,7 @@ class TD3BC(Agent):
 
     def update(self, batch: Transition) -> Metrics:
         """`delay` steps of the critics, one of the actor."""
-        rows = self.scale(batch)
-        parts = [Transition(*part) for part in zip(*(each.chunk(self.cfg.delay) for each in rows[:5]), strict=True)]
+        parts = self.scale(batch).chunk(self.cfg.delay)
         for part in parts:
             loss = self.critic_loss(part)
             self.step_critic(loss)
@@ -89,7 +88,7 @@ class TD3BC(Agent):
             noise = (self.cfg.noise * torch.randn_like(batch.act)).clamp(-self.cfg.noise_clip, self.cfg.noise_clip)
             act = (self.actor_target(batch.next_obs) + noise).clamp(-1, 1)
             q = self.critic_target(batch.next_obs, act).amin(0)  # (B,)
-            target = batch.rew + self.cfg.discount * (1 - batch.terminated) * q
+            target = batch.rew + batch.bootstrap(self.cfg.discount) * q
         return (self.critic(batch.obs, batch.act) - target).square().mean(1).sum()
 
     def actor_loss(self, batch: Transition) -> Tensor:

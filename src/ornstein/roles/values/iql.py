@@ -33,7 +33,7 @@ class ExpectileCritics(TargetCritics):
         are than what V expects."""
         with torch.no_grad():
             value = self.value(batch.obs, batch.act)
-            target = batch.rew + self.discount * (1 - batch.terminated) * self.v(batch.next_obs)[0]
+            target = batch.rew + batch.bootstrap(self.discount) * self.v(batch.next_obs)[0]
         u = value - self.v(batch.obs)[0]
         v_loss = (torch.where(u < 0, 1 - self.tau, self.tau) * u.square()).mean()
         q_loss = (self.q(batch.obs, batch.act) - target).square().mean(1).sum()

@@ -49,5 +49,5 @@ class TDCritics(TargetCritics):
         with torch.no_grad():
             q = self.q_target(batch.next_obs.repeat_interleave(n, 0), ahead)  # (members, B * n)
             q = q.unflatten(1, (-1, n)).amax(-1).amin(0)  # (B,)
-            target = batch.rew + self.discount * (1 - batch.terminated) * q
+            target = batch.rew + batch.bootstrap(self.discount) * q
         return (self.q(batch.obs, batch.act) - target).square().mean(1).sum()
