@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ornstein.networks.conv import Conv1d, GroupNorm
 from ornstein.networks.mish import Mish
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": Mish, "silu": nn.SiLU, "relu": nn.ReLU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"mish": Mish, "silu": nn.SiLU, "relu": nn.ReLU, "gelu": nn.GELU}
 
 
 class Denoiser(nn.Module, ABC):

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.data.views import Transition
-from ornstein.roles.values.td import TDCritics
+from ornstein.errors import InputError
+from ornstein.roles.values.td import Reduce, TDCritics
 
 
 class Told(nn.Module):
@@ -19,8 +20,8 @@ class Told(nn.Module):
         return self.tables[:, act[:, 0].long()]
 
 
-def critics(*tables: list[float]) -> TDCritics:
-    made = TDCritics(1, 1, 0.9, (4,))
+def critics(*tables: list[float], reduce: Reduce = "min") -> TDCritics:
+    made = TDCritics(1, 1, 0.9, (4,), reduce=reduce)
     made.q_target, made.q = Told(*tables), Told([0.0] * 3, [0.0] * 3)  # type: ignore[assignment]
     return made
 
@@ -36,6 +37,23 @@ def test_max_backup_takes_each_critics_best_then_the_lesser() -> None:
     ahead = torch.tensor([[0.0], [1.0], [2.0], [1.0], [1.0], [1.0]])  # three for each of two observations
     loss = made.loss(batch([1.0, 2.0], [0.0, 0.0]), ahead)
     assert loss.item() == pytest.approx(2 * ((1 + 0.9 * 5.0) ** 2 + (2 + 0.9 * 0.0) ** 2) / 2)
+
+
+def test_the_mean_of_all_critics_may_be_believed() -> None:
+    """Of actions 0, 1, 2 they say (1, 2, 6) and (5, 0, 4), and the best of each counts: (6 + 5) / 2."""
+    made = critics([1.0, 2.0, 6.0], [5.0, 0.0, 4.0], reduce="mean")
+    loss = made.loss(batch([1.0], [0.0]), torch.tensor([[0.0], [1.0], [2.0]]))
+    assert loss.item() == pytest.approx(2 * (1 + 0.9 * 5.5) ** 2)
+    assert made.value(torch.zeros(3, 1), torch.tensor([[0.0], [1.0], [2.0]])).tolist() == [3.0, 1.0, 5.0]
+    with pytest.raises(InputError, match="unknown way to reduce critics 'max': expected one of mean, min"):
+        TDCritics(1, 1, 0.9, (4,), reduce="max")  # type: ignore[arg-type]
+
+
+def test_there_may_be_more_than_two() -> None:
+    made = TDCritics(3, 2, 0.9, (8,), members=5, activation="gelu")
+    obs, act = torch.randn(4, 3), torch.randn(4, 2)
+    assert made.q(obs, act).shape == (5, 4)
+    torch.testing.assert_close(made.value(obs, act), made.q_target(obs, act).amin(0))
 
 
 def test_an_end_has_no_future() -> None:

@@ -2,7 +2,7 @@
 arXiv:2110.06169), equations 5 and 6.
 
     V:  |tau - 1[u < 0]| u^2,  u = min Q_target(s, a) - V(s)
-    Q:  (r + discount (1 - terminated) V(s') - Q(s, a))^2 for each of two
+    Q:  (r + discount (1 - terminated) V(s') - Q(s, a))^2 for each of several
 
 No action is asked for that is not in the data. Differs from the authors' code: V and Q take one step together, so that
 Q learns from V as it was before the step.
@@ -15,18 +15,28 @@ from torch import Tensor
 
 from ornstein.data.views import Transition
 from ornstein.networks.critics import Critics
-from ornstein.roles.values.td import TargetCritics
+from ornstein.roles.values.td import Reduce, TargetCritics
 
 
 class ExpectileCritics(TargetCritics):
     """Q of actions, and V of observations, as the `tau`-expectile of what the target copies of Q say."""
 
     def __init__(
-        self, obs: int, act: int, tau: float, discount: float, hidden: Sequence[int] = (256, 256), norm: bool = False
+        self,
+        obs: int,
+        act: int,
+        tau: float,
+        discount: float,
+        hidden: Sequence[int] = (256, 256),
+        norm: bool = False,
+        *,
+        members: int = 2,
+        activation: str = "relu",
+        reduce: Reduce = "min",
     ):
-        super().__init__(Critics(obs, act, hidden=hidden, activation="relu", norm=norm), discount)
+        super().__init__(Critics(obs, act, members, hidden, activation, norm), discount, reduce)
         self.tau = tau
-        self.v = Critics(obs, members=1, hidden=hidden, activation="relu", norm=norm)
+        self.v = Critics(obs, members=1, hidden=hidden, activation=activation, norm=norm)
 
     def losses(self, batch: Transition) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of V and that of both Q, () each, and the advantage (B,) of the data's actions: how much better they

@@ -1,33 +1,41 @@
 """Critics by temporal difference, of which the lesser is believed: clipped double Q-learning (Fujimoto et al., ICML
-2018, arXiv:1802.09477), with the max-Q backup of CQL (Kumar et al. 2020) that Diffusion-QL takes over for AntMaze.
+2018, arXiv:1802.09477), with the max-Q backup of CQL (Kumar et al. 2020) that Diffusion-QL takes over for AntMaze. In
+place of the least their mean can be believed, as in Flow Q-Learning (Park, Li & Levine 2025, arXiv:2502.02538).
 
     (r + discount (1 - terminated) min_k max_j Q_target,k(s', a'_j) - Q_k(s, a))^2 for each k
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ornstein.data.views import Transition
+from ornstein.errors import choose
 from ornstein.networks.critics import Critics
 from ornstein.optim import polyak_update, target_copy
 
+Reduce = Literal["min", "mean"]  # what several critics say together: the least, or the mean
+
 
 class TargetCritics(nn.Module):
-    """Q of actions by several networks, and their target copies, of which the least is believed."""
+    """Q of actions by several networks, and their target copies, of which the least is believed, or their mean."""
 
     FORMER: ClassVar = {"q_slow.": "q_target."}  # see `tensors.renamed`
 
-    def __init__(self, q: Critics, discount: float):
+    def __init__(self, q: Critics, discount: float, reduce: Reduce = "min"):
         super().__init__()
-        self.discount = discount
+        self.discount, self.reduce = discount, choose("way to reduce critics", reduce, ("min", "mean"))
         self.q, self.q_target = q, target_copy(q)
 
     def value(self, obs: Tensor, act: Tensor) -> Tensor:
-        """What the least of the target critics says (B,) of actions (B, A) at obs (B, O)."""
-        return self.q_target(obs, act).amin(0)
+        """What the target critics say (B,) of actions (B, A) at obs (B, O)."""
+        return self.reduced(self.q_target(obs, act))
+
+    def reduced(self, q: Tensor) -> Tensor:
+        """The one value (B,) to believe of those of all members (members, B)."""
+        return q.amin(0) if self.reduce == "min" else q.mean(0)
 
     def update_target(self, rate: float) -> None:
         """Move the target copies nearer, by a share `rate` of the way."""
@@ -38,9 +46,18 @@ class TDCritics(TargetCritics):
     """Q of the actions of the policy that is asked."""
 
     def __init__(
-        self, obs: int, act: int, discount: float, hidden: Sequence[int] = (256, 256, 256), norm: bool = False
+        self,
+        obs: int,
+        act: int,
+        discount: float,
+        hidden: Sequence[int] = (256, 256, 256),
+        norm: bool = False,
+        *,
+        members: int = 2,
+        activation: str = "mish",
+        reduce: Reduce = "min",
     ):
-        super().__init__(Critics(obs, act, hidden=hidden, norm=norm), discount)
+        super().__init__(Critics(obs, act, members, hidden, activation, norm), discount, reduce)
 
     def loss(self, batch: Transition, ahead: Tensor) -> Tensor:
         """The error () of all critics, summed. `ahead` (B * n, A) are n actions for each next observation, one row
@@ -48,6 +65,6 @@ class TDCritics(TargetCritics):
         n = len(ahead) // len(batch.rew)
         with torch.no_grad():
             q = self.q_target(batch.next_obs.repeat_interleave(n, 0), ahead)  # (members, B * n)
-            q = q.unflatten(1, (-1, n)).amax(-1).amin(0)  # (B,)
+            q = self.reduced(q.unflatten(1, (-1, n)).amax(-1))  # (B,)
             target = batch.rew + batch.bootstrap(self.discount) * q
         return (self.q(batch.obs, batch.act) - target).square().mean(1).sum()
