@@ -88,10 +88,9 @@ def fill(text: str) -> str:
     return text
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    check, stale = parser.parse_args().check, []
+def filled(check: bool) -> int:
+    """Make the tables of all pages anew, or only look whether one is stale; the exit status."""
+    stale = []
     for path in (ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         old = path.read_text()
         if (new := fill(old)) != old:
@@ -104,4 +103,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    sys.exit(filled(parser.parse_args().check))
