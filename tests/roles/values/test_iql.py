@@ -38,6 +38,26 @@ def test_critics_learn_the_reward_and_the_value_of_what_follows(done: float, tar
     assert float(q) == pytest.approx((2.0 - target) ** 2 + (3.0 - target) ** 2, rel=1e-6)
 
 
+def test_a_target_several_steps_ahead_asks_v_once_more_discounted() -> None:
+    _, q, _ = fixed([2.0, 3.0], [4.0], tau=0.7).losses(batch(1.0, 0.0)._replace(steps=torch.full((3,), 2.0)))
+    assert float(q) == pytest.approx((2.0 - 1 - 0.81 * 4) ** 2 + (3.0 - 1 - 0.81 * 4) ** 2, rel=1e-6)
+
+
+def test_critics_that_cannot_get_there_are_told_of(recwarn: pytest.WarningsRecorder) -> None:
+    """At rate .005 and discount .99 they need 60,000 updates; ten steps at a time and ten times as quick, 627."""
+    made = ExpectileCritics(1, 1, 0.7, 0.99, (4,))
+    made.over(60_000, 0.005)
+    made.over(627, 0.05, steps=10)
+    assert not recwarn.list
+    made.over(10_000, 0.005)
+    made.over(626, 0.05, steps=10)
+    ExpectileCritics(1, 1, 0.7, 1.0, (4,)).over(10**8, 0.05)
+    said = [str(one.message) for one in recwarn.list]
+    assert ["10,000 updates are fewer than the 60,000" in said[0], "than the 627 that" in said[1]] == [True, True]
+    assert "than the inf" in said[2]
+    assert not any("\n" in one for one in said)
+
+
 def test_no_gradient_reaches_what_is_held() -> None:
     made = ExpectileCritics(1, 1, 0.7, 0.9, (8,))
     value, q, advantage = made.losses(batch(1.0, 0.0))

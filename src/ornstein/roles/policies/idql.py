@@ -37,6 +37,7 @@ class Config:
 
     tau: float = 0.7  # expectile
     discount: float = 0.99
+    steps: int = 1  # of which a critic's target sums the rewards, before it asks V
     weigh: Literal["best", "implicit"] = "best"  # by Q, or by the actor's weight that the expectile implies
     reward: str = "returns"  # raw | returns | minus_one
     norm: bool = True  # layer norm in the critics
@@ -75,7 +76,8 @@ class IDQL(Agent):
         self.scale.learn(data)
         self.step_model.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
-        view = Transitions(self.rewards.learn(data))
+        self.critics.over(self.cfg.updates, self.cfg.target_rate, self.cfg.steps)
+        view = Transitions(self.rewards.learn(data), steps=self.cfg.steps, discount=self.cfg.discount)
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:

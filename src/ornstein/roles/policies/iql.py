@@ -31,6 +31,7 @@ class Config:
     beta: float = 3.0  # how much more better actions count
     most: float = 100.0  # bound on that weight
     discount: float = 0.99
+    steps: int = 1  # of which a critic's target sums the rewards, before it asks V
     target_rate: float = 0.005
     reward: str = "returns"  # raw | returns | minus_one
     norm: bool = False  # layer norm in the critics
@@ -55,7 +56,8 @@ class IQL(Agent):
         self.scale.learn(data)
         self.step_actor.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
-        view = Transitions(self.rewards.learn(data))
+        self.critics.over(self.cfg.updates, self.cfg.target_rate, self.cfg.steps)
+        view = Transitions(self.rewards.learn(data), steps=self.cfg.steps, discount=self.cfg.discount)
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def update(self, batch: Transition) -> Metrics:

@@ -11,9 +11,9 @@ def _td3_bc() -> Parts:
 
 def _iql() -> Parts:
     from ornstein.roles.policies.iql import IQL, Config
-    from ornstein.roles.policies.iql_presets import PRESETS
+    from ornstein.roles.policies.iql_presets import FEW, FEW_PRESETS, PRESETS
 
-    return Parts(IQL, Config(), PRESETS)
+    return Parts(IQL, Config(), PRESETS, {"few": Variant(FEW, FEW_PRESETS)})
 
 
 def _diffusion_ql() -> Parts:
@@ -25,9 +25,10 @@ def _diffusion_ql() -> Parts:
 
 def _idql() -> Parts:
     from ornstein.roles.policies.idql import IDQL, Config
-    from ornstein.roles.policies.idql_presets import PAPER, PRESETS
+    from ornstein.roles.policies.idql_presets import FEW, FEW_PRESETS, PAPER, PRESETS
 
-    return Parts(IDQL, Config(), PRESETS, {"paper": Variant(PAPER, PRESETS)})
+    variants = {"paper": Variant(PAPER, PRESETS), "few": Variant(FEW, FEW_PRESETS)}
+    return Parts(IDQL, Config(), PRESETS, variants)
 
 
 ROWS: dict[str, Row] = {
@@ -35,7 +36,8 @@ ROWS: dict[str, Row] = {
         "policies", "offline", "climb a critic and stay near the data (a yardstick without diffusion)", _td3_bc
     ),
     "iql": Row(
-        "policies", "offline", "imitate the better actions by in-sample critics (a yardstick without diffusion)", _iql
+        "policies", "offline", "imitate the better actions by in-sample critics (a yardstick without diffusion)", _iql,
+        {"few": "iql whose critics get there in few updates: 10-step returns, quick target copies"},
     ),
     "diffusion_ql": Row(
         "policies", "offline", "clone the data and climb Q through the sampling chain", _diffusion_ql,
@@ -43,6 +45,9 @@ ROWS: dict[str, Row] = {
     ),
     "idql": Row(
         "policies", "offline", "clone the data, and let in-sample critics choose among many actions", _idql,
-        {"paper": "idql with the paper's 5 noise levels, dropout and plain critics"},
+        {
+            "paper": "idql with the paper's 5 noise levels, dropout and plain critics",
+            "few": "idql whose critics get there in few updates: 10-step returns, quick target copies",
+        },
     ),
 }  # fmt: skip
