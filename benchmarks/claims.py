@@ -15,7 +15,7 @@ class Cell:
     """One job: a script of this folder that writes results/PATH.json."""
 
     path: str  # under results/, without .json
-    command: tuple[str, ...]  # the script and its arguments; the queue adds --data, --work and --out
+    command: tuple[str, ...]  # the script and its arguments, in which {data}, {work} and {out} stand for folders
     rows: tuple[str, ...]  # of the table of algorithms, on which it stands
     worlds: tuple[str, ...]  # of tests/golden_worlds.json, likewise
     minutes: float  # of a core that it takes, about

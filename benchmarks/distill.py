@@ -73,12 +73,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--updates", type=int, default=2000)
     parser.add_argument("--work", type=Path, default=Path("runs/distill"), help="where the run folders go")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     for name in args.mazes:
         for seed in args.seeds:
-            path = RESULTS / f"{name}-{seed}.json"
+            path = args.out / f"{name}-{seed}.json"
             if not path.exists():
                 result = study(name, seed, args.updates, args.work)
                 files.write(path, json.dumps(result, indent=1))

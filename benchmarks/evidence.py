@@ -74,9 +74,9 @@ class Job:
         self.work = self.places.work / self.cell.path
         self.work.mkdir(parents=True, exist_ok=True)
         self.staged = self.work / "result"
-        script, *more = self.cell.command
+        folders = {"data": self.places.data, "work": self.work / "run", "out": self.staged}
+        script, *more = (word.format_map(folders) for word in self.cell.command)
         command = ["nice", "-n", "19", sys.executable, str(self.places.scripts / script), *more]
-        command += ["--data", str(self.places.data), "--work", str(self.work / "run"), "--out", str(self.staged)]
         with (self.work / "log.txt").open("ab") as log:
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
@@ -99,7 +99,8 @@ class Job:
         if self.process.returncode or len(made) != 1:
             return False
         result = json.loads(made[0].read_text())
-        result |= {"queue": f"python benchmarks/{' '.join(self.cell.command)}"}
+        said = " ".join(self.cell.command).format(data="DATA", work="WORK", out="OUT")
+        result |= {"queue": f"python benchmarks/{said}"}
         result |= {"cell_core_minutes": round(seconds / 60, 4)}
         result |= {"standing": golden.standing(self.cell.rows, self.cell.worlds)}
         place = self.places.results / f"{self.cell.path}.json"

@@ -79,13 +79,14 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", type=current, default=["diffuser", "diffuser:paper"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("runs/mazes"), help="where the run folders go")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     for row in args.rows:
         for name in args.mazes:
             for seed in args.seeds:
-                path = RESULTS / f"{slug(row)}-{name}-{seed}.json"
+                path = args.out / f"{slug(row)}-{name}-{seed}.json"
                 if path.exists():
                     continue
                 result = study(row, name, seed, args.work)

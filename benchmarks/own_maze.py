@@ -40,8 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("runs/own_maze"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
-    path = RESULTS / f"spiral-{args.seed}.json"
+    path = args.out / f"spiral-{args.seed}.json"
     if path.exists():
         return
     data, run = args.work / "spiral", args.work / f"run-{args.seed}"
@@ -54,7 +55,7 @@ def main() -> None:
     config = folder.read_config(run)
     seconds, wall = time.process_time() - start, time.monotonic() - wall
     report = evaluate(checkpoint.load(run), task(**config["task"]), episodes=100, seed=args.seed)
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     result = {
         "command": "ornstein train diffuser --data DIR",
         "maze": "spiral",

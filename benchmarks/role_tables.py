@@ -32,9 +32,15 @@ def interval(values: Sequence[float], digits: int = 1) -> str:
     return f"{mean:.{digits}f}" if half is None else f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
+READ: dict[str, dict[str, Any]] = {}  # what tables were made of: path under results/, without .json -> content
+
+
 def read(pattern: str) -> list[dict[str, Any]]:
-    """The JSON of every run whose path under results/ fits, in order."""
-    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(pattern))]
+    """The JSON of every run whose path under results/ fits, in order; noted in `READ`."""
+    found = {str(path.relative_to(RESULTS).with_suffix("")): path for path in sorted(RESULTS.glob(pattern))}
+    runs = {name: json.loads(path.read_text()) for name, path in found.items()}
+    READ.update(runs)
+    return list(runs.values())
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,14 +6,19 @@ python benchmarks/tables.py [--check]     # --check: exit 1 if a table is not wh
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import evidence_tables
 import gallery_tables
+import golden
 import role_tables
 import speed_tables
-from role_tables import interval, read, table
+from cases import CLAIMS
+from claims import ordered
+from role_tables import READ, interval, read, table
 
 from ornstein.roles import slug
 
@@ -72,12 +77,27 @@ TABLES: dict[str, Callable[[], str]] = {
     **role_tables.TABLES,
     **speed_tables.TABLES,
     **gallery_tables.TABLES,
+    **evidence_tables.TABLES,
 }
 
 
+def outdated(runs: Mapping[str, dict[str, Any]]) -> str:
+    """What to say below a table of runs that no longer stand; nothing where all do, or none is a cell of the queue."""
+    cells = {cell.path: cell for _, cell in ordered(CLAIMS)}
+    known = {path: run for path, run in runs.items() if path in cells}
+    why = [golden.moved(run, cells[path].rows, cells[path].worlds) for path, run in known.items()]
+    old = [names for names in why if names]
+    if not old:
+        return ""
+    names = ", ".join(sorted({name for names in old for name in names}))
+    return f"\n*Outdated: {len(old)} of these {len(known)} runs, by what has changed since: {names}.*\n"
+
+
 def _filled(made: Callable[[], str], marked: re.Match[str]) -> str:
-    """A table made anew between its markers."""
-    return marked[1] + made() + "\n" + marked[2]
+    """A table made anew between its markers, with a word on what of it is outdated."""
+    READ.clear()
+    text = made()
+    return marked[1] + text + "\n" + outdated(READ) + marked[2]
 
 
 def fill(text: str) -> str:

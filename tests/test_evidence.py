@@ -51,7 +51,8 @@ args.out.mkdir(parents=True)
 def cell(name: str, *more: str, rows: tuple[str, ...] = ("bc",)) -> Any:
     from claims import Cell
 
-    return Cell(f"study/{name}", ("script.py", name, *more), rows, ("bandit",), 1.0)
+    folders = ("--data", "{data}", "--work", "{work}", "--out", "{out}")
+    return Cell(f"study/{name}", ("script.py", name, *more, *folders), rows, ("bandit",), 1.0)
 
 
 def claim(name: str, *cells: Any) -> Any:
@@ -79,7 +80,7 @@ def test_each_cell_runs_once_in_order_of_worth(places: Any) -> None:
     assert [line.split(":")[0] for line in said if "begun" in line] == ["study/a", "study/b", "study/c"]
     result = json.loads((places.results / "study" / "a.json").read_text())
     assert result["name"] == "a"
-    assert result["queue"] == "python benchmarks/script.py a"
+    assert result["queue"] == "python benchmarks/script.py a --data DATA --work WORK --out OUT"
     assert result["cell_core_minutes"] > 0
     assert result["standing"].keys() == {"row bc", "view Steps", "world bandit"}
     assert not evidence.due(claims, places.results)

@@ -20,6 +20,8 @@ from ornstein.run.rollout import randomness
 
 GOLDEN = Path(__file__).parent / "golden_worlds.json"
 STEPS = 20
+MAZES = ("umaze", "medium", "large")
+WALKERS = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5")
 
 
 def summed(parts: list[Tensor]) -> list[float]:
@@ -75,7 +77,7 @@ CASES: dict[str, Callable[[], list[float]]] = {
     "view Chunks": _walks(Chunks, 2, 8, 4),
     "world bandit": bandit,
     "world toy-point": partial(known, partial(task, "toy-point")),
-    "world pointmaze-umaze": partial(lived, partial(task, "pointmaze-umaze")),
+    **{f"world pointmaze-{maze}": partial(lived, partial(task, f"pointmaze-{maze}")) for maze in MAZES},
     **{
         f"world {env}": partial(lived, partial(task, env=env)) for env in ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5")
     },

@@ -1,0 +1,97 @@
+"""Tables of the evidence that the queue gathers: scores of rows in worlds, and paired differences."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cases import CLAIMS, WITH, WITHOUT
+from role_tables import RESULTS, half_width, interval, read, table
+
+Run = dict[str, Any]
+
+
+def runs_of(world: str) -> dict[str, list[Run]]:
+    """The runs of a world, by row, the seeds that report in order."""
+    found: dict[str, list[Run]] = {}
+    for run in sorted(read(f"offline/{world}/*.json"), key=lambda run: int(run["seed"])):
+        if run["seed"]:  # seed 0 may have chosen settings
+            found.setdefault(run["row"], []).append(run)
+    return found
+
+
+def worlds() -> list[str]:
+    """The worlds of all cells of benchmarks/offline.py, in order of worth."""
+    paths = [cell.path.split("/") for claim in CLAIMS for cell in claim.cells]
+    return list(dict.fromkeys(path[1] for path in paths if path[0] == "offline"))
+
+
+def score(report: Run) -> float:
+    """What a report is judged by: the normalised score, else success in per cent, else the mean return."""
+    if report["normalized_score"] is not None:
+        return float(report["normalized_score"])
+    if report["success_rate"] is not None:
+        return 100 * float(report["success_rate"])
+    return float(report["return_mean"])
+
+
+def paired(ours: Sequence[Run], theirs: Sequence[Run]) -> list[float]:
+    """Differences of the scores of the seeds that both have."""
+    known = {run["seed"]: score(run["report"]) for run in theirs}
+    return [score(run["report"]) - known[run["seed"]] for run in ours if run["seed"] in known]
+
+
+def best(found: dict[str, list[Run]], rows: Sequence[str], seeds: int = 3) -> str | None:
+    """The row of the greatest mean score among those that have so many seeds."""
+    means = {
+        row: sum(score(run["report"]) for run in found[row]) / len(found[row])
+        for row in rows
+        if len(found.get(row, [])) >= seeds
+    }
+    return max(means, key=lambda row: means[row]) if means else None
+
+
+def offline() -> str:
+    """Scores of all rows in all worlds of the queue."""
+    lines = []
+    for world in worlds():
+        found = runs_of(world)
+        for row in sorted(found, key=lambda row: -sum(score(run["report"]) for run in found[row]) / len(found[row])):
+            runs = found[row]
+            single = [run["without_choice"] for run in runs if run["without_choice"]]
+            cells = (
+                world,
+                f"`{row}`",
+                ", ".join(str(run["seed"]) for run in runs),
+                f"{runs[0]['config']['updates']:,}",
+                f"{sum(run['cell_core_minutes'] for run in runs) / len(runs):.0f}",
+                interval([score(run["report"]) for run in runs]),
+                interval([score(report) for report in single]) if single else "",
+            )
+            lines.append(cells)
+    return table(["world", "row", "seeds", "updates", "core minutes", "score", "without a choice"], lines)
+
+
+def differences() -> str:
+    """The best row by diffusion beside the best without, paired by seed."""
+    lines = []
+    for world in worlds():
+        found = runs_of(world)
+        ours, theirs = best(found, WITH), best(found, WITHOUT)
+        if ours and theirs:
+            gaps = paired(found[ours], found[theirs])
+            half = half_width(gaps)
+            sure = "" if half is None else "yes" if sum(gaps) / len(gaps) > half else "no"
+            lines.append([world, f"`{ours}`", f"`{theirs}`", str(len(gaps)), interval(gaps), sure])
+    head = ["world", "best by diffusion", "best without", "seeds", "difference of scores", "interval above 0"]
+    return table(head, lines)
+
+
+def claimed() -> str:
+    """What is claimed, and how much of the evidence is there."""
+    lines = []
+    for claim in CLAIMS:
+        there = sum((RESULTS / f"{cell.path}.json").exists() for cell in claim.cells)
+        lines.append([claim.says, claim.source, claim.control, f"{there} of {len(claim.cells)}"])
+    return table(["claim", "source", "beside", "runs that are there"], lines)
+
+
+TABLES = {"evidence-offline": offline, "evidence-differences": differences, "evidence-claims": claimed}
