@@ -1,9 +1,9 @@
-"""The bandit of Diffusion-QL with six policies: who keeps its four modes, who finds the best, who stays near the data.
+"""The bandit of Diffusion-QL with all policies: who keeps its four modes, who finds the best, who stays near the data.
 
     python benchmarks/bandit.py [--seeds 0 1 2] [--draw]
 
 `ornstein.envs.toy.bandit`: actions near four corners, equally many at each, which pay 3, 0, 1.5 and 5 on the mean.
-Small networks, a minute for a seed; tests/roles/policies/test_bandit.py takes its settings from here. Counted is where
+Small networks, minutes for a seed; tests/roles/policies/test_bandit.py takes its settings from here. Counted is where
 1,000 actions lie. Diffusion-QL and EDP act by one draw here, so that no choice hides what they learned; IDQL is its
 choice among many. Controls: no climbing, critics without layer norm, no choice.
 
@@ -30,7 +30,7 @@ from ornstein.diffusion.model import Recipe
 from ornstein.envs import toy
 from ornstein.optim import Optim
 from ornstein.roles import current
-from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, idql, td3_bc
+from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, idql, td3_bc, weighted_bc
 from ornstein.roles.values.choice import Choice
 from ornstein.run.train import train
 
@@ -51,6 +51,9 @@ _IDQL = idql.Config(
     critic=SLOW, model=_RECIPE,
 )  # fmt: skip
 _EDP = replace(_QL, q_gradient="guess", eta=5.0, model=replace(_RECIPE, steps=8))
+_WEIGHTED = weighted_bc.Config(
+    **_SMALL, width=64, blocks=2, hidden=(64, 64), reward="raw", actor=FAST, critic=SLOW, model=_RECIPE
+)
 Make = Callable[[], Agent]
 SPEC = Spec(1, 2)
 ROWS: dict[str, Make] = {
@@ -62,12 +65,16 @@ ROWS: dict[str, Make] = {
     "diffusion_ql": lambda: diffusion_ql.DiffusionQL(SPEC, _QL),
     "diffusion_ql:edp": lambda: diffusion_ql.DiffusionQL(SPEC, _EDP),
     "idql": lambda: idql.IDQL(SPEC, _IDQL),
+    "weighted_bc": lambda: weighted_bc.WeightedBC(SPEC, _WEIGHTED),
 }
 CONTROLS: dict[str, Make] = {
     "diffusion_ql, eta=0": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_QL, eta=0.0)),
     "diffusion_ql, norm=False": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_QL, norm=False)),
     "diffusion_ql:edp, eta=0": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_EDP, eta=0.0)),
     "idql, choice.candidates=1": lambda: idql.IDQL(SPEC, replace(_IDQL, choice=Choice(1, "argmax"))),
+    "weighted_bc, beta=0": lambda: weighted_bc.WeightedBC(SPEC, replace(_WEIGHTED, beta=0.0)),
+    "weighted_bc, weigh=binary": lambda: weighted_bc.WeightedBC(SPEC, replace(_WEIGHTED, weigh="binary")),
+    "weighted_bc, weigh=implicit": lambda: weighted_bc.WeightedBC(SPEC, replace(_WEIGHTED, weigh="implicit")),
 }
 
 
@@ -148,9 +155,16 @@ def draw(run: dict[str, Any], path: Path) -> None:
     from matplotlib.patches import Circle
 
     data, best = toy.bandit(600).act, CORNERS[BEST].tolist()
-    fig, axes = plt.subplots(2, 3, figsize=(7.2, 5.2), sharex=True, sharey=True, layout="constrained")
-    for ax, row in zip(axes.flat, ROWS, strict=True):
-        found = named(run["rows"])[row]
+    there = {row: found for row, found in named(run["rows"]).items() if row in ROWS}
+    columns = 3 if len(there) <= 6 else 4
+    lines = -(-len(there) // columns)
+    fig, axes = plt.subplots(
+        lines, columns, figsize=(2.4 * columns, 2.3 * lines + 0.6), sharex=True, sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for ax in axes.flat[len(there) :]:
+        ax.set_axis_off()
+    for ax, (row, found) in zip(axes.flat, there.items(), strict=False):
         ax.scatter(*data.T, s=5, color="#c9ced6", linewidths=0, label="data")
         ax.scatter(*zip(*found["some"], strict=True), s=7, color="#c2410c", alpha=0.55, linewidths=0, label="policy")
         if row == "bc":

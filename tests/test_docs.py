@@ -159,7 +159,8 @@ def test_commands_parse(page: Path) -> None:
         if args.command == "train":
             assert _named(args.algorithm, listed()), line
             assert args.task is None or _named(args.task, TASKS), line
-            settings.parse(preset("diffuser", [args.task or ""]), rest)
+            of = args.algorithm if args.algorithm in listed() else "diffuser"
+            settings.parse(preset(of, [args.task or ""]), rest)
         else:
             assert not rest, line
             assert args.command != "list" or args.kind is None or _named(args.kind, KINDS), line

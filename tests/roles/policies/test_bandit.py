@@ -1,4 +1,4 @@
-"""The bandit of Diffusion-QL, as a test of what six policies are for: keep all modes of the data, or go to the best and
+"""The bandit of Diffusion-QL, as a test of what policies are for: keep all modes of the data, or go to the best and
 stay near it. Settings and counts are those of benchmarks/bandit.py; each claim is checked to fail without its cause."""
 
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ def test_diffusion_keeps_all_modes(judged: Callable[[str], dict[str, Any]]) -> N
     assert all_modes(judged("diffusion_bc"))
 
 
-@pytest.mark.parametrize("row", ["diffusion_ql", "diffusion_ql:edp", "idql"])
+@pytest.mark.parametrize("row", ["diffusion_ql", "diffusion_ql:edp", "idql", "weighted_bc"])
 def test_a_critic_leads_to_the_best_mode(row: str, judged: Callable[[str], dict[str, Any]]) -> None:
     """And not past it, where the critic has seen nothing."""
     found = judged(row)
@@ -78,3 +78,12 @@ def test_without_the_choice_the_best_is_one_of_four(
     alone = bandit.judge(bandit.actions(agent))
     assert alone["at_best"] < 0.35
     assert min(alone["at_corners"]) > 0.05
+
+
+def test_weights_say_how_often_a_mode_is_kept(judged: Callable[[str], dict[str, Any]]) -> None:
+    """By the expectile's own weights the two better corners come tau / (1 - tau) = 2.3 times as often as the others."""
+    found = judged("weighted_bc, weigh=implicit")
+    assert found["near_any"] >= 0.85
+    low, high = found["at_corners"][1:3], [found["at_corners"][0], found["at_corners"][3]]
+    assert 1.6 < sum(high) / sum(low) < 3.2
+    assert all_modes(judged("weighted_bc, beta=0"))

@@ -8,5 +8,6 @@ from ornstein.roles.policies.dipo import DIPO
 from ornstein.roles.policies.idql import IDQL
 from ornstein.roles.policies.iql import IQL
 from ornstein.roles.policies.td3_bc import TD3BC
+from ornstein.roles.policies.weighted_bc import WeightedBC
 
-__all__ = ["BC", "DIPO", "IDQL", "IQL", "TD3BC", "DiffusionBC", "DiffusionPolicy", "DiffusionQL"]
+__all__ = ["BC", "DIPO", "IDQL", "IQL", "TD3BC", "DiffusionBC", "DiffusionPolicy", "DiffusionQL", "WeightedBC"]

@@ -31,6 +31,13 @@ def _idql() -> Parts:
     return Parts(IDQL, Config(), PRESETS, variants)
 
 
+def _weighted_bc() -> Parts:
+    from ornstein.roles.policies.weighted_bc import Config, WeightedBC
+    from ornstein.roles.policies.weighted_bc_presets import PRESETS
+
+    return Parts(WeightedBC, Config(), PRESETS)
+
+
 ROWS: dict[str, Row] = {
     "td3_bc": Row(
         "policies", "offline", "climb a critic and stay near the data (a yardstick without diffusion)", _td3_bc
@@ -49,5 +56,8 @@ ROWS: dict[str, Row] = {
             "paper": "idql with the paper's 5 noise levels, dropout and plain critics",
             "few": "idql whose critics get there in few updates: 10-step returns, quick target copies",
         },
+    ),
+    "weighted_bc": Row(
+        "policies", "offline", "clone the data by denoising, better actions more by in-sample critics", _weighted_bc
     ),
 }  # fmt: skip
