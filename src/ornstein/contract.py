@@ -36,6 +36,13 @@ class View(Protocol):
         """`n` rows drawn at random, as named tensors."""
 
 
+class Filling(View, Protocol):
+    """A view that a world fills between two batches, such as a Buffer: what an Explorer learns from."""
+
+    low: Tensor  # (A,) bounds of actions
+    high: Tensor
+
+
 class Stage(NamedTuple):
     """One phase of learning: `update` eats `view.batch(batch)`, `steps` times."""
 

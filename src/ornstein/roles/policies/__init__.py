@@ -7,7 +7,21 @@ from ornstein.roles.policies.diffusion_ql import DiffusionQL
 from ornstein.roles.policies.dipo import DIPO
 from ornstein.roles.policies.idql import IDQL
 from ornstein.roles.policies.iql import IQL
+from ornstein.roles.policies.qsm import QSM
+from ornstein.roles.policies.qvpo import QVPO
 from ornstein.roles.policies.td3_bc import TD3BC
 from ornstein.roles.policies.weighted_bc import WeightedBC
 
-__all__ = ["BC", "DIPO", "IDQL", "IQL", "TD3BC", "DiffusionBC", "DiffusionPolicy", "DiffusionQL", "WeightedBC"]
+__all__ = [
+    "BC",
+    "DIPO",
+    "IDQL",
+    "IQL",
+    "QSM",
+    "QVPO",
+    "TD3BC",
+    "DiffusionBC",
+    "DiffusionPolicy",
+    "DiffusionQL",
+    "WeightedBC",
+]

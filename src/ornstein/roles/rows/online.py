@@ -10,9 +10,31 @@ def _dipo() -> Parts:
     return Parts(DIPO, Config(), PRESETS, {"paper": Variant(PAPER, PRESETS)})
 
 
+def _qsm() -> Parts:
+    from ornstein.roles.policies.qsm import QSM, Config
+    from ornstein.roles.policies.qsm_presets import PAPER
+
+    return Parts(QSM, Config(), variants={"paper": Variant(PAPER)})
+
+
+def _qvpo() -> Parts:
+    from ornstein.roles.policies.qvpo import QVPO, Config
+    from ornstein.roles.policies.qvpo_presets import PAPER
+
+    return Parts(QVPO, Config(), variants={"paper": Variant(PAPER)})
+
+
 ROWS: dict[str, Row] = {
     "dipo": Row(
         "policies", "online", "move stored actions up Q while acting, and clone them by denoising", _dipo,
         {"paper": "dipo with the paper's chain of 100 steps"},
+    ),
+    "qsm": Row(
+        "policies", "online", "match a denoiser to the slope of Q while acting", _qsm,
+        {"paper": "qsm with the paper's slopes of 50 times their size"},
+    ),
+    "qvpo": Row(
+        "policies", "online", "imitate the best of its own actions while acting, by how much better they are", _qvpo,
+        {"paper": "qvpo with the paper's 64 actions of 20 steps to learn from"},
     ),
 }  # fmt: skip
