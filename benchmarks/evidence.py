@@ -1,6 +1,6 @@
 """The queue of evidence: runs what is missing or outdated, the most worth first, whenever the machine is idle.
 
-    python benchmarks/evidence.py run --hours 2 --jobs 2 --data DIR [--actors DIR] [--work DIR] [--only CLAIM ...]
+    python benchmarks/evidence.py run --hours 2 --jobs 2 --data DIR [--actors DIR] [--peer DIR] [--only CLAIM ...]
     python benchmarks/evidence.py status [--only CLAIM ...]
     python benchmarks/evidence.py tables [--check]
 
@@ -44,6 +44,7 @@ class Places:
     data: Path
     work: Path
     actors: Path | None = None
+    peer: Path | None = None
     results: Path = RESULTS
     scripts: Path = HERE
 
@@ -74,7 +75,7 @@ class Job:
         self.work = self.places.work / self.cell.path
         self.work.mkdir(parents=True, exist_ok=True)
         self.staged = self.work / "result"
-        folders = {"data": self.places.data, "work": self.work / "run", "out": self.staged}
+        folders = {"data": self.places.data, "work": self.work / "run", "out": self.staged, "peer": self.places.peer}
         script, *more = (word.format_map(folders) for word in self.cell.command)
         command = ["nice", "-n", "19", sys.executable, str(self.places.scripts / script), *more]
         with (self.work / "log.txt").open("ab") as log:
@@ -99,7 +100,7 @@ class Job:
         if self.process.returncode or len(made) != 1:
             return False
         result = json.loads(made[0].read_text())
-        said = " ".join(self.cell.command).format(data="DATA", work="WORK", out="OUT")
+        said = " ".join(self.cell.command).format(data="DATA", work="WORK", out="OUT", peer="PEER")
         result |= {"queue": f"python benchmarks/{said}"}
         result |= {"cell_core_minutes": round(seconds / 60, 4)}
         result |= {"standing": golden.standing(self.cell.rows, self.cell.worlds)}
@@ -144,6 +145,7 @@ def run(
             while time.monotonic() < end:
                 taken = failed.keys() | {job.cell.path for job in running}
                 waiting = [cell for _, cell, _ in due(claims, places.results) if cell.path not in taken]
+                waiting = [cell for cell in waiting if places.peer or "{peer}" not in cell.command]
                 if not waiting and not running:
                     break
                 while waiting and len(running) < jobs:
@@ -203,6 +205,7 @@ def main() -> None:
     going.add_argument("--jobs", type=int, default=2)
     going.add_argument("--data", type=Path, default=Path("runs/evidence/data"), help="where data sets are, or are made")
     going.add_argument("--actors", type=Path, help="trained actors, of which sets of locomotion are made")
+    going.add_argument("--peer", type=Path, help="a checkout of CleanDiffuser; without it what needs one is left out")
     going.add_argument("--work", type=Path, default=Path("runs/evidence/work"), help="where unfinished cells are kept")
     telling = commands.add_parser("status", help="what is missing, and what is outdated")
     for each in (going, telling):
@@ -217,7 +220,11 @@ def main() -> None:
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: jobs are asked to save
     failed = run(
-        claims, Places(args.data, args.work, args.actors), args.hours, args.jobs, lambda s: print(s, flush=True)
+        claims,
+        Places(args.data, args.work, args.actors, args.peer),
+        args.hours,
+        args.jobs,
+        lambda s: print(s, flush=True),
     )
     for path, line in failed.items():
         print(f"failed: {path}: {line}")

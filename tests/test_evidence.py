@@ -67,7 +67,7 @@ def places(tmp_path: Path) -> Any:
 
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "script.py").write_text(SCRIPT)
-    return Places(tmp_path, tmp_path / "work", None, tmp_path / "results", tmp_path / "scripts")
+    return Places(tmp_path, tmp_path / "work", results=tmp_path / "results", scripts=tmp_path / "scripts")
 
 
 def test_each_cell_runs_once_in_order_of_worth(places: Any) -> None:
