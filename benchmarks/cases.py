@@ -64,5 +64,32 @@ CLAIMS = (
         "CleanDiffuser",
         beside(("idql", "diffusion_ql:edp"), "hopper-medium-expert", THREE),
     ),
+    Claim(
+        "idql-implicit",
+        "The implicit policy of in-sample critics has several modes, which a Gaussian misses at every temperature",
+        "Hansen-Estruch et al. 2023",
+        "IQL's Gaussian",
+        tuple(
+            Cell(f"implicit/{seed}", ("implicit.py", "--seed", str(seed), "--out", "{out}"), ("idql", "iql"), (), 3)
+            for seed in (0, *THREE)
+        ),
+    ),
+    Claim(
+        "gates",
+        "The sets can show what a choice is for: chance, one candidate and the best of them lie apart",
+        "the rules of this page",
+        "the clone's first candidate",
+        tuple(
+            Cell(
+                f"gates/{world}",
+                ("gates.py", "--world", world, "--data", "{data}", "--work", "{work}", "--out", "{out}"),
+                ("diffusion_bc",),
+                WORLDS[world].golden,
+                10,
+                (WORLDS[world].set,),
+            )
+            for world in SETS
+        ),
+    ),
     *STUDIES,
 )
