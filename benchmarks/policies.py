@@ -4,7 +4,7 @@
     python benchmarks/policies.py --data DIR --rows bc td3_bc iql --updates 50000 --episodes 100 \\
         --out results/yardsticks
 
-DIR holds SET-sim.hdf5, as rolled out from the published actors of rl-trained-agents (`ornstein list tasks` says how).
+DIR holds SET-sim.hdf5, as `ornstein data make SET-sim --actors ...` makes it (docs/make-data.md).
 Policies that denoise are scored twice, as they are and at a temperature of a half, as CleanDiffuser's act by default.
 One thread. Writes OUT/ROW-SET-SEED.json as each run ends and skips those that are there, so that it can be stopped and
 called again. With `--d3rlpy PYTHON`, an interpreter that has d3rlpy, the yardsticks are trained there on the same data

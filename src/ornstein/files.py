@@ -115,6 +115,31 @@ def publish(folder: str | Path, fill: Callable[[Path], Any]) -> Path:
     return folder
 
 
+@contextmanager
+def whole(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Where to write a file that takes long to make, and that then stands at `path`, complete or not there at all.
+
+    Raises `InputError` at once if there is one already, unless it is to be `overwrite`n, if another process makes it,
+    and where none can be made; TrainingError if the disk refuses.
+    """
+    with locked(path):
+        if os.path.exists(path) and not overwrite:
+            raise InputError(f"{path} exists already: choose another --out, remove it, or say --overwrite")
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: expected a file, or a new name; choose another --out")
+        writable(path.parent)
+        beside = path.with_name(path.name + ".part")
+        with writing(path):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                yield beside
+                sync(beside)
+                os.replace(beside, path)
+                sync(path.parent)
+            finally:
+                remove(beside)
+
+
 def sync(path: Path) -> None:
     """Wait until a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -183,7 +183,7 @@ def test_a_datasets_own_reference(tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_answered_with_near_ones() -> None:
-    with pytest.raises(InputError, match=r"expected one of pointmaze-large.*such as hopper-medium-sim"):
+    with pytest.raises(InputError, match=r"expected one of four-goals.*pointmaze-large.*such as hopper-medium-sim"):
         task("hoper-medium-sim")
     with pytest.raises(InputError) as caught:
         task("x")

@@ -1,9 +1,11 @@
 """The toy world: its best return is known."""
 
+import pytest
 import torch
 
 from ornstein.envs import toy
 from ornstein.envs.tasks import task
+from ornstein.errors import InputError
 
 
 def play(world, start, policy):
@@ -64,3 +66,34 @@ def test_data_are_whole_episodes_of_the_worlds_own_steps():
     inside[data.ends] = False
     now, later = data.act[inside.nonzero()[:, 0]], data.act[inside.nonzero()[:, 0] + 1]
     assert torch.corrcoef(torch.stack([now[:, 0], later[:, 0]]))[0, 1] > 0.5  # persistent
+
+
+def gaussian_pays(act: torch.Tensor, weight: torch.Tensor, shape: str) -> float:
+    """What a Gaussian of independent coordinates earns that is fitted to weighted actions."""
+    mean = (weight[:, None] * act).sum(0)
+    std = (weight[:, None] * (act - mean).square()).sum(0).sqrt()
+    drawn = mean + std * torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0))
+    return float(toy.pay(drawn.clamp(-1, 1), shape).mean())
+
+
+def test_a_gaussian_misses_skewed_and_correlated_actions_at_every_temperature():
+    for shape in ("skewed", "correlated"):
+        data = toy.bandit(shape=shape)
+        pay = toy.pay(data.act, shape)
+        assert abs(float((data.rew - pay).mean())) < 0.05
+        for beta in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0):
+            weight = torch.softmax(beta * pay, 0)
+            true, fitted = float((weight * pay).sum()), gaussian_pays(data.act, weight, shape)
+            assert fitted < 0.7 * true, (shape, beta)
+        assert true > 4.7
+        assert data.act.abs().max() <= 1
+
+
+def test_corners_pay_as_they_did():
+    data = toy.bandit()
+    pay = toy.pay(data.act)
+    assert abs(float((data.rew - pay).mean())) < 0.05
+    assert float((data.rew - pay).std()) < 0.55
+    assert toy.pay(torch.tensor([[0.0, 0.0], [0.8, -0.8]])).tolist() == [0.0, 5.0]
+    with pytest.raises(InputError, match="unknown shape 'ring'"):
+        toy.bandit(shape="ring")

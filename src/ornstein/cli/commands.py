@@ -12,7 +12,7 @@ from ornstein import files, folder, terminal
 from ornstein.cli import jobs, listing
 from ornstein.cli.seeds import train_at_once
 from ornstein.diffusion.distill import METHODS
-from ornstein.envs.maze_data import make as make_maze
+from ornstein.envs import made
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError, TrainingError, choose
 from ornstein.files import locked
@@ -207,11 +207,12 @@ def _report(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _data(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.what == "make":
-        made = make_maze(args.task, args.steps, args.seed, args.out, progress=jobs.data_progress())
-        terminal.result(str(made))
+        how = {"actors": args.actors, "jobs": args.jobs, "overwrite": args.overwrite}
+        where = made.make(args.name, args.steps, args.seed, args.out, jobs.data_progress(), **how)
+        terminal.result(str(where))
     elif args.what == "convert":
-        made = sources.convert(args.where, args.out, parsed(args.columns or []), args.agents, args.discrete)
-        terminal.result(str(made))
+        where = sources.convert(args.where, args.out, parsed(args.columns or []), args.agents, args.discrete)
+        terminal.result(str(where))
     else:
         listing.show(listing.describe(sources.read(args.where)), "dataset")
     return 0

@@ -122,11 +122,13 @@ class MazeWorld(World):
 
     def frame(self, i: int) -> np.ndarray:
         """The map from above, the goal in green, the point in orange."""
-        high, wide = self.maze.shape
-        image = draw.tiles(np.array(self.maze.rows) == 1, draw.CELL)
-        for (x, y), radius, colour in (
-            (self.goal[i].tolist(), self.radius, draw.GOAL),
-            (self.points.sims[i].qpos.tolist(), 0.15, draw.AGENT),
-        ):
-            draw.disc(image, (x + wide / 2) * draw.CELL, (high / 2 - y) * draw.CELL, radius * draw.CELL, colour)
-        return image
+        return drawn(self.maze, self.goal[i].tolist(), self.radius, self.points.sims[i].qpos.tolist())
+
+
+def drawn(maze: Maze, goal: Sequence[float], radius: float, place: Sequence[float]) -> np.ndarray:
+    """A picture (H, W, 3) of a maze from above, the goal in green, the point at `place` in orange; in metres."""
+    high, wide = maze.shape
+    image = draw.tiles(np.array(maze.rows) == 1, draw.CELL)
+    for (x, y), size, colour in ((goal, radius, draw.GOAL), (place, 0.15, draw.AGENT)):
+        draw.disc(image, (x + wide / 2) * draw.CELL, (high / 2 - y) * draw.CELL, size * draw.CELL, colour)
+    return image

@@ -138,10 +138,13 @@ QUALITY = {  # kind -> what acted
     "simple": "from a weak policy",
     "medium": "from a medium policy",
     "mixed": "from five policies, poor to expert",
+    "switch": "from two policies that take turns within an episode",
     "medium-replay": "seen until a policy was medium",
     "medium-expert": "half medium, half expert",
     "expert": "from an expert policy",
 }
+SIM = ("medium", "mixed", "medium-expert", "expert", "switch")  # made here from trained actors
+ACTORS = "github.com/DLR-RM/rl-trained-agents"
 HOST = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
 
 
@@ -149,10 +152,9 @@ def _locomotion() -> Iterator[Set]:
     for env, obs, act, what in WORLDS:
         kind = partial(_rollouts, env, obs, act, what)
         family = env.split("-")[0].lower()
-        for quality in ("medium", "mixed", "medium-expert", "expert"):
+        for quality in SIM:
             name = f"{family}-{quality}-sim"
-            made = f"`ornstein collect --env {env} --policy POLICY --steps 1000000 --out DIR/{name}`"
-            get = f"make a set like it with {made}, then set ORNSTEIN_DATA_PATH=DIR"
+            get = f"make it with `ornstein data make {name} --actors DIR`, where DIR is a clone of {ACTORS}"
             told = Source("rolled out in v5 from openly licensed policies; not D4RL's", "MIT", get)
             yield kind(name, quality, (f"{name}.hdf5", name), told)
         for quality in ("random", "medium", "medium-replay", "medium-expert", "expert"):

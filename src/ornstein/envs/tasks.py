@@ -13,8 +13,8 @@ from typing import Any
 
 from ornstein.contract import OnProgress, Spec
 from ornstein.data.episodes import Episodes
-from ornstein.envs import toy
-from ornstein.envs.listed import TOY
+from ornstein.envs import goals, toy
+from ornstein.envs.listed import GOALS, STITCH, TOY, Listed
 from ornstein.envs.maze import KNOWN, Reference
 from ornstein.envs.maze_tasks import is_maze, known_maze, minari_maze, own_maze
 from ornstein.envs.offline import data_task, spec_of
@@ -22,8 +22,9 @@ from ornstein.envs.pusht import PushT
 from ornstein.envs.registered import described, env_spec
 from ornstein.envs.seen import warn_of_goal
 from ornstein.envs.sets import HORIZON, PUSHT, SETS, Source, reference_of, set_task
+from ornstein.envs.stitch import stitch_task
 from ornstein.envs.task import PROTOCOLS, Load, Task, at_most, check_fit, lasting
-from ornstein.envs.vector import GymWorld
+from ornstein.envs.vector import GymWorld, World
 from ornstein.errors import InputError, positive
 from ornstein.formats.sources import Dataset, read
 
@@ -89,24 +90,28 @@ def _reference(given: Sequence[Any]) -> Reference:
     return row
 
 
-def _toy(data: str | Path | None = None) -> Task:
+def _drawn(
+    told: Listed, draw: Callable[[], Episodes], world: Callable[[int], World], data: str | Path | None = None
+) -> Task:
+    """A task on the plane whose data is drawn at every use, or another's."""
+
     def load(progress: OnProgress | None) -> Episodes:
         if data is None:
-            return toy.random_walk()
+            return draw()
         episodes = read(data).episodes
         check_fit(episodes, made, data)
         return episodes
 
     made = Task(
-        TOY.name,
-        TOY.title,
-        TOY.env,
+        told.name,
+        told.title,
+        told.env,
         Spec(obs=2, act=2, horizon=HORIZON),
         ("standard",),
         load,
-        lambda n, protocol: toy.ToyPoint(n),
+        lambda n, protocol: world(n),
         source={"data": lasting(data)},
-        source_info=TOY.source,
+        source_info=told.source,
     )
     return made
 
@@ -194,7 +199,9 @@ _TABLE: dict[str, Callable[..., Task]] = {
     **{row.name: partial(known_maze, row, False) for row in KNOWN.values()},
     **{f"{row.name}-dense": partial(known_maze, row, True) for row in KNOWN.values()},
     **{f"{row.name}-minari": partial(minari_maze, row) for row in KNOWN.values()},
-    "toy-point": _toy,
+    **{row.name: partial(stitch_task, row) for row in STITCH.values()},
+    TOY.name: partial(_drawn, TOY, toy.random_walk, toy.ToyPoint),
+    GOALS.name: partial(_drawn, GOALS, goals.walks, goals.FourGoals),
     **{row.name: partial(set_task, row) for row in SETS.values()},
 }
 TASKS: dict[str, Task] = {name: build() for name, build in _TABLE.items()}

@@ -4,7 +4,7 @@ The observation is the point (x, y), the action a step, clipped to 0.1 a coordin
 each of the 64 steps is exp(-4 |p - g|^2), with the goal g always at (0.5, 0.5). Episodes start anywhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from ornstein.data.episodes import Episodes
 from ornstein.envs import draw
 from ornstein.envs.vector import Start, Step, World
+from ornstein.errors import choose
 
 GOAL = (0.5, 0.5)
 REACH = 0.1  # of one step, in each coordinate
@@ -61,34 +62,40 @@ class ToyPoint(World):
 
     def frame(self, i: int) -> np.ndarray:
         """The square, as bright as the reward is there, and the point in orange."""
-        size = 4 * draw.CELL
-        axis = (torch.arange(size) + 0.5) / (size / 2) - 1
-        shine = bump(torch.stack(torch.meshgrid(axis, -axis, indexing="xy"), -1))  # row 0 is the top
-        image = (40 + 200 * shine[..., None].expand(-1, -1, 3)).to(torch.uint8).numpy().copy()
-        x, y = ((self.point[i] * torch.tensor([1.0, -1.0]) + 1) * size / 2).tolist()
-        draw.disc(image, x, y, size / 40, draw.AGENT)
-        return image
+        return draw.square(bump, self.point[i])
 
 
 def random_walk(episodes: int = 320, seed: int = 0) -> Episodes:
     """Behaviour to learn from: `episodes` whole episodes of a walk that keeps four fifths of its last step and adds
     noise. 320 episodes, 20,480 steps, take a few milliseconds."""
     rng = torch.Generator().manual_seed(seed)
-    point = 2 * torch.rand(episodes, 2, generator=rng) - 1
-    act = torch.zeros(episodes, 2)
+    start = 2 * torch.rand(episodes, 2, generator=rng) - 1
+
+    def drift(point: Tensor, act: Tensor) -> Tensor:
+        return (0.8 * act + 0.05 * torch.randn(episodes, 2, generator=rng)).clamp(-REACH, REACH)
+
+    return walked(start, drift, LIMIT, bump)
+
+
+def walked(
+    start: Tensor, policy: Callable[[Tensor, Tensor], Tensor], steps: int, reward: Callable[[Tensor], Tensor]
+) -> Episodes:
+    """Episodes (B of them) of `steps` steps each from `start` (B, 2): `policy` says the next actions (B, 2) by the
+    points and the actions before, which are zeros at first; `reward` is of the point after the step."""
+    point, act = start, torch.zeros_like(start)
     points, acts = [point], []
-    for _ in range(LIMIT):
-        act = (0.8 * act + 0.05 * torch.randn(episodes, 2, generator=rng)).clamp(-REACH, REACH)
+    for _ in range(steps):
+        act = policy(point, act)
         point = move(point, act)
         acts.append(act)
         points.append(point)
-    path = torch.stack(points, 1)  # (episodes, 65, 2)
-    cut = torch.zeros(episodes, LIMIT, dtype=torch.bool)
+    path = torch.stack(points, 1)  # (B, steps + 1, 2)
+    cut = torch.zeros(len(start), steps, dtype=torch.bool)
     cut[:, -1] = True
     return Episodes.from_arrays(
         path[:, :-1].flatten(0, 1),
         torch.stack(acts, 1).flatten(0, 1),
-        bump(path[:, 1:]).flatten(),
+        reward(path[:, 1:]).flatten(),
         truncations=cut.flatten(),
         final_obs=path[:, -1],
     )
@@ -98,12 +105,44 @@ CORNERS = ((-0.8, 0.8), (-0.8, -0.8), (0.8, 0.8), (0.8, -0.8))
 PAY = (3.0, 0.0, 1.5, 5.0)  # of each corner, on the mean
 
 
-def bandit(steps: int = 10_000, seed: int = 0) -> Episodes:
-    """The bandit of Diffusion-QL (Wang et al. 2023, section 5): one action (2,) an episode, near one of four corners of
-    the square, all equally likely; the observation is always 0, and each corner pays `PAY` with a deviation of 0.5."""
+SHAPES = ("corners", "skewed", "correlated")
+EDGE = 0.5  # of the skewed actions: what lies beyond it in either coordinate pays nothing
+SLOPE = 0.4  # mean distance of the skewed actions from it
+RIDGE = 0.06  # deviation from the line of the correlated actions at which what they pay has fallen by a factor e
+
+
+def bandit(steps: int = 10_000, seed: int = 0, shape: str = "corners") -> Episodes:
+    """One action (2,) an episode; the observation is always 0, and what is paid deviates by 0.5 from `pay`.
+
+    `corners`: the bandit of Diffusion-QL (Wang et al. 2023, section 5), actions near one of four corners of the square,
+    all equally likely. `skewed`: each coordinate lies below an edge, by an exponential distance; the nearer, the
+    better, and beyond lies nothing good. `correlated`: actions near the line a2 = -a1, of which one half pays more and
+    all else nothing. A Gaussian of independent coordinates misses each of them: it lies between the corners, beyond the
+    edge, and beside the line. `InputError` for another shape.
+    """
     rng = torch.Generator().manual_seed(seed)
-    corner = torch.randint(4, (steps,), generator=rng)
-    act = torch.tensor(CORNERS)[corner] + 0.05 * torch.randn(steps, 2, generator=rng)
-    rew = torch.tensor(PAY)[corner] + 0.5 * torch.randn(steps, generator=rng)
+    if choose("shape", shape, SHAPES) == "skewed":
+        act = EDGE + SLOPE * torch.rand(steps, 2, generator=rng).clamp(min=1e-6).log()
+    elif shape == "correlated":
+        along = 1.8 * torch.rand(steps, 1, generator=rng) - 0.9
+        act = torch.cat([along, -along], 1) + 0.3 * RIDGE * torch.randn(steps, 2, generator=rng)
+    else:
+        corner = torch.randint(4, (steps,), generator=rng)
+        act = torch.tensor(CORNERS)[corner] + 0.05 * torch.randn(steps, 2, generator=rng)
+    noise = 0.5 * torch.randn(steps, generator=rng)
+    rew = torch.tensor(PAY)[corner] + noise if shape == "corners" else pay(act, shape) + noise
     ends = torch.ones(steps, dtype=torch.bool)
     return Episodes.from_arrays(torch.zeros(steps, 1), act.clamp(-1, 1), rew, terminations=ends)
+
+
+def pay(act: Tensor, shape: str = "corners") -> Tensor:
+    """What actions (..., 2) of `bandit` pay on the mean (...), at most 5. In `corners` what the nearest corner does
+    within 0.25 of it, and nothing elsewhere."""
+    if choose("shape", shape, SHAPES) == "skewed":
+        within = (act <= EDGE).all(-1)
+        return torch.where(within, 5 * torch.exp((act - EDGE).sum(-1) / (2 * SLOPE)), 0.0)
+    if shape == "correlated":
+        beside = (act.sum(-1) / RIDGE).square()
+        return torch.exp(-beside) * torch.where(act[..., 0] > 0, 5.0, 2.0)
+    gap = (act[..., None, :] - act.new_tensor(CORNERS)).norm(dim=-1)
+    return torch.where(gap.amin(-1) <= 0.25, act.new_tensor(PAY)[gap.argmin(-1)], 0.0)
