@@ -128,7 +128,7 @@ REFUSED = {
     "evaluate {value} --colour": "unexpected argument '--colour'",
     "evaluate": "RUN",
     "data": "make|info|convert|list",
-    "data make": "TASK",
+    "data make": "NAME",
     "list things": "unknown kind 'things': expected one of dynamics",
     # counts
     "train diffuser --task toy-point --updates 0": "0 is too few",
@@ -189,7 +189,7 @@ REFUSED = {
     "train diffuser --data {files}/other_maze": "positions in free cells",
     "data info {files}/text.hdf5": "is a CSV file",
     "data info nowhere": "no dataset at 'nowhere'",
-    "data make toy-point": "unknown maze 'toy-point': expected one of pointmaze-large",
+    "data make toy-point": "unknown set 'toy-point': expected one such as pointmaze-umaze",
     "data make pointmaze-umaze --steps 10 --out {maze_data}": "exists already",
     # collecting
     "collect --env Pendulum-v1 --out new --policy random": "one of the arguments --steps --episodes is required",
@@ -428,7 +428,7 @@ def test_names_of_commands_and_options() -> None:
         " --video --video-format",
         "compare": "--protocol --out --json",
         "report": "--task --env --out",
-        "data make": "--steps --seed --out",
+        "data make": "--steps --seed --out --actors --jobs --overwrite",
         "data info": "",
         "data convert": "--columns --agents --discrete",
         "data list": "",

@@ -145,7 +145,7 @@ def test_a_stopped_command_leaves_nothing_and_no_process(cast: Path, tmp_path: P
 
 def test_refusals(cast: Path, tmp_path: Path, command: Command) -> None:
     for line, say in [
-        (("hoper-medium-sim",), "unknown set 'hoper-medium-sim': expected one of"),
+        (("hoper-medium-sim",), "unknown set 'hoper-medium-sim': expected one such as hopper-medium-sim"),
         (("hopper-medium-sim",), "no actors are given: expected --actors DIR"),
         (("hopper-medium-sim", "--actors", tmp_path), "neither policies.json nor"),
         (("hopper-medium-expert-sim", "--actors", cast, "--steps", 1), "steps is 1: expected at least 2"),

@@ -3,6 +3,7 @@
 Mazes are made from nothing; locomotion from trained actors that others have published (`envs/locomotion.py`).
 """
 
+import difflib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ornstein.envs.listed import PIECES, STEPS, STITCH
 from ornstein.envs.maze import KNOWN
 from ornstein.envs.sets import SIM, WORLDS
-from ornstein.errors import InputError, choose, positive
+from ornstein.errors import InputError, positive
 from ornstein.formats.places import data_folder
 
 if TYPE_CHECKING:
@@ -46,7 +47,12 @@ def make(
     `InputError` for an unknown name, a count that is not positive, an option that the set does not take, and for what
     the set's maker refuses.
     """
-    row = MADE[choose("set", name, MADE)]
+    if name not in MADE:
+        near = difflib.get_close_matches(name, MADE, 3) or list(MADE)[:3]
+        raise InputError(
+            f"unknown set '{name}': expected one such as {', '.join(near)}; `ornstein list tasks` tells all"
+        )
+    row = MADE[name]
     given = {option: value for option, value in options.items() if value is not None}
     for option in given:
         if option not in row.takes:
