@@ -459,7 +459,7 @@ def test_defaults_of_options() -> None:
     args, _ = options.parser().parse_known_args(["quickstart"])
     assert (args.out, args.seed) == (Path("runs/quickstart"), 0)
     args, _ = options.parser().parse_known_args(["data", "make", "pointmaze-umaze"])
-    assert (args.steps, args.seed, args.out) == (1_000_000, 0, None)
+    assert (args.steps, args.seed, args.out, args.actors) == (None, 0, None, None)
 
 
 @pytest.mark.parametrize(
