@@ -6,6 +6,8 @@ from typing import Any
 from cases import CLAIMS, WITH, WITHOUT
 from role_tables import RESULTS, half_width, interval, read, table
 
+from ornstein.roles import slug
+
 Run = dict[str, Any]
 
 
@@ -94,4 +96,50 @@ def claimed() -> str:
     return table(["claim", "source", "beside", "runs that are there"], lines)
 
 
-TABLES = {"evidence-offline": offline, "evidence-differences": differences, "evidence-claims": claimed}
+def implicit() -> str:
+    """Where IQL's Gaussian and IDQL act when two actions are the best, over seeds."""
+    runs, lines = read("implicit/[0-9]*.json"), []
+    for row in runs[0]["rows"] if runs else ():
+        found = [run["rows"][row] for run in runs]
+        near = zip(*(each["near_each_mode"] for each in found), strict=True)
+        shares = ", ".join(f"{100 * sum(share) / len(share):.0f}" for share in near)
+        lines.append([f"`{row}`", ", ".join(str(run["seed"]) for run in runs), shares,
+                      interval([each["mean_pay"] for each in found], 3)])  # fmt: skip
+    return table(["row", "seeds", "actions near each of the two modes, %", "mean pay"], lines)
+
+
+def gates() -> str:
+    """What candidates of a clone are worth in the true simulator."""
+    lines = []
+    for run in read("gates/*.json"):
+        means = (f"{run['means'][name]:.1f}" for name in ("chance", "worst", "one", "best"))
+        gaps = (f"{gap['mean']:.1f} ± {gap['half']:.1f}" for gap in run["gaps"].values())
+        lines.append([run["world"], f"{run['discount']:g}", *means, *gaps, "open" if run["open"] else "**closed**"])
+    head = ["world", "discount", "chance", "worst of 16", "one", "best of 16"]
+    return table([*head, "best - one", "one - worst", "one - chance", "gate"], lines)
+
+
+def beside_peer() -> str:
+    """Rows beside CleanDiffuser's of the same name, over seeds."""
+    lines = []
+    for row in ("idql", "diffusion_ql:edp", "qgpo"):
+        runs = read(f"beside/{slug(row)}-hopper-medium-expert-[0-9]*.json")
+        if runs:
+            scores = {side: [score(run["reports"][side]) for run in runs] for side in ("ours", "peer")}
+            took = {side: sum(run["train_core_seconds"][side] for run in runs) / len(runs) / 60 for side in scores}
+            gaps = [ours - theirs for ours, theirs in zip(scores["ours"], scores["peer"], strict=True)]
+            told = [runs[0]["world"], f"`{row}`", ", ".join(str(run["seed"]) for run in runs)]
+            told += [f"{runs[0]['updates']:,}", *map(interval, scores.values()), interval(gaps)]
+            lines.append([*told, *(f"{each:.1f}" for each in took.values()), f"{took['ours'] / took['peer']:.2f}"])
+    head = ["world", "row", "seeds", "updates", "score, ours", "CleanDiffuser's", "difference"]
+    return table([*head, "core minutes, ours", "theirs", "ratio"], lines)
+
+
+TABLES = {
+    "evidence-offline": offline,
+    "evidence-differences": differences,
+    "evidence-claims": claimed,
+    "evidence-implicit": implicit,
+    "evidence-gates": gates,
+    "evidence-beside": beside_peer,
+}
