@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ornstein.run.checkpoint import load
     from ornstein.run.distill import distill
     from ornstein.run.evaluate import evaluate
+    from ornstein.run.health import health
     from ornstein.run.measure import measure
     from ornstein.run.train import train
     from ornstein.scores.compare import compare
@@ -30,6 +31,7 @@ __all__ = [
     "compare",
     "distill",
     "evaluate",
+    "health",
     "load",
     "measure",
     "planners",
@@ -49,6 +51,7 @@ _HOMES = {  # name -> module that defines it: imported when it is first asked fo
     "compare": "ornstein.scores.compare",
     "distill": "ornstein.run.distill",
     "evaluate": "ornstein.run.evaluate",
+    "health": "ornstein.run.health",
     "load": "ornstein.run.checkpoint",
     "measure": "ornstein.run.measure",
     "planners": "ornstein.roles",

@@ -8,7 +8,7 @@
     curve.jsonl          one line per evaluation on the way
     buffer/              what an agent has seen while it learned
     report.json          scores of what acts; report.html shows them
-    measures.json        measures of what does not act
+    measures.json        measures of what does not act, and of the critics of what does
 
 Each file is written beside its place, synced, and renamed: killed at any moment, a run keeps the last complete one.
 What former formats wrote is read as if it were written today: `_from_1` says how they differ, and `block` for the rows
@@ -38,7 +38,7 @@ KEPT = {REPORT: ("task", "protocol"), MEASURES: ("task", "data")}  # file -> wha
 FORMER_SETTINGS = {"climb": "q_gradient"}  # what a setting was called before, and is called now
 FORMER_VALUES = {"solver": {"renoise": "consistency"}}  # of a setting
 # what must agree for a run to be resumed
-IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online", "from")
+IDENTITY = ("algorithm", "spec", "config", "seed", "task", "distilled", "online", "from", "held_out")
 KINDS: dict[str, Any] = {  # what config.json holds
     "format": int, "algorithm": str, "spec": dict, "config": dict, "seed": int, "task": dict | None,
     "versions": Mapping[str, str], "commit": str | None,
@@ -72,6 +72,7 @@ def read_config(run: Path) -> dict[str, Any]:
         raise InputError(f"{run / CONFIG} lacks {', '.join(missing)}: {expected}")
     for key, kind in KINDS.items():
         check(key, config[key], kind, f"{key} in {run / CONFIG}", bounds=key == "seed")
+    check("held_out", config.get("held_out"), float | None, f"held_out in {run / CONFIG}", bounds=False)
     for key in ("distilled", "online"):
         check(key, config.get(key), dict | None, f"{key} in {run / CONFIG}", bounds=False)
     return _from_1(config) if found == 1 else config

@@ -60,28 +60,45 @@ def _check_rows(here: int, there: int) -> None:
 
 class Value(Learner, ABC):
     """Says what is to be expected of a state, or of an action there: the discounted sum of rewards from now on. An
-    algorithm writes `_value`, `_q`, or both."""
+    algorithm writes `_value`, `_q`, or both. One that acts by critics keeps this promise beside that of an `Agent`, so
+    that these can be judged (`ornstein.health`); it writes `_imitation_weight`, too, if its actor imitates some of the
+    data's actions more than others."""
 
     @property
     def discount(self) -> float:
         """Of the rewards that are still to come: the settings', unless an algorithm says otherwise."""
         return float(self.cfg.discount)
 
-    @torch.no_grad()
+    def units(self, data: Episodes) -> Episodes:
+        """The same episodes with rewards in the units of the values: what an algorithm's `rewards`, a `RewardScale`,
+        made of those that it learned, or as they are where it has none. Raises `InputError` as that does."""
+        scale = getattr(self, "rewards", None)
+        return data if scale is None else scale(data)
+
     def value(self, obs: Any, given: Mapping[str, Any] | None = None) -> Tensor:
         """What observations (B, O) are worth, (B,). NaN where what was seen or given is not finite. Raises InputError
         for other shapes, names and kinds, and where only actions are valued."""
-        _check_offered(self, "value", "q(obs, act)")
-        it = self._received(obs, given)
-        return it.mark(self._value(it.obs, it.given))
+        return self._said("value", "q(obs, act)", obs, None, given)
 
-    @torch.no_grad()
     def q(self, obs: Any, act: Any, given: Mapping[str, Any] | None = None) -> Tensor:
         """What actions (B, A) are worth at observations (B, O), (B,); else as `value`."""
-        _check_offered(self, "q", "value(obs)")
-        it, done = self._received(obs, given), _received_act(self, "act", act)
+        return self._said("q", "value(obs)", obs, act, given)
+
+    def imitation_weight(self, obs: Any, act: Any, given: Mapping[str, Any] | None = None) -> Tensor:
+        """How much the actor that learns beside the critics imitates actions (B, A) at observations (B, O), (B,), up to
+        a factor; else as `q`."""
+        return self._said("imitation_weight", "q(obs, act)", obs, act, given)
+
+    @torch.no_grad()
+    def _said(self, name: str, other: str, obs: Any, act: Any, given: Any) -> Tensor:
+        """What the algorithm's own method says, which may have no other of the pair."""
+        _check_offered(self, name, other)
+        it, own = self._received(obs, given), getattr(self, f"_{name}")
+        if name == "value":
+            return it.mark(own(it.obs, it.given))
+        done = _received_act(self, "act", act)
         _check_rows(count(it.obs), len(done.obs))
-        return done.mark(it.mark(self._q(it.obs, done.obs, it.given)))
+        return done.mark(it.mark(own(it.obs, done.obs, it.given)))
 
     def _value(self, obs: Obs, given: Given | None) -> Tensor:
         """What finite observations (B, O) are worth, (B,)."""
@@ -89,6 +106,10 @@ class Value(Learner, ABC):
 
     def _q(self, obs: Obs, act: Tensor, given: Given | None) -> Tensor:
         """What finite actions (B, A) are worth at finite observations (B, O), (B,)."""
+        raise NotImplementedError
+
+    def _imitation_weight(self, obs: Obs, act: Tensor, given: Given | None) -> Tensor:
+        """How much finite actions (B, A) are imitated at finite observations (B, O), (B,)."""
         raise NotImplementedError
 
 

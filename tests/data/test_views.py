@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ornstein.data.episodes import Episodes
-from ornstein.data.views import Chunks, Steps, Transitions, Window, Windows, discounted_returns
+from ornstein.data.views import Chunks, Steps, Transitions, Window, Windows, chunks, discounted_returns
 from ornstein.errors import InputError
 
 
@@ -141,7 +141,7 @@ def test_steps_ahead_of_dictionaries() -> None:
 
 def test_parts_of_a_batch() -> None:
     batch = Transitions(rich(), fields=("task",), steps=2, discount=0.5).batch(10)
-    first, second = batch.chunk(2)
+    first, second = chunks(batch, 2)
     assert torch.equal(torch.cat([first.obs["state"], second.obs["state"]]), batch.obs["state"])
     assert torch.equal(torch.cat([first.more["task"], second.more["task"]]), batch.more["task"])
     assert torch.equal(torch.cat([first.bootstrap(0.5), second.bootstrap(0.5)]), batch.bootstrap(0.5))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ornstein.cli import jobs
 from ornstein.contract import Agent, Planner, Spec
+from ornstein.data import near as near_by
 from ornstein.data.episodes import Episodes
 from ornstein.envs import toy
 from ornstein.envs.tasks import Task, task
@@ -86,36 +87,36 @@ def test_near_actions_are_of_the_nearest_states(idql_run: Path) -> None:
     """All steps of the data can be looked at here: 20,480, less those left out."""
     data = toy.random_walk(episodes=32)
     rows = torch.tensor([5, 1000, 2047])
-    found = considered.nearest(data, rows)
+    found = near_by.nearest(data, data.obs[rows])
     unit = data.obs.double() / data.obs.double().std(0, unbiased=False)
     for row, near in zip(rows.tolist(), found, strict=True):
         gap = (unit - unit[row]).square().sum(1)
-        assert set(near.tolist()) == set(gap.argsort()[: considered.NEAR].tolist())
+        assert set(near.tolist()) == set(gap.argsort()[: near_by.NEAR].tolist())
     shown = gather(idql_run, task("toy-point"))["choices"]["states"]
-    assert all(state["near"].shape == (considered.NEAR, 2) for state in shown)
+    assert all(state["near"].shape == (near_by.NEAR, 2) for state in shown)
 
 
 def test_units_of_an_observation_do_not_count() -> None:
     data = toy.random_walk(episodes=4)
     stretched = Episodes.from_arrays(data.obs * torch.tensor([1.0, 1000.0]) + 7, data.act)
     rows = torch.tensor([0, 100])
-    near, again = considered.nearest(data, rows), considered.nearest(stretched, rows)
+    near, again = near_by.nearest(data, data.obs[rows]), near_by.nearest(stretched, stretched.obs[rows])
     shared = [len(set(a.tolist()) & set(b.tolist())) for a, b in zip(near, again, strict=True)]
-    assert min(shared) >= considered.NEAR - 1  # but for rounding
+    assert min(shared) >= near_by.NEAR - 1  # but for rounding
 
 
 def test_images_are_not_compared() -> None:
     obs = {"image": torch.zeros(6, 4, 4, 3, dtype=torch.uint8), "state": torch.arange(6.0)[:, None]}
     data = Episodes.from_arrays(obs, torch.zeros(6, 1))
-    assert considered.nearest(data, torch.tensor([2]))[0, 0] == 2
-    assert (
-        considered.nearest(Episodes.from_arrays({"image": obs["image"]}, torch.zeros(6, 1)), torch.tensor([2])) is None
-    )
+    third = {name: rows[2:3] for name, rows in obs.items()}
+    assert near_by.nearest(data, third)[0, 0] == 2
+    pictures = {"image": obs["image"]}
+    assert near_by.nearest(Episodes.from_arrays(pictures, torch.zeros(6, 1)), pictures) is None
 
 
 def test_windows_stay_within_an_episode() -> None:
     data = Episodes.from_arrays(torch.arange(8.0)[:, None], torch.zeros(8, 1), truncations=torch.arange(8) == 3)
-    found = considered.windows(data, torch.tensor([0, 2, 4, 7]), 3)[..., 0]
+    found = near_by.histories(data, torch.tensor([0, 2, 4, 7]), 3)[..., 0]
     assert found.tolist() == [[0, 0, 0], [0, 1, 2], [4, 4, 4], [5, 6, 7]]
 
 

@@ -62,7 +62,7 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
         how |= {name: getattr(args, name) for name in ONLINE if getattr(args, name) is not None}
         online_jobs(args.algorithm, cfg, world, outs, prior=bool(args.data), **how)
     else:
-        jobs.train_jobs(args.algorithm, cfg, world, outs, origin=origin, **how)
+        jobs.train_jobs(args.algorithm, cfg, world, outs, origin=origin, hold_out=args.hold_out, **how)
     return 0
 
 
@@ -80,6 +80,10 @@ def _origin(args: argparse.Namespace, learns: bool) -> Origin | None:
 def _check_online(args: argparse.Namespace, learns: bool) -> None:
     """Refuse options that mean nothing to an algorithm that learns while acting, or to one that does not."""
     if learns:
+        if args.hold_out is not None:
+            raise InputError(
+                f"--hold-out with {args.algorithm}, which learns while acting: expected none; leave it out"
+            )
         if args.steps is None or args.updates is not None:
             raise InputError(
                 f"{args.algorithm} learns while acting: expected --steps, how many to take, and no --updates, which "

@@ -11,6 +11,8 @@ import torch
 
 from ornstein import folder
 from ornstein.contract import Agent, Learner
+from ornstein.data.episodes import Episodes
+from ornstein.data.parts import hold_out as kept_back
 from ornstein.envs.maze_data import make as make_maze
 from ornstein.envs.recorded import recorded
 from ornstein.envs.tasks import Task, task
@@ -18,6 +20,7 @@ from ornstein.errors import InputError, TrainingError
 from ornstein.fields import check
 from ornstein.files import locked, sweep, write
 from ornstein.formats.sources import read
+from ornstein.promises import Value
 from ornstein.roles import name_of, preset
 from ornstein.run import checkpoint
 from ornstein.run.distill import distill
@@ -34,6 +37,7 @@ from ornstein.terminal import ERR, page, result, say
 from ornstein.view import show, video
 
 TRUST = "trust.json"
+HELD_OUT = 0.05  # share of episodes by which a critic is judged
 QUICK_TASK, QUICK_STEPS = "pointmaze-umaze", 200_000
 
 
@@ -75,9 +79,11 @@ def train_job(
     capture: str = "auto",
     evaluate_every: int = 0,
     origin: Origin | None = None,
+    hold_out: float | None = None,
 ) -> bool:
-    """Train into `out`, from the weights of `origin` if there is one; False if it held this run already, finished."""
-    agent, config = _begun(algorithm, cfg, world, seed, device, origin)
+    """Train into `out`, from the weights of `origin` if there is one; False if it held this run already, finished.
+    The critic of an agent that has one is judged at the end, by a share of the episodes that is kept back."""
+    agent, config = _begun(algorithm, cfg, world, seed, device, origin, _share(out, resume, hold_out))
     with locked(out):
         if finished(out, config, resume):
             say(f"{out} holds this run, finished")
@@ -86,7 +92,7 @@ def train_job(
             world.worlds(1).close()  # refused before the training, not after some of it
         if origin is not None:
             origin.begin(agent)
-        data = world.episodes(device, data_progress())
+        data, held = kept_back(world.episodes(device, data_progress()), config.get("held_out", 0.0))
         weights = sum(p.numel() for p in agent.parameters())
         say(f"{agent.row} on {world.name}: {len(data):,} steps of data, {weights:,} weights")
         say("updates: " + ", ".join(f"{steps:,} of {name}" for name, steps in agent.stages) + f"; writing {out}")
@@ -98,17 +104,40 @@ def train_job(
                 page(f"after {done:,} updates: {measure(learner, world, episodes=20, seed=seed)}", ERR)
 
         teach(agent, data, out, config, look if evaluate_every else None, evaluate_every, capture=capture)
+        if isinstance(agent, Agent) and isinstance(agent, Value):
+            _judge(agent, world, out, held, seed)
         say(f"trained: {out}")
         return True
 
 
+def _share(out: Path, resume: bool, hold_out: float | None) -> float | None:
+    """The share of episodes to keep back: what is asked for, else what a run that goes on kept, else the default."""
+    if hold_out is None and resume and (out / folder.TRAIN).exists():
+        return folder.read_config(out).get("held_out", 0.0)
+    return hold_out
+
+
+def _judge(agent: Learner, world: Task, out: Path, held: Episodes | None, seed: int) -> None:
+    """Say how healthy an agent's critic is, and keep it in the run folder."""
+    try:
+        told = measure(agent, world, held_out=held, seed=seed)
+    except InputError as error:  # a critic of something else than single actions, for one
+        say(f"the critic was not judged: {error}")
+        return
+    _keep(out, asdict(told), folder.MEASURES)
+    page(str(told), ERR)
+
+
 def _begun(
-    algorithm: str, cfg: Any, world: Task, seed: int, device: str, origin: Origin | None
+    algorithm: str, cfg: Any, world: Task, seed: int, device: str, origin: Origin | None, hold_out: float | None
 ) -> tuple[Learner, dict[str, Any]]:
     """A new agent, and the content of its config.json."""
     torch.manual_seed(seed)
     agent = made(algorithm, world.spec, cfg).to(device)
     config = checkpoint.describe(agent, seed=seed, task=world.record())
+    if hold_out is None:
+        hold_out = HELD_OUT if isinstance(agent, Agent) and isinstance(agent, Value) else 0.0
+    config |= {"held_out": hold_out} if hold_out else {}
     return agent, config if origin is None else config | origin.record()
 
 
@@ -121,15 +150,18 @@ def train_jobs(
     resume: bool,
     device: str,
     origin: Origin | None = None,
+    hold_out: float | None = None,
     **more: Any,
 ) -> None:
     """Train one seed after another, each into its folder, as if it were the only one. All folders are looked at before
     the first is written, and nobody else writes to them until the last is."""
     with locked(*outs.values()):
         for seed, out in outs.items() if len(outs) > 1 else ():
-            finished(out, _begun(algorithm, cfg, world, seed, device, origin)[1], resume)
+            share = _share(out, resume, hold_out)
+            finished(out, _begun(algorithm, cfg, world, seed, device, origin, share)[1], resume)
+        more |= {"resume": resume, "device": device, "origin": origin, "hold_out": hold_out}
         for seed, out in outs.items():
-            train_job(algorithm, cfg, world, out, seed=seed, resume=resume, device=device, origin=origin, **more)
+            train_job(algorithm, cfg, world, out, seed=seed, **more)
 
 
 def distill_job(
@@ -204,16 +236,21 @@ def evaluate_job(
         _keep(run, asdict(told), folder.MEASURES)
         scored(told)
         return told
-    if held_out:
+    if held_out and not isinstance(agent, Value):
         raise InputError(
-            f"--held-out with {name_of(agent)}, which acts: expected it only with what does not; leave it out"
+            f"--held-out with {name_of(agent)}, which acts without a critic: expected it only with what has one, or "
+            "does not act; leave it out"
         )
+    judged = measure(agent, world, held_out=held_out, seed=seed) if held_out else None
     acts: list[torch.Tensor] = []
     how: dict[str, Any] = {"protocol": protocol, "episodes": episodes, "seed": seed, "capture": capture}
     how["watch"] = (lambda played: acts.extend(played.acts)) if video_out else None
     found = evaluate(agent, world, **how, progress=evaluation_progress())
     _keep(run, asdict(found), folder.REPORT)
     scored(found)
+    if judged is not None:
+        _keep(run, asdict(judged), folder.MEASURES)
+        page(str(judged))
     for film in video.write(found, acts, world, video_out, video_format) if video_out else ():
         say(str(film))
         if not video.agrees(film):

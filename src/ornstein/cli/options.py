@@ -111,6 +111,9 @@ def _train(commands: Commands) -> None:
     train.add_argument("--from", dest="origin", type=Path, metavar="RUN", help="begin with the weights of another run")
     train.add_argument("--rescale", action="store_true", help="with --from: learn the scales anew from the new data")
     train.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/ALGORITHM/TASK/SEED)")
+    train.add_argument(
+        "--hold-out", type=float, metavar="SHARE", help="of episodes, to judge a critic by (default 0.05 if it has one)"
+    )
     train.add_argument("--steps", type=_count, metavar="N", help="online: steps to take in the environment")
     train.add_argument("--ratio", type=float, metavar="R", help="online: updates for each step (default 1)")
     train.add_argument("--worlds", type=_up_to(4096), metavar="W", help="online: copies that act at once (default 1)")
@@ -145,7 +148,9 @@ def _evaluate(commands: Commands) -> None:
     evaluate.add_argument("--env", metavar="ENV_ID", help="its own again (MODULE:ID, MODULE:CLASS), or another one")
     evaluate.add_argument("--protocol", metavar="goals|d4rl", help="how a maze is judged")
     evaluate.add_argument("--episodes", type=_up_to(10**6), default=100, metavar="N")
-    evaluate.add_argument("--held-out", metavar="PATH-OR-ID", help="data not learned from, for what does not act")
+    evaluate.add_argument(
+        "--held-out", metavar="PATH-OR-ID", help="data not learned from, to judge a critic or a model by"
+    )
     evaluate.add_argument("--seed", type=_seed, default=0, metavar="N")
     _machine(evaluate)
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the report here")

@@ -35,7 +35,6 @@ class RewardScale(nn.Module):
     def learn(self, data: Episodes) -> Episodes:
         """The same episodes with other rewards. Raises `InputError` for `returns` where the range was learned from
         episodes that all have the same return, and for rewards whose squares overflow."""
-        rew = data.rew - 1 if self.how == MINUS_ONE else data.rew
         if self.how == RETURNS:
             returns = episode_returns(data)
             self.range.learn(returns[:, None], "returns")
@@ -44,10 +43,24 @@ class RewardScale(nn.Module):
                     f"rewards cannot be scaled by 'returns': all {len(returns)} episodes return "
                     f"{float(returns[0]):.6g}; expected some that differ; choose 'raw'"
                 )
-            rew = rew * (500 / float(self.range.scale))  # half the range is 500
+        scaled: Episodes = self(data)
+        rew = scaled.rew
         if not (largest := float(rew.abs().max())) < LARGEST:
             raise InputError(
                 f"a reward, scaled by '{self.how}', is {largest:g}: expected less than {LARGEST:g}, or its square "
                 "overflows; repair the rewards, or give them in larger units"
             )
-        return replace(data, rew=rew)
+        return scaled
+
+    def forward(self, data: Episodes) -> Episodes:
+        """The same episodes with other rewards, in the range of returns that was learned before. Raises `InputError`
+        where none was."""
+        if self.how == MINUS_ONE:
+            return replace(data, rew=data.rew - 1)
+        if self.how == RETURNS:
+            if not self.range.learned:
+                raise InputError(
+                    "rewards are scaled by 'returns', of which no range was learned: expected a trained one"
+                )
+            return replace(data, rew=data.rew * (500 / float(self.range.scale)))  # half the range is 500
+        return data

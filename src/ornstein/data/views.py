@@ -40,20 +40,21 @@ class Transition(NamedTuple):
         ahead = discount if self.steps is None else discount**self.steps
         return ahead * (1 - self.terminated)
 
-    def chunk(self, n: int) -> "list[Transition]":
-        """`n` batches of equal size, one after the other."""
-
-        def part(value: Any, k: int) -> Any:
-            return None if value is None else each(lambda x: x.chunk(n)[k], value)
-
-        return [Transition(*(part(value, k) for value in self)) for k in range(n)]
-
     def episodes(self) -> Episodes:
         """Single steps as episodes of one step each, which share its tensors."""
         numbers = torch.arange(len(self.rew), device=self.rew.device)
         known = torch.ones_like(numbers, dtype=torch.bool)
         ended = self.terminated > 0.5
         return Episodes(self.obs, self.act, self.rew, ended, numbers, self.next_obs, known, dict(self.more))
+
+
+def chunks(batch: Transition, n: int) -> list[Transition]:
+    """`n` batches of equal size, one after the other."""
+
+    def part(value: Any, k: int) -> Any:
+        return None if value is None else each(lambda x: x.chunk(n)[k], value)
+
+    return [Transition(*(part(value, k) for value in batch)) for k in range(n)]
 
 
 class Window(NamedTuple):

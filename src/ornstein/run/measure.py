@@ -1,4 +1,4 @@
-"""Measuring learners that do not act, by what they promise: values, rewards, world models and synthesizers, each beside
+"""Measuring learners by what they promise, beside acting: values, rewards, world models and synthesizers, each beside
 recorded steps."""
 
 import time
@@ -10,22 +10,24 @@ import torch
 from torch import Tensor
 
 import ornstein
-from ornstein.contract import Given, Learner, check_fit
+from ornstein.contract import Agent, Learner, check_fit
 from ornstein.data import spread
 from ornstein.data.episodes import Episodes, each, plain
-from ornstein.data.views import Windows, discounted_returns
+from ornstein.data.views import Windows
 from ornstein.envs.tasks import Task
-from ornstein.errors import InputError, choose, positive
+from ornstein.errors import InputError, positive
 from ornstein.formats.sources import read
 from ornstein.promises import OpenLoop, Reward, Synthesizer, Value, WorldModel, offers
 from ornstein.roles import name_of
+from ornstein.run.health import asked, given_at, health
 from ornstein.run.rollout import randomness
+from ornstein.scores.health import known_returns
 from ornstein.scores.measures import Figures, Measures, agreement, future_error, looked_at
 from ornstein.scores.trust import trust
 
+OWN, KEPT_BACK = "the data it learned from", "the episodes that training kept back"
 DRAWS = 100  # states, windows and invented episodes that are looked at for each episode that is asked for
 CALL = 1000  # rows in one call
-LOST = 0.05  # weight of what came after a cut, below which a return counts as known
 
 
 class Recorded(NamedTuple):
@@ -48,13 +50,14 @@ class Found(NamedTuple):
 
 
 def measure(
-    learner: Learner, task: Task, *, held_out: str | None = None, episodes: int = 100, seed: int = 0
+    learner: Learner, task: Task, *, held_out: str | Episodes | None = None, episodes: int = 100, seed: int = 0
 ) -> Measures:
-    """Measure a learner that does not act. The same seed gives the same figures but for `seconds`, and the learner is
-    left as it was.
+    """Measure a learner that does not act, or the critic of one that does. The same seed gives the same figures but for
+    `seconds`, and the learner is left as it was.
 
     Args:
-        held_out: a dataset that was not learned from; without, the task's own data is used, which flatters.
+        held_out: data that was not learned from, or the path or id of such; without, the task's own data is used, which
+            flatters.
         episodes: how many futures are imagined; of states, windows and invented episodes a hundred times as many are
             looked at, or as many as there are.
 
@@ -64,14 +67,14 @@ def measure(
     found = next((gather for kind, gather in GATHERED.items() if isinstance(learner, kind)), None)
     if found is None:
         raise InputError(f"{name_of(learner)} promises nothing that data can judge: expected one that does")
-    start, data = time.monotonic(), task.episodes() if held_out is None else read(held_out).episodes
+    start, data = time.monotonic(), _data(task, held_out)
     check_fit(learner, data)
     with randomness(seed):
         made = found(learner, Recorded(task, data, held_out is not None, positive("episodes", episodes), seed))
     return Measures(
         algorithm=name_of(learner),
         task=task.name,
-        data=held_out or "the data it learned from",
+        data=held_out if isinstance(held_out, str) else OWN if held_out is None else KEPT_BACK,
         held_out=held_out is not None,
         seed=seed,
         rows=made.rows,
@@ -83,29 +86,24 @@ def measure(
     )
 
 
-def _given(learner: Learner, data: Episodes, steps: Tensor) -> Given | None:
-    """What is given at some steps (B,), as the data has it."""
-    return {name: data.more[choose("field", name, data.more)][steps] for name in learner.spec.given} or None
+def _data(task: Task, held_out: str | Episodes | None) -> Episodes:
+    """What to measure by, on the host."""
+    if isinstance(held_out, Episodes):
+        return held_out.to("cpu")
+    return task.episodes() if held_out is None else read(held_out).episodes
 
 
 def _value(learner: Value, by: Recorded) -> Found:
     """Values beside the discounted returns of the states and actions."""
-    data, note = by.data, ""
-    returns = discounted_returns(data.rew, data.last, learner.discount)
-    left = data.last - torch.arange(len(data)) + 1
-    known = data.terminated[data.last] | (learner.discount**left <= LOST)
-    if not known.any():
-        known, note = ~known, "episodes are cut before their returns are known: values should be above them"
+    if isinstance(learner, Agent):
+        found = health(learner, by.data, rows=DRAWS * by.episodes, seed=by.seed)
+        return Found(found.rows, found.figures("q" if offers(learner, "q") else "value"), "the data", found.note)
+    returns, known, note = known_returns(learner.units(by.data), learner.discount)
     steps = known.nonzero()[:, 0]
     steps = steps[torch.randperm(len(steps))[: DRAWS * by.episodes]]
     figures: Figures = {}
     for name in filter(lambda name: offers(learner, name), ("value", "q")):
-        answers = []
-        for rows in steps.split(CALL):
-            asked: list[Any] = [each(lambda x, rows=rows: x[rows], data.obs)]
-            asked += [data.act[rows]] if name == "q" else []
-            answers.append(getattr(learner, name)(*asked, given=_given(learner, data, rows)).cpu())
-        figures |= agreement(torch.cat(answers), returns[steps], name)
+        figures |= agreement(asked(learner, by.data, steps, name), returns[steps], name)
     return Found(len(steps), figures, "returns", note)
 
 
@@ -155,7 +153,7 @@ def by_step(made: Episodes, horizon: int) -> tuple[Tensor, Tensor]:
 def _synthesizer(learner: Synthesizer, by: Recorded) -> Found:
     """Invented rows beside real ones."""
     count, data = DRAWS * by.episodes, by.data
-    given = _given(learner, data, torch.randint(len(data), (count,)))
+    given = given_at(learner, data, torch.randint(len(data), (count,)))
     made = next(learner.sample(count, given, block=count)).to("cpu")
     try:
         env = by.task.gym_spec()

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ornstein.contract import Agent, Spec
-from ornstein.data.episodes import Episodes, Obs, each, plain
+from ornstein.data.episodes import Episodes, each
+from ornstein.data.near import episode_of, evenly, histories, nearest
 from ornstein.run.rollout import Rollout, randomness
 
 STATES = 8  # spread over the data
@@ -20,12 +20,12 @@ LOOKED = 20_000  # steps of the data among which they are sought
 
 def choices(agent: Agent, data: Episodes, seed: int, source: str) -> dict[str, Any]:
     """The page's `choices` (see `page.render`); `source` says in words whose states these are."""
-    rows = spread(len(data), STATES, inside=True)
-    episode = torch.searchsorted(data.ends, rows)
+    rows = evenly(len(data), STATES, inside=True)
+    episode = episode_of(data, rows)
     n = min(MOST, max(DRAWN, agent.candidates))
     with randomness(seed):
-        found = agent.consider(windows(data, rows, agent.history), None, n)
-    own, near = data.act.index_select(0, rows), nearest(data, rows)
+        found = agent.consider(histories(data, rows, agent.history), None, n)
+    own, near = data.act.index_select(0, rows), nearest(data, each(lambda x: x.index_select(0, rows), data.obs))
     states: list[dict[str, Any]] = [
         {
             "row": int(rows[i]),
@@ -41,33 +41,6 @@ def choices(agent: Agent, data: Episodes, seed: int, source: str) -> dict[str, A
     ]
     names = [f"action {i + 1}" for i in range(agent.spec.act_size)]
     return {"source": source, "names": names, "draws": agent.candidates, "states": states}
-
-
-def spread(n: int, count: int, inside: bool = False) -> Tensor:
-    """At most `count` different numbers below `n`, evenly spread, without the ends if `inside`."""
-    marks = torch.linspace(0, n - 1, count + 2 * inside, dtype=torch.float64)
-    return (marks[1:-1] if inside else marks).round().long().unique()
-
-
-def windows(data: Episodes, rows: Tensor, history: int) -> Obs:
-    """The last `history` observations (B, K, ...) at steps (B,); those before an episode's start repeat the first."""
-    starts = data.starts[torch.searchsorted(data.ends, rows)]
-    index = torch.maximum(rows[:, None] - torch.arange(history - 1, -1, -1), starts[:, None])  # (B, K)
-    return each(lambda x: x.index_select(0, index.flatten()).unflatten(0, index.shape), data.obs)
-
-
-def nearest(data: Episodes, rows: Tensor) -> Tensor | None:
-    """The steps (B, NEAR or fewer) whose observations are nearest to those of steps (B,), each dimension in units of
-    its deviation; None where observations are images alone."""
-    looked = spread(len(data), LOOKED)
-    x = plain(each(lambda x: x.index_select(0, looked), data.obs)).flatten(1).double()
-    here = plain(each(lambda x: x.index_select(0, rows), data.obs)).flatten(1).double()
-    if not x.shape[1]:
-        return None
-    width = x.std(0, unbiased=False)
-    width = torch.where(width > 1e-6 * x.abs().amax(0), width, 1.0)
-    gap = torch.cdist(here / width, x / width, compute_mode="donot_use_mm_for_euclid_dist")
-    return looked[gap.topk(min(NEAR, len(looked)), largest=False).indices]
 
 
 def lived(done: Rollout) -> Episodes:

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 
 from ornstein.contract import Planner
+from ornstein.data.near import evenly
 from ornstein.envs.vector import Start
 from ornstein.run.driver import wanted
 from ornstein.run.rollout import Rollout, randomness
-from ornstein.view.considered import names, spread
+from ornstein.view.considered import names
 
 MOMENTS = 4  # of each episode, at which a plan is shown
 FRAMES = 33  # of the film at most
@@ -19,7 +20,7 @@ def futures(agent: Planner, done: Rollout, start: Start, seed: int) -> dict[str,
     """The page's `futures` (see `page.render`)."""
     plans = []
     for i, (obs, made) in enumerate(zip(done.obs, done.plans, strict=True)):
-        for k in spread(len(made), MOMENTS + 1)[: max(1, min(len(made) - 1, MOMENTS))].tolist():
+        for k in evenly(len(made), MOMENTS + 1)[: max(1, min(len(made) - 1, MOMENTS))].tolist():
             step, plan = made[k]
             last = step + (plan.obs.shape[1] - 1) * plan.stride
             plans.append(
@@ -50,5 +51,5 @@ def _film(agent: Planner, start: Start, seed: int) -> dict[str, Any]:
     given = wanted(agent, start.given and {name: value[:1] for name, value in start.given.items()})
     with randomness(seed):
         agent.plan(start.obs[:1], given, watch=lambda obs: seen.append(obs[0, :, :SHOWN].clone()))
-    shown = spread(len(seen), FRAMES).tolist()
+    shown = evenly(len(seen), FRAMES).tolist()
     return {"steps": shown, "frames": [seen[k] for k in shown]}

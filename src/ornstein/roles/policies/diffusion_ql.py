@@ -28,6 +28,7 @@ from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.errors import at_least
 from ornstein.networks.mlp import MLP
 from ornstein.optim import Optim, Stepper, frozen, pace, polyak_update, target_copy
+from ornstein.promises import Value
 from ornstein.roles.values.choice import Choice
 from ornstein.roles.values.td import TDCritics
 
@@ -55,7 +56,7 @@ class Config:
     critic: Optim = field(default_factory=lambda: Optim(3e-4, clip=9.0))
 
 
-class DiffusionQL(Agent):
+class DiffusionQL(Agent, Value):
     """A diffusion policy between the data and its critic. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
@@ -114,3 +115,6 @@ class DiffusionQL(Agent):
 
     def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self._consider(obs, given, self.candidates, noise).taken()[:, None]
+
+    def _q(self, obs: Tensor, act: Tensor, given: Given | None) -> Tensor:
+        return self.critics.value(self.scale.obs(obs), self.scale.act(act))

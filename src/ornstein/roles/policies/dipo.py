@@ -26,6 +26,7 @@ from ornstein.diffusion.model import Diffusion, Recipe, Sampler
 from ornstein.errors import at_least
 from ornstein.networks.mlp import MLP
 from ornstein.optim import Optim, Stepper, frozen, pace, polyak_update, target_copy
+from ornstein.promises import Value
 from ornstein.roles.values.td import TDCritics
 
 
@@ -53,7 +54,7 @@ class Config:
     critic: Optim = field(default_factory=lambda: Optim(3e-4, clip=2.0))
 
 
-class DIPO(Explorer):
+class DIPO(Explorer, Value):
     """A diffusion policy of actions that its critic has improved. Refuses tasks that give a goal."""
 
     FORMER: ClassVar = {"calm.net.": "model.net."}  # see `tensors.renamed`
@@ -107,6 +108,9 @@ class DIPO(Explorer):
 
     def _explore(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self.scale.inverse(self.model.sample(noise[:, 0], obs[:, -1]))[:, None]
+
+    def _q(self, obs: Tensor, act: Tensor, given: Given | None) -> Tensor:
+        return self.critics.value(obs, self.scale(act))
 
 
 def ascend(value: Callable[[Tensor], Tensor], act: Tensor, cfg: Config) -> Tensor:

@@ -27,6 +27,7 @@ from ornstein.diffusion.guide import Clamp
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.networks.mlp import ResidualMLP
 from ornstein.optim import Optim, Stepper, polyak_update, target_copy
+from ornstein.promises import Value
 from ornstein.roles.values.choice import Choice
 from ornstein.roles.values.iql import ExpectileCritics
 
@@ -56,7 +57,7 @@ class Config:
     critic: Optim = field(default_factory=Optim)
 
 
-class IDQL(Agent):
+class IDQL(Agent, Value):
     """A cloned policy; in-sample critics choose among the actions that it draws. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
@@ -105,3 +106,9 @@ class IDQL(Agent):
 
     def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self._consider(obs, given, self.candidates, noise).taken()[:, None]
+
+    def _value(self, obs: Tensor, given: Given | None) -> Tensor:
+        return self.critics.v(self.scale.obs(obs))[0]
+
+    def _q(self, obs: Tensor, act: Tensor, given: Given | None) -> Tensor:
+        return self.critics.value(self.scale.obs(obs), self.scale.act(act))

@@ -20,6 +20,7 @@ from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Transition, Transitions
 from ornstein.networks.actor import GaussianActor
 from ornstein.optim import Optim, Stepper
+from ornstein.promises import Value
 from ornstein.roles.values.iql import ExpectileCritics
 
 
@@ -42,7 +43,7 @@ class Config:
     critic: Optim = field(default_factory=Optim)
 
 
-class IQL(Agent):
+class IQL(Agent, Value):
     """A Gaussian policy, extracted from critics that never ask for an unseen action. Refuses tasks that give a goal."""
 
     def __init__(self, spec: Spec, cfg: Config = Config()):
@@ -66,10 +67,22 @@ class IQL(Agent):
         value, q, advantage = self.critics.losses(batch)
         self.step_critics(value + q)
         self.critics.update_target(self.cfg.target_rate)
-        weight = (self.cfg.beta * advantage).exp().clamp(max=self.cfg.most)  # (B,)
-        actor = -(weight * self.actor.log_prob(batch.obs, batch.act)).mean()
+        actor = -(self.weigh(advantage) * self.actor.log_prob(batch.obs, batch.act)).mean()
         self.step_actor(actor)
         return {"loss": (value + q).detach(), "value": value.detach(), "actor": actor.detach()}
 
     def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]
+
+    def _value(self, obs: Tensor, given: Given | None) -> Tensor:
+        return self.critics.v(self.scale.obs(obs))[0]
+
+    def _q(self, obs: Tensor, act: Tensor, given: Given | None) -> Tensor:
+        return self.critics.value(self.scale.obs(obs), self.scale.act(act))
+
+    def _imitation_weight(self, obs: Tensor, act: Tensor, given: Given | None) -> Tensor:
+        return self.weigh(self._q(obs, act, given) - self._value(obs, given))
+
+    def weigh(self, advantage: Tensor) -> Tensor:
+        """How much actions of some advantage (B,) are imitated, (B,)."""
+        return (self.cfg.beta * advantage).exp().clamp(max=self.cfg.most)

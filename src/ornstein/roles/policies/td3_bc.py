@@ -19,11 +19,12 @@ from ornstein.contract import Agent, Given, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import RewardScale
-from ornstein.data.views import Transition, Transitions
+from ornstein.data.views import Transition, Transitions, chunks
 from ornstein.errors import at_least
 from ornstein.networks.actor import DeterministicActor
 from ornstein.networks.critics import Critics
 from ornstein.optim import Optim, Stepper, frozen, polyak_update, target_copy
+from ornstein.promises import Value
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Config:
     critic: Optim = field(default_factory=Optim)
 
 
-class TD3BC(Agent):
+class TD3BC(Agent, Value):
     """A deterministic policy that maximises its critic and stays near the data. Refuses tasks that give a goal."""
 
     FORMER: ClassVar = {"actor_slow.": "actor_target.", "critic_slow.": "critic_target."}  # see `tensors.renamed`
@@ -72,7 +73,7 @@ class TD3BC(Agent):
 
     def update(self, batch: Transition) -> Metrics:
         """`delay` steps of the critics, one of the actor."""
-        parts = self.scale(batch).chunk(self.cfg.delay)
+        parts = chunks(self.scale(batch), self.cfg.delay)
         for part in parts:
             loss = self.critic_loss(part)
             self.step_critic(loss)
@@ -99,3 +100,6 @@ class TD3BC(Agent):
 
     def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]
+
+    def _q(self, obs: Tensor, act: Tensor, given: Given | None) -> Tensor:
+        return self.critic_target(self.scale.obs(obs), self.scale.act(act)).amin(0)
