@@ -422,7 +422,7 @@ def test_names_of_commands_and_options() -> None:
     expected = {
         "quickstart": "--out --seed --updates",
         "train": "--task --data --env --out --seed --updates --resume --device --threads --capture --evaluate-every"
-        " --steps --ratio --worlds --capacity --from --rescale --jobs",
+        " --steps --ratio --worlds --capacity --from --rescale --jobs --hold-out",
         "distill": "--steps --out --updates --method --task --env --seed --resume --device --threads --capture",
         "evaluate": "--task --env --protocol --episodes --held-out --seed --device --threads --capture --json"
         " --video --video-format",

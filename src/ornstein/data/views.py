@@ -133,11 +133,9 @@ class Transitions:
         self.numbers = torch.cat([*(x.to(data.rew)[:, None] for x in flags), rew.view(len(data), -1)], 1)
         self.steps = kept.nonzero().squeeze(1)
         if not len(self.steps):
+            lacks = f"{steps} whole steps ahead of it" if whole else "a known successor"
             raise InputError(
-                f"no step has {steps} whole steps ahead of it: the longest of {len(data.ends)} episodes has "
-                f"{int(data.lengths.max())}; choose fewer"
-                if whole and steps > 1
-                else "no step has a known successor: give next_obs or final_obs, or episodes of two steps or more; or "
+                f"no step has {lacks}: give next_obs or final_obs, or longer episodes, of two steps at least; or "
                 "choose an algorithm that only imitates, which needs none"
             )
 

@@ -78,6 +78,7 @@ class WeightedBC(Agent, Value):
         self.scale.learn(data)
         self.step_model.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
+        self.critics.over(self.cfg.updates, self.cfg.target_rate, self.cfg.steps)
         view = Transitions(self.rewards.learn(data), steps=self.cfg.steps, discount=self.cfg.discount)
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
@@ -118,3 +119,6 @@ class WeightedBC(Agent, Value):
 
     def _value(self, obs: Tensor, given: Given | None) -> Tensor:
         return self.critics.v(self.scale.obs(obs))[0]
+
+    def _imitation_weight(self, obs: Tensor, act: Tensor, given: Given | None) -> Tensor:
+        return self.weight(self._q(obs, act, given) - self._value(obs, given)) + self.cfg.imitate
