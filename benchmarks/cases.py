@@ -9,9 +9,10 @@ from worlds import WORLDS
 
 from ornstein.roles import slug
 
-SETS = ("hopper-switch", "hopper-medium-expert", "walker2d-medium")
-WITHOUT = ("bc", "iql", "td3_bc")  # diffusion
-WITH = ("diffusion_bc", "diffusion_ql", "diffusion_ql:edp", "idql")
+WALKERS = ("hopper-switch", "hopper-medium-expert", "walker2d-medium")
+FIVE_SETS = ("stitch-sparse", "stitch-dense", "hopper-switch", "walker2d-medium")
+WITHOUT = ("bc", "iql:few", "td3_bc")  # diffusion
+WITH = ("diffusion_bc", "idql:few", "diffusion_ql", "diffusion_ql:edp", "weighted_bc")
 
 
 def cell(world: str, row: str, seed: int, minutes: float = 10, *more: str) -> Cell:
@@ -21,7 +22,7 @@ def cell(world: str, row: str, seed: int, minutes: float = 10, *more: str) -> Ce
     command += ["--change", *changes] if changes else []
     command += [*more, "--data", "{data}", "--work", "{work}", "--out", "{out}"]
     place = WORLDS[world]
-    data = (place.set,) if place.set else ()
+    data = (place.task,) if place.made else ()
     path = f"offline/{world}/{stem(name, changes)}-{seed}"
     return Cell(path, tuple(command), (name,), place.golden, 1.3 * minutes, data)
 
@@ -38,7 +39,7 @@ def beside(rows: Sequence[str], world: str, seeds: Sequence[int]) -> tuple[Cell,
         for row in rows:
             asked = ("--peer", "{peer}", "--row", row, "--world", world, "--seed", str(seed))
             command = ("beside.py", *asked, "--data", "{data}", "--work", "{work}", "--out", "{out}")
-            cells.append(Cell(f"beside/{slug(row)}-{world}-{seed}", command, (row,), place.golden, 30, (place.set,)))
+            cells.append(Cell(f"beside/{slug(row)}-{world}-{seed}", command, (row,), place.golden, 30, (place.task,)))
     return tuple(cells)
 
 
@@ -48,14 +49,14 @@ CLAIMS = (
         "In-sample critics that have converged choose well among many actions of the clone",
         "Hansen-Estruch et al. 2023; Kostrikov et al. 2022",
         "one candidate, of the same agents",
-        each(SETS, ("idql", "iql"), FIVE),
+        each(WALKERS, ("idql:few", "iql:few", "idql", "iql"), FIVE),
     ),
     Claim(
         "five-sets",
         "The best policy by diffusion is better than the best without",
         "each paper's own",
         "BC, IQL, TD3+BC and ReBRAC",
-        each(SETS, (*WITHOUT, *WITH), THREE),
+        each(FIVE_SETS, (*WITHOUT, *WITH), THREE),
     ),
     Claim(
         "beside-cleandiffuser",
@@ -86,9 +87,9 @@ CLAIMS = (
                 ("diffusion_bc",),
                 WORLDS[world].golden,
                 10,
-                (WORLDS[world].set,),
+                (WORLDS[world].task,),
             )
-            for world in SETS
+            for world in WALKERS
         ),
     ),
     *STUDIES,

@@ -19,7 +19,7 @@ class Cell:
     rows: tuple[str, ...]  # of the table of algorithms, on which it stands
     worlds: tuple[str, ...]  # of tests/golden_worlds.json, likewise
     minutes: float  # of a core that it takes, about
-    data: tuple[str, ...] = ()  # sets of `ornstein data make` that it reads
+    data: tuple[str, ...] = ()  # tasks whose data `ornstein data make` makes before
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from cases import CLAIMS
 from claims import Cell, Claim, ordered
 
 from ornstein import files
+from ornstein.envs.tasks import task
 from ornstein.files import locked
 
 HERE = Path(__file__).resolve().parent
@@ -79,7 +80,7 @@ class Job:
         script, *more = (word.format_map(folders) for word in self.cell.command)
         command = ["nice", "-n", "19", sys.executable, str(self.places.scripts / script), *more]
         with (self.work / "log.txt").open("ab") as log:
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            environment = os.environ | {"OMP_NUM_THREADS": "1", "ORNSTEIN_DATA": str(self.places.data)}
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
     def spent(self, seconds: float) -> float:
@@ -122,13 +123,14 @@ class Job:
 
 def made(cell: Cell, places: Places) -> str:
     """Make the data that a cell reads and that is not there; what went wrong, or nothing."""
+    os.environ["ORNSTEIN_DATA"] = str(places.data)
     for name in cell.data:
-        command = [sys.executable, "-m", "ornstein.cli.start", "data", "make", name, "--out", str(places.data)]
+        command = ["nice", "-n", "19", sys.executable, "-m", "ornstein.cli.start", "data", "make", name]
         command += ["--actors", str(places.actors)] if places.actors else []
-        if not any(places.data.glob(f"{name}*")):
-            done = subprocess.run(["nice", "-n", "19", *command], capture_output=True, text=True, check=False)
+        if task(name).find() is None:
+            done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
             if done.returncode:
-                return done.stderr.strip().splitlines()[-1]
+                return (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
     return ""
 
 

@@ -1,5 +1,7 @@
-"""Worlds of the evidence: the task, the data, and how long an evaluation is."""
+"""Worlds of the evidence: tasks of `ornstein list tasks`, the stored numbers that they stand on, and how long an
+evaluation is. Their data lies in one folder, which `open` is told, or is made there on first use."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,32 +10,24 @@ from ornstein.envs.tasks import Task, task
 
 @dataclass(frozen=True)
 class Place:
-    """A data set and the world in which agents that learned from it are scored."""
+    """A task, with its data and the world in which agents that learned from it are scored."""
 
-    task: str  # of `ornstein list tasks`, or the name of a set
+    task: str
     golden: tuple[str, ...]  # of tests/golden_worlds.json
+    made: bool = False  # by `ornstein data make`, before it can be used
     episodes: int = 50
-    set: str = ""  # of `ornstein data make`; empty where the task makes its own data
-    suffix: str = ".hdf5"
-    env: str = ""
 
     def open(self, data: Path) -> Task:
-        """The task, over the set in folder `data`."""
-        if not self.set:
-            return task(self.task)
-        file = data / f"{self.set}{self.suffix}"
-        return task(self.task, data=file) if not self.env else task(data=file, env=self.env)
-
-
-def _walk(world: str, kind: str) -> Place:
-    env = {"hopper": "Hopper-v5", "halfcheetah": "HalfCheetah-v5", "walker2d": "Walker2d-v5"}[world]
-    name = f"{world}-{kind}-sim"
-    return Place(name, (env,), set=name, env=env)
+        """The task, over the data in folder `data`."""
+        os.environ["ORNSTEIN_DATA"] = str(data)
+        return task(self.task)
 
 
 WORLDS = {
-    "hopper-medium-expert": _walk("hopper", "medium-expert"),
-    "hopper-switch": _walk("hopper", "switch"),
-    "walker2d-medium": _walk("walker2d", "medium"),
+    "hopper-medium-expert": Place("hopper-medium-expert-sim", ("Hopper-v5",), True),
+    "hopper-switch": Place("hopper-switch-sim", ("Hopper-v5",), True),
+    "walker2d-medium": Place("walker2d-medium-sim", ("Walker2d-v5",), True),
+    "stitch-dense": Place("stitch-dense", ("stitch-dense",)),
+    "stitch-sparse": Place("stitch-sparse", ("stitch-sparse",)),
     "toy-point": Place("toy-point", ("toy-point",)),
 }

@@ -21,6 +21,7 @@ from ornstein.run.rollout import randomness
 GOLDEN = Path(__file__).parent / "golden_worlds.json"
 STEPS = 20
 MAZES = ("umaze", "medium", "large")
+MADE = ("toy-point", "four-goals", "stitch-dense", "stitch-sparse")  # tasks whose data is made here, quickly
 WALKERS = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5")
 
 
@@ -76,7 +77,7 @@ CASES: dict[str, Callable[[], list[float]]] = {
     "view Windows": _walks(Windows, 8),
     "view Chunks": _walks(Chunks, 2, 8, 4),
     "world bandit": bandit,
-    "world toy-point": partial(known, partial(task, "toy-point")),
+    **{f"world {name}": partial(known, partial(task, name)) for name in MADE},
     **{f"world pointmaze-{maze}": partial(lived, partial(task, f"pointmaze-{maze}")) for maze in MAZES},
     **{
         f"world {env}": partial(lived, partial(task, env=env)) for env in ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5")
