@@ -14,6 +14,7 @@ from ornstein.errors import InputError
 from ornstein.roles import ALGORITHMS, FORMER, Parts, Row, build, current, find, listed, name_of, preset, slug
 from ornstein.roles.policies.bc import BC, Config
 from ornstein.roles.policies.diffusion_ql import DiffusionQL
+from ornstein.roles.policies.td3_bc import TD3BC
 from ornstein.run.checkpoint import load
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import evaluate
@@ -22,9 +23,9 @@ from small import ROWS, VALUE, child_environment
 from test_contract import make
 
 
-def test_a_class_has_one_row() -> None:
-    made = [row.parts.make for row in ALGORITHMS.values()]
-    assert len(set(made)) == len(made)
+def test_rows_of_one_class_differ_in_their_settings() -> None:
+    made = [(row.parts.make, row.parts.config) for row in ALGORITHMS.values()]
+    assert all(one not in made[:i] for i, one in enumerate(made))
     assert all(find(f"{name}:{one}").make is row.parts.make for name, row in ALGORITHMS.items() for one in row.variants)
     assert list(listed()) == list(ROWS)
 
@@ -81,6 +82,8 @@ def test_one_made_by_its_class_is_of_the_class_s_row() -> None:
 
     assert name_of(DiffusionQL(VALUE, preset("diffusion_ql:edp"))) == "diffusion_ql"
     assert name_of(Own(VALUE, Config())) == "Own"
+    assert name_of(TD3BC(VALUE)) == "td3_bc"  # the first of two rows
+    assert name_of(build("td3", VALUE, preset("td3"))) == "td3"
 
 
 def test_a_row_of_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,20 +7,37 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ornstein.errors import positive
+from ornstein.errors import choose, positive
+from ornstein.networks.blocks import ACTIVATIONS
 
 
 class DeterministicActor(nn.Module):
-    """obs (B, obs) -> action (B, act) within [-1, 1]: ReLU layers of `hidden` widths and a tanh at the end."""
+    """obs (B, obs) -> action (B, act) within [-1, 1]: layers of `hidden` widths and a tanh at the end."""
 
-    def __init__(self, obs: int, act: int, hidden: Sequence[int] = (256, 256)):
+    def __init__(self, obs: int, act: int, hidden: Sequence[int] = (256, 256), activation: str = "relu"):
         super().__init__()
-        sizes = [positive("obs", obs), *hidden]
-        layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
-        self.net = nn.Sequential(*layers, nn.Linear(sizes[-1], positive("act", act)), nn.Tanh())
+        self.net = nn.Sequential(*_layers(positive("obs", obs), positive("act", act), hidden, activation), nn.Tanh())
 
     def forward(self, obs: Tensor) -> Tensor:
         return self.net(obs)
+
+
+class NoiseActor(nn.Module):
+    """obs (B, obs), noise (B, act) -> action (B, act), which nothing bounds: a policy that draws by one call, as in
+    Flow Q-Learning (Park, Li & Levine 2025, arXiv:2502.02538)."""
+
+    def __init__(self, obs: int, act: int, hidden: Sequence[int] = (256, 256), activation: str = "gelu"):
+        super().__init__()
+        self.net = nn.Sequential(*_layers(positive("obs", obs) + positive("act", act), act, hidden, activation))
+
+    def forward(self, obs: Tensor, noise: Tensor) -> Tensor:
+        return self.net(torch.cat([obs, noise], -1))
+
+
+def _layers(inputs: int, outputs: int, hidden: Sequence[int], activation: str) -> list[nn.Module]:
+    """Linear layers of `hidden` widths, each with its activation, and a last one without."""
+    sizes, made = [inputs, *hidden], ACTIVATIONS[choose("activation", activation, ACTIVATIONS)]
+    return [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), made())] + [nn.Linear(sizes[-1], outputs)]
 
 
 class GaussianActor(nn.Module):

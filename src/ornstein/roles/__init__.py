@@ -1,4 +1,5 @@
-"""The table of algorithms: one row for each class, with named variants of its settings. The rows stand in `rows/`.
+"""The table of algorithms: a row for each, with named variants of its settings. The rows stand in `rows/`. Two rows may
+have one class, with other settings.
 
 Names, roles and sentences are told without torch, which takes seconds: a row imports its class when that is asked for.
 """
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ornstein.errors import InputError, choose
 from ornstein.roles.rows import Parts, Presets, Row, Variant
+from ornstein.roles.rows.flows import ROWS as FLOWS
 from ornstein.roles.rows.imitation import ROWS as IMITATION
 from ornstein.roles.rows.offline import ROWS as OFFLINE
 from ornstein.roles.rows.online import ROWS as ONLINE
 from ornstein.roles.rows.planners import ROWS as PLANNERS
 from ornstein.roles.rows.synthesizers import ROWS as SYNTHESIZERS
+from ornstein.roles.rows.yardsticks import ROWS as YARDSTICKS
 
 if TYPE_CHECKING:
     from ornstein.contract import Learner, Spec
@@ -37,7 +40,7 @@ class Algorithm(NamedTuple):
     presets: Presets
 
 
-ALGORITHMS: dict[str, Row] = {**PLANNERS, **IMITATION, **OFFLINE, **ONLINE, **SYNTHESIZERS}
+ALGORITHMS: dict[str, Row] = {**PLANNERS, **IMITATION, **OFFLINE, **YARDSTICKS, **FLOWS, **ONLINE, **SYNTHESIZERS}
 FORMER = {  # what variants were called when each was a row
     "decision_diffuser_paper": "decision_diffuser:paper",
     "diffuser_paper": "diffuser:paper",
@@ -108,8 +111,8 @@ def build(name: str, spec: "Spec", cfg: Any) -> "Learner":
 
 
 def name_of(learner: "Learner") -> str:
-    """The row, with its variant, that a learner was made of; of one that was made by its class, the class's row; of one
-    that is in no row, the name of its class."""
+    """The row, with its variant, that a learner was made of; of one that was made by its class, the class's first
+    row; of one that is in no row, the name of its class."""
     rows = (name for name, row in ALGORITHMS.items() if row.parts.make is type(learner))
     return learner.row or next(rows, type(learner).__name__)
 

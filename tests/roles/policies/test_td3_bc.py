@@ -80,3 +80,26 @@ def test_it_finds_the_better_of_two_modes() -> None:
     data = Episodes.from_arrays(torch.zeros(2000, 1), act, (act[:, 0] > 0).float(), terminations=ends)
     policy = train(TD3BC(Spec(1, 1), SMALL), data)
     assert policy.act(torch.zeros(1, 1, 1)).item() > 0.5
+
+
+def gap_pays(act: Tensor) -> Tensor:
+    """More near the gap between -0.3 and 0.3, but -1 within it."""
+    return torch.where(act[:, 0].abs() < 0.3, -1.0, 1.3 - act[:, 0].abs())
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_without_imitation_q_promises_what_nothing_keeps(seen: bool) -> None:
+    """Offline TD3 goes to where its critic extrapolates; where the data has such actions, it does not."""
+    torch.manual_seed(0)
+    act, cut = 2 * torch.rand(2000, 1) - 1, torch.arange(2000) % 20 == 19
+    act = act if seen else act.sign() * (0.3 + 0.7 * act.abs())
+    obs, final = torch.zeros(2000, 1), torch.zeros(100, 1)
+    data = Episodes.from_arrays(obs, act, gap_pays(act), truncations=cut, final_obs=final)
+    cfg = replace(SMALL, updates=800, hidden=(32, 32), discount=0.8, target_rate=0.05, imitate=0.0)
+    agent = train(TD3BC(Spec(1, 1), cfg), data)
+    assert isinstance(agent, TD3BC)
+    done = agent.act(torch.zeros(1, 1, 1))[:, 0]
+    q = agent.critic(agent.scale.obs(torch.zeros(1, 1)), agent.scale.act(done)).amin()
+    truth = gap_pays(done).item() / (1 - 0.8)
+    assert (q.item() > truth + 5) is not seen
+    assert (truth < 0) is not seen

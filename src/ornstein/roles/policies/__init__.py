@@ -5,17 +5,22 @@ from ornstein.roles.policies.diffusion_bc import DiffusionBC
 from ornstein.roles.policies.diffusion_policy import DiffusionPolicy
 from ornstein.roles.policies.diffusion_ql import DiffusionQL
 from ornstein.roles.policies.dipo import DIPO
+from ornstein.roles.policies.fql import FQL
 from ornstein.roles.policies.idql import IDQL
+from ornstein.roles.policies.ifql import IFQL
 from ornstein.roles.policies.iql import IQL
 from ornstein.roles.policies.qsm import QSM
 from ornstein.roles.policies.qvpo import QVPO
+from ornstein.roles.policies.rebrac import ReBRAC
 from ornstein.roles.policies.td3_bc import TD3BC
 from ornstein.roles.policies.weighted_bc import WeightedBC
 
 __all__ = [
     "BC",
     "DIPO",
+    "FQL",
     "IDQL",
+    "IFQL",
     "IQL",
     "QSM",
     "QVPO",
@@ -23,5 +28,6 @@ __all__ = [
     "DiffusionBC",
     "DiffusionPolicy",
     "DiffusionQL",
+    "ReBRAC",
     "WeightedBC",
 ]

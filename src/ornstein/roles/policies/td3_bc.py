@@ -1,10 +1,12 @@
 """TD3+BC (Fujimoto & Gu, NeurIPS 2021, arXiv:2106.06860), a yardstick without diffusion: TD3 that also imitates.
 
     critic: (r + discount (1 - terminated) min Q_target(s', a') - Q)^2,  a' = clip(actor_target(s') + clip(noise))
-    actor:  -lambda mean Q_1(s, pi(s)) + |a - pi(s)|^2,  lambda = alpha / mean |Q_1|
+    actor:  -lambda mean Q_1(s, pi(s)) + imitate |a - pi(s)|^2,  lambda = alpha / mean |Q_1|,  imitate = 1
 
 One update is `delay` critic steps, each with rows of its own, and one actor step; `updates` counts critic steps, as the
-authors do. Differs from their code: actions are scaled to [-1, 1] by the data's range.
+authors do. With `imitate` 0 it is TD3 (Fujimoto, van Hoof & Meger, ICML 2018, arXiv:1802.09477) on recorded data, the
+table's row `td3`: nothing holds the policy where the critic has seen actions, and it ends where Q errs upwards most.
+Differs from their code: actions are scaled to [-1, 1] by the data's range; TD3's observations are normalised, too.
 """
 
 from collections.abc import Iterator
@@ -32,6 +34,7 @@ class Config:
     """Settings; those of the paper, but for `updates` (a million there)."""
 
     alpha: float = 2.5  # weight of Q against imitation
+    imitate: float = 1.0  # weight of imitation; 0 is TD3
     discount: float = 0.99
     noise: float = 0.2  # deviation of the noise on the target's action, in units of half the action's range
     noise_clip: float = 0.5
@@ -96,7 +99,8 @@ class TD3BC(Agent, Value):
         """The first critic's value, in units of its own size, against imitation: ()."""
         act = self.actor(batch.obs)
         q = frozen(self.critic, slice(1))(batch.obs, act)  # (1, B)
-        return F.mse_loss(act, batch.act) - self.cfg.alpha * q.mean() / q.abs().mean().detach()
+        improve = -self.cfg.alpha * q.mean() / q.abs().mean().detach()
+        return self.cfg.imitate * F.mse_loss(act, batch.act) + improve
 
     def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]
