@@ -35,7 +35,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     """Train and score both; the content of the JSON."""
     world, seed = WORLDS[args.world].open(args.data), STARTS + 1000 * args.seed
     start = time.process_time()
-    agent, _ = trained(args, world)
+    agent, _ = trained(args, world, world.episodes())
     spent = time.process_time() - start
     torch.manual_seed(args.seed)
     theirs = PEERS[args.row](world.spec, str(args.peer))

@@ -51,6 +51,15 @@ def best(found: dict[str, list[Run]], rows: Sequence[str], seeds: int = 3) -> st
     return max(means, key=lambda row: means[row]) if means else None
 
 
+def healthy(found: Sequence[Run]) -> list[str]:
+    """The health of the critics of some runs, means over seeds, in words of the table."""
+    cells = []
+    for name, factor, digits in (("correlation", 1, 2), ("bias", 100, 0), ("weights", 100, 0), ("support", 100, 0)):
+        known = [each[name] for each in found if each[name] is not None]
+        cells.append(f"{factor * sum(known) / len(known):.{digits}f}" if known else "")
+    return cells
+
+
 def offline() -> str:
     """Scores of all rows in all worlds of the queue."""
     lines = []
@@ -67,9 +76,11 @@ def offline() -> str:
                 f"{sum(run['cell_core_minutes'] for run in runs) / len(runs):.0f}",
                 interval([score(run["report"]) for run in runs]),
                 interval([score(report) for report in single]) if single else "",
+                *healthy([run["health"] for run in runs if run["health"]]),
             )
             lines.append(cells)
-    return table(["world", "row", "seeds", "updates", "core minutes", "score", "without a choice"], lines)
+    head = ["world", "row", "seeds", "updates", "core minutes", "score", "without a choice"]
+    return table([*head, "critic: correlation", "bias, %", "weights, %", "support, %"], lines)
 
 
 def differences() -> str:

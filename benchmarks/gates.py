@@ -62,7 +62,7 @@ def told(gaps: np.ndarray) -> dict[str, Any]:
 def study(args: argparse.Namespace) -> dict[str, Any]:
     """Train a clone and value its actions; the content of the JSON."""
     world = WORLDS[args.world].open(args.data)
-    agent, _ = trained(args, world)
+    agent, _ = trained(args, world, world.episodes())
     discount = preset("idql", world.kinds).discount
     data = world.episodes()
     assert isinstance(data.obs, Tensor)

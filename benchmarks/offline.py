@@ -25,16 +25,21 @@ from worlds import WORLDS
 import ornstein
 from ornstein import files, folder
 from ornstein.contract import Agent
+from ornstein.data.episodes import Episodes
+from ornstein.data.parts import hold_out
 from ornstein.data.rewards import episode_returns
 from ornstein.envs.tasks import Task
 from ornstein.files import locked
+from ornstein.promises import Value
 from ornstein.roles import build, preset, slug
 from ornstein.run import checkpoint
 from ornstein.run.evaluate import evaluate
+from ornstein.run.health import health
 from ornstein.run.train import finished, teach
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results" / "offline"
+HELD_OUT = 0.05  # share of the episodes that no row learns from
 STARTS = 10_000  # the first start of seed 0: all rows of a seed have the same
 WARM, TIMED = 20, 60  # updates before the measured ones, and those
 
@@ -90,8 +95,8 @@ def budget(args: argparse.Namespace, world: Task, cfg: Any) -> int:
     return int(json.loads(kept.read_text()))
 
 
-def trained(args: argparse.Namespace, world: Task) -> tuple[Agent, list[dict[str, Any]]]:
-    """The agent, and what it was worth on the way."""
+def trained(args: argparse.Namespace, world: Task, data: Episodes) -> tuple[Agent, list[dict[str, Any]]]:
+    """The agent, taught by `data`, and what it was worth on the way."""
     cfg = preset(args.row, world.kinds)
     for change in args.change:
         cfg = checkpoint.merge(cfg, nested(change))
@@ -110,9 +115,16 @@ def trained(args: argparse.Namespace, world: Task) -> tuple[Agent, list[dict[str
         if finished(run, config, True):
             checkpoint.restore(run, agent, checkpoint.read_checkpoint(run)[1])
         else:
-            teach(agent, world.episodes(), run, config, look if args.curve else None, args.curve)
+            teach(agent, data, run, config, look if args.curve else None, args.curve)
     points = {point["update"]: point for point in map(json.loads, curve.open())} if curve.exists() else {}
     return agent.eval(), list(points.values())
+
+
+def judged(agent: Agent, held: Episodes | None, data: Episodes) -> dict[str, Any] | None:
+    """The health of its critic, on episodes that it did not learn from; None for an agent without one."""
+    if held is None or not isinstance(agent, Value):
+        return None
+    return asdict(health(agent, held, data=data))
 
 
 def without_choice(agent: Agent, world: Task, episodes: int, seed: int) -> dict[str, Any] | None:
@@ -128,9 +140,9 @@ def without_choice(agent: Agent, world: Task, episodes: int, seed: int) -> dict[
 def study(args: argparse.Namespace) -> dict[str, Any]:
     """Train and score one run; the content of its JSON."""
     world = WORLDS[args.world].open(args.data)
-    data = world.episodes()
+    data, held = hold_out(world.episodes(), HELD_OUT)
     start = time.process_time()
-    agent, curve = trained(args, world)
+    agent, curve = trained(args, world, data)
     spent = time.process_time() - start
     report = evaluate(agent, world, episodes=args.episodes, seed=STARTS + 1000 * args.seed)
     config = folder.read_config(args.work / "run")
@@ -146,6 +158,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
         "train_core_minutes_of_this_session": round(spent / 60, 2),
         "config": config["config"],
         "report": asdict(report),
+        "health": judged(agent, held, data),
         "curve": curve,
         "without_choice": without_choice(agent, world, args.episodes, report.seed),
     }
