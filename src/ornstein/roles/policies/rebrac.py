@@ -23,7 +23,7 @@ from ornstein.contract import Agent, Given, Metrics, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import RewardScale
-from ornstein.data.views import Transition, Transitions
+from ornstein.data.views import Transition, Transitions, chunks
 from ornstein.errors import at_least
 from ornstein.networks.actor import DeterministicActor
 from ornstein.optim import Optim, Stepper, frozen, polyak_update, target_copy
@@ -86,7 +86,7 @@ class ReBRAC(Agent, Value):
 
     def update(self, batch: Transition) -> Metrics:
         """`delay` steps of the critics, one of the actor, then one of both target copies."""
-        for part in self.scale(batch).chunk(self.cfg.delay):
+        for part in chunks(self.scale(batch), self.cfg.delay):
             critic = self.critic_loss(part)
             self.step_critic(critic)
         imitate, improve = self.actor_losses(part.obs, part.act)
