@@ -76,6 +76,23 @@ CLAIMS = (
         ),
     ),
     Claim(
+        "four-goals",
+        "Diffusion policies keep all goals that are worth the same; a Gaussian keeps one",
+        "Yang et al. 2023; Psenka et al. 2024; Ding et al. 2024",
+        "SAC",
+        tuple(
+            Cell(
+                f"goals/{row}-{seed}",
+                ("goals.py", "--row", row, "--seed", str(seed), "--work", "{work}", "--out", "{out}"),
+                () if row == "sac" else (row,),
+                ("four-goals",),
+                10,
+            )
+            for seed in THREE
+            for row in ("dipo", "qsm", "qvpo", "sac")
+        ),
+    ),
+    Claim(
         "gates",
         "The sets can show what a choice is for: chance, one candidate and the best of them lie apart",
         "the rules of this page",

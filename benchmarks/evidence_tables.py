@@ -119,6 +119,21 @@ def implicit() -> str:
     return table(["row", "seeds", "actions near each of the two modes, %", "mean pay"], lines)
 
 
+def four_goals() -> str:
+    """How many goals policies keep that learned while acting, over seeds."""
+    lines = []
+    for row in ("dipo", "qsm", "qvpo", "sac"):
+        runs = read(f"goals/{row}-[0-9]*.json")
+        for how in ("acting", "drawn"):
+            found = [run[how] for run in runs if how in run]
+            if found:
+                reached = "; ".join(", ".join(map(str, each["reached"])) for each in found)
+                told = [f"`{row}`" + (", draws" if how == "drawn" else ""), f"{runs[0]['steps']:,}"]
+                told += [", ".join(str(run["seed"]) for run in runs), interval([each["return_mean"] for each in found])]
+                lines.append([*told, interval([each["entropy"] for each in found], 2), reached])
+    return table(["row", "steps", "seeds", "return", "entropy over goals", "episodes at each goal, by seed"], lines)
+
+
 def gates() -> str:
     """What candidates of a clone are worth in the true simulator."""
     lines = []
@@ -151,6 +166,7 @@ TABLES = {
     "evidence-differences": differences,
     "evidence-claims": claimed,
     "evidence-implicit": implicit,
+    "evidence-goals": four_goals,
     "evidence-gates": gates,
     "evidence-beside": beside_peer,
 }
