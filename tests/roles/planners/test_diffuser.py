@@ -108,6 +108,21 @@ def test_rows_past_the_end_carry_no_loss() -> None:
     assert grad[:, 1:][real[:, 1:]].all()
 
 
+def test_rows_past_the_end_carry_loss_where_that_is_said() -> None:
+    """They hold no action and the last observation, and count like any other."""
+    data = Episodes.from_arrays(torch.rand(8, 2), torch.rand(8, 2))
+    agent = Diffuser(VALUE, small(past=True))
+    view = first_stage(agent, data)
+    torch.manual_seed(5)
+    batch = view.batch(8)
+    x, past = agent.example(batch).x0, ~batch.real
+    assert past.any()
+    still = torch.cat([agent.scale_act(torch.zeros(1, 2)), agent.scale_obs(data.obs[-1:])], -1)
+    torch.testing.assert_close(x[past], still.expand(int(past.sum()), -1))
+    grad = error_gradient(agent, view)
+    assert grad[:, 1:].all()
+
+
 def test_loss_is_a_mean_over_real_rows(walks: Episodes) -> None:
     agent = Diffuser(replace(VALUE, tracked=True), small(model=replace(FEW, target="x0")))
     view = first_stage(agent, walks)

@@ -9,6 +9,8 @@ from ornstein.contract import Spec
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import Transition
 from ornstein.optim import Optim
+from ornstein.roles.policies.bc import BC
+from ornstein.roles.policies.bc import Config as bc_config
 from ornstein.roles.policies.iql import IQL, Config
 from ornstein.run.train import train
 
@@ -43,6 +45,34 @@ def test_without_weights_it_is_behaviour_cloning() -> None:
 
 def test_with_weights_it_takes_the_best_action_of_the_data() -> None:
     assert bandit(3.0) == pytest.approx(0.4, abs=0.1)
+
+
+def test_values_begin_at_the_mean_return_once() -> None:
+    """Training that goes on leaves them where they are."""
+    data = Episodes.from_arrays(
+        torch.zeros(9, 1), torch.randn(9, 1), torch.full((9,), 40.0), terminations=torch.ones(9, dtype=torch.bool)
+    )
+    for mean_start, close in ((False, False), (True, True)):
+        torch.manual_seed(0)
+        agent = IQL(Spec(1, 1), replace(SMALL, mean_start=mean_start, updates=1))
+        next(agent.fit(data))
+        assert bool((agent.critics.v(torch.zeros(1, 1)) - 40).abs() < 2) == close
+    agent.critics.v.biases[-1].data.fill_(7.0)
+    next(agent.fit(data))
+    assert agent.critics.v.biases[-1].item() == 7
+
+
+def test_the_deviation_may_depend_on_what_is_seen() -> None:
+    """The same head as that of `bc`, if asked; the paper's is the same for all observations."""
+    for seen in (False, True):
+        torch.manual_seed(0)
+        iql = IQL(Spec(1, 1), replace(SMALL, seen=seen)).actor
+        bc = BC(Spec(1, 1), bc_config(hidden=(64,), seen=seen)).actor
+        assert [(name, p.shape) for name, p in iql.named_parameters()] == [
+            (name, p.shape) for name, p in bc.named_parameters()
+        ]
+        spread = iql.gaussian(torch.tensor([[-3.0], [3.0]]))[1].expand(2, 1)
+        assert bool((spread[0] != spread[1]).all()) == seen
 
 
 def test_rewards_are_stretched_by_the_spread_of_returns() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ornstein.data.episodes import Episodes
 from ornstein.data.views import Transition
 from ornstein.optim import Optim, Stepper
 from ornstein.roles.values.iql import ExpectileCritics
@@ -56,6 +57,19 @@ def test_critics_that_cannot_get_there_are_told_of(recwarn: pytest.WarningsRecor
     assert ["10,000 updates are fewer than the 60,000" in said[0], "than the 627 that" in said[1]] == [True, True]
     assert "than the inf" in said[2]
     assert not any("\n" in one for one in said)
+
+
+def test_values_may_begin_at_the_mean_return() -> None:
+    """Of two episodes of two steps that bring 1, 2 and 3, 4: 1 + .9 * 2, 2, 3 + .9 * 4 and 4. What differs stays."""
+    ends = torch.tensor([False, True, False, True])
+    data = Episodes.from_arrays(torch.zeros(4, 1), torch.zeros(4, 1), torch.tensor([1.0, 2.0, 3.0, 4.0]), ends)
+    made, obs, act = ExpectileCritics(1, 1, 0.7, 0.9, (4,)), torch.randn(3, 1), torch.randn(3, 1)
+    bare = [net.biases[-1].clone() for net in (made.q, made.q_target, made.v)]
+    before = made.q(obs, act), made.q_target(obs, act), made.v(obs)
+    made.begin(data)
+    after = made.q(obs, act), made.q_target(obs, act), made.v(obs)
+    for old, new, bias in zip(before, after, bare, strict=True):
+        torch.testing.assert_close(new - old + bias[:, :, 0], torch.full_like(new, (2.8 + 2 + 6.6 + 4) / 4))
 
 
 def test_no_gradient_reaches_what_is_held() -> None:

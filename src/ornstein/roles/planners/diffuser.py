@@ -6,10 +6,11 @@ known pinned and what is wanted as a gradient.
     rewards:  x_t += scale * posterior variance * grad J(x_t, t) before each step; the best of many plans is executed
 
 Differs from the authors' code: every step of an episode may start a window (theirs drops the last legal one); rows past
-an episode's end carry no loss (theirs are normalised zeros); plans are ranked by J on the finished plan (theirs on the
-one before the last step), and several to one goal, if asked for, by their denoising error; a batch of 64 stands for
-their two accumulated batches of 32; no attention. By default, plans for worlds that track observations hold no actions,
-time is continuous and 16 DDIM steps sample it; the table's row `diffuser_paper` restores the paper.
+an episode's end carry no loss, unless `past` (theirs do, and are normalised zeros); plans are ranked by J on the
+finished plan (theirs on the one before the last step), and several to one goal, if asked for, by their denoising error;
+a batch of 64 stands for their two accumulated batches of 32; no attention. By default, plans for worlds that track
+observations hold no actions, time is continuous and 16 DDIM steps sample it; the table's row `diffuser_paper` restores
+the paper.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ class Config:
     activation: Literal["silu", "mish"] = "silu"
     scale: Literal["minmax", "zscore"] = "minmax"  # how observations and actions are normalised
     first_action: float = 10.0  # weight of the first action in the loss
+    past: bool = False  # whether rows past an episode's end carry loss: no action, and the last observation for ever
     discount: float = 0.997  # of the returns that the value network learns
     penalty: float = 0.0  # taken off the reward of an episode's true end (100 in locomotion)
     plans: int | None = None  # to choose among: with a goal by denoising error, else by value; None is 1, else 64
@@ -139,11 +141,12 @@ class Diffuser(Planner):
         return Example(x, pin=Pin(self.known, x))
 
     def update_model(self, batch: Window) -> Metrics:
-        """One step of denoising: the error of real rows, the first action's counting more."""
+        """One step of denoising: the error of rows that count, the first action's counting more."""
         x, _, pin = self.example(batch)
-        error = self.model.loss(x, pin=pin) * batch.real[..., None]  # (B, H, features)
+        counts = torch.ones_like(batch.real) if self.cfg.past else batch.real
+        error = self.model.loss(x, pin=pin) * counts[..., None]  # (B, H, features)
         error[:, 0, : self.acts] *= self.cfg.first_action
-        loss = error.sum() / (batch.real.sum() * x.shape[-1])
+        loss = error.sum() / (counts.sum() * x.shape[-1])
         return self.learn(loss, self.step_model, self.model, self.model_ema)
 
     def update_value(self, batch: Window) -> Metrics:

@@ -26,6 +26,7 @@ class Config:
     updates: int = 100_000
     batch: int = 256
     hidden: tuple[int, ...] = (256, 256)
+    seen: bool = True  # whether the deviation depends on the observation; the paper of IQL clones without
     optim: Optim = field(default_factory=Optim)
 
 
@@ -35,7 +36,7 @@ class BC(Agent):
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
         self.scale = StepScale(spec.obs_size, spec.act_size)
-        self.actor = GaussianActor(spec.obs_size, spec.act_size, cfg.hidden, seen=True)
+        self.actor = GaussianActor(spec.obs_size, spec.act_size, cfg.hidden, cfg.seen)
         self.step_actor = Stepper(self.actor, cfg.optim)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:

@@ -14,7 +14,7 @@ PAPER = Config(
     choice=Choice(64, "argmax"),
     model=Recipe("vp", "eps", levels=5, solver="ddpm_large", steps=5, clip=1.0),
 )
-FEW = Config(target_rate=0.05, steps=10, updates=20_000)
+FEW = Config(target_rate=0.05, steps=10, mean_start=True, updates=20_000)
 
 PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config
     "antmaze": {"tau": 0.9, "reward": "minus_one"},

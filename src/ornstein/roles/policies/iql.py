@@ -33,12 +33,14 @@ class Config:
     most: float = 100.0  # bound on that weight
     discount: float = 0.99
     steps: int = 1  # of which a critic's target sums the rewards, before it asks V
+    mean_start: bool = False  # whether values begin at the mean return, not near 0
     target_rate: float = 0.005
     reward: str = "returns"  # raw | returns | minus_one
     norm: bool = False  # layer norm in the critics
     updates: int = 100_000
     batch: int = 256
     hidden: tuple[int, ...] = (256, 256)
+    seen: bool = False  # whether the deviation of the policy depends on the observation, as in `bc`
     actor: Optim = field(default_factory=lambda: Optim(cosine=True))
     critic: Optim = field(default_factory=Optim)
 
@@ -49,16 +51,20 @@ class IQL(Agent, Value):
     def __init__(self, spec: Spec, cfg: Config = Config()):
         super().__init__(spec, cfg)
         self.scale, self.rewards = StepScale(spec.obs_size, spec.act_size), RewardScale(cfg.reward)
-        self.actor = GaussianActor(spec.obs_size, spec.act_size, cfg.hidden)
+        self.actor = GaussianActor(spec.obs_size, spec.act_size, cfg.hidden, cfg.seen)
         self.critics = ExpectileCritics(spec.obs_size, spec.act_size, cfg.tau, cfg.discount, cfg.hidden, cfg.norm)
         self.step_actor, self.step_critics = Stepper(self.actor, cfg.actor), Stepper(self.critics, cfg.critic)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
+        fresh = not self.scale.obs.learned
         self.scale.learn(data)
         self.step_actor.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
         self.critics.over(self.cfg.updates, self.cfg.target_rate, self.cfg.steps)
-        view = Transitions(self.rewards.learn(data), steps=self.cfg.steps, discount=self.cfg.discount)
+        data = self.rewards.learn(data)
+        if fresh and self.cfg.mean_start:
+            self.critics.begin(data)
+        view = Transitions(data, steps=self.cfg.steps, discount=self.cfg.discount)
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def update(self, batch: Transition) -> Metrics:

@@ -4,7 +4,7 @@ from typing import Any
 
 from ornstein.roles.policies.iql import Config
 
-FEW = Config(target_rate=0.05, steps=10, updates=20_000)
+FEW = Config(target_rate=0.05, steps=10, mean_start=True, seen=True, updates=20_000)
 PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config (appendix B of the paper)
     "antmaze": {"tau": 0.9, "beta": 10.0, "reward": "minus_one"},
     "adroithanddoor": {"beta": 0.5, "reward": "raw"},

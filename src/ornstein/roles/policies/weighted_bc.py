@@ -44,6 +44,7 @@ class Config:
     tau: float = 0.7  # expectile: 0.5 is the mean of the data's actions, 1 the best
     discount: float = 0.99
     steps: int = 1  # over which a critic's target sums rewards
+    mean_start: bool = False  # whether values begin at the mean return, not near 0
     reward: str = "returns"  # raw | returns | minus_one
     norm: bool = True  # layer norm in the critics
     target_rate: float = 0.005  # of the target critics
@@ -75,11 +76,15 @@ class WeightedBC(Agent, Value):
         self.step_model, self.step_critics = Stepper(self.model, cfg.actor), Stepper(self.critics, cfg.critic)
 
     def fit(self, data: Episodes) -> Iterator[Stage]:
+        fresh = not self.scale.obs.learned
         self.scale.learn(data)
         self.step_model.over(self.cfg.updates)
         self.step_critics.over(self.cfg.updates)
         self.critics.over(self.cfg.updates, self.cfg.target_rate, self.cfg.steps)
-        view = Transitions(self.rewards.learn(data), steps=self.cfg.steps, discount=self.cfg.discount)
+        data = self.rewards.learn(data)
+        if fresh and self.cfg.mean_start:
+            self.critics.begin(data)
+        view = Transitions(data, steps=self.cfg.steps, discount=self.cfg.discount)
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:

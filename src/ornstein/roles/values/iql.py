@@ -8,12 +8,15 @@ No action is asked for that is not in the data. Differs from the authors' code: 
 Q learns from V as it was before the step.
 """
 
+import math
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ornstein.data.views import Transition
+from ornstein.data.episodes import Episodes
+from ornstein.data.views import Transition, discounted_returns
 from ornstein.networks.critics import Critics
 from ornstein.roles.values.td import Reduce, TargetCritics
 
@@ -37,6 +40,28 @@ class ExpectileCritics(TargetCritics):
         super().__init__(Critics(obs, act, members, hidden, activation, norm), discount, reduce)
         self.tau = tau
         self.v = Critics(obs, members=1, hidden=hidden, activation=activation, norm=norm)
+
+    def over(self, updates: int, rate: float, steps: int = 1) -> None:
+        """Say it in one line if `updates`, with target copies that move by `rate` at each, are too few for values to
+        come within 5 % of their fixed point. Each target sums `steps` rewards."""
+        pace = rate * (1 - self.discount**steps)  # at which the gap to the fixed point closes: exp(-updates pace)
+        needed = round(3 / pace) if pace > 0 else math.inf
+        if updates < needed:
+            warnings.warn(
+                f"{updates:,} updates are fewer than the {needed:,} that these critics need to come near what they "
+                "tend to (3 / (target_rate (1 - discount^steps))): take more, or raise target_rate or steps, as the "
+                "variants for few updates do (iql:few, idql:few)",
+                stacklevel=3,
+            )
+
+    @torch.no_grad()
+    def begin(self, data: Episodes) -> None:
+        """Let all values begin at the mean discounted return of the data, in the rewards that they will learn. What is
+        left to learn is who is above it, and not how much a step brings, which takes target copies long to add up."""
+        mean = discounted_returns(data.rew, data.last, self.discount).mean()
+        for part in self.modules():
+            if isinstance(part, Critics):
+                part.biases[-1].fill_(mean)
 
     def losses(self, batch: Transition) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of V and that of both Q, () each, and the advantage (B,) of the data's actions: how much better they

@@ -5,8 +5,6 @@ place of the least their mean can be believed, as in Flow Q-Learning (Park, Li &
     (r + discount (1 - terminated) min_k max_j Q_target,k(s', a'_j) - Q_k(s, a))^2 for each k
 """
 
-import math
-import warnings
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -38,19 +36,6 @@ class TargetCritics(nn.Module):
     def reduced(self, q: Tensor) -> Tensor:
         """The one value (B,) to believe of those of all members (members, B)."""
         return q.amin(0) if self.reduce == "min" else q.mean(0)
-
-    def over(self, updates: int, rate: float, steps: int = 1) -> None:
-        """Say it in one line if `updates`, with target copies that move by `rate` at each, are too few for values to
-        come within 5 % of their fixed point. Each target sums `steps` rewards."""
-        pace = rate * (1 - self.discount**steps)  # at which the gap to the fixed point closes: exp(-updates pace)
-        needed = round(3 / pace) if pace > 0 else math.inf
-        if updates < needed:
-            warnings.warn(
-                f"{updates:,} updates are fewer than the {needed:,} that these critics need to come near what they "
-                "tend to (3 / (target_rate (1 - discount^steps))): take more, or raise target_rate or steps, as the "
-                "variants for few updates do (iql:few, idql:few)",
-                stacklevel=3,
-            )
 
     def update_target(self, rate: float) -> None:
         """Move the target copies nearer, by a share `rate` of the way."""
