@@ -30,9 +30,11 @@ from ornstein import files, folder
 from ornstein.cli import settings
 from ornstein.contract import Agent, Given, Spec
 from ornstein.envs.tasks import Task, task
+from ornstein.folder import CURVE
 from ornstein.roles import current, preset, slug
+from ornstein.run.curve import evaluate_line
 from ornstein.run.evaluate import evaluate
-from ornstein.run.online import CURVE, evaluate_line, online
+from ornstein.run.online import online
 from ornstein.scores.plots import COLOURS
 
 ROOT = Path(__file__).resolve().parent.parent

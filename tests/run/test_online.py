@@ -20,10 +20,12 @@ from ornstein.envs import toy
 from ornstein.envs.tasks import task
 from ornstein.envs.vector import Start, Step, World
 from ornstein.errors import InputError
+from ornstein.folder import CURVE
 from ornstein.roles.policies.dipo import DIPO, Config
 from ornstein.run import buffer_files, checkpoint
 from ornstein.run.buffer_files import BufferFiles
-from ornstein.run.online import CURVE, Collector, online
+from ornstein.run.collector import Collector
+from ornstein.run.online import online
 from small import Done
 
 TINY = Config(hidden=(16, 16), batch=8, warmup=20, action_steps=2, write_back=True)
@@ -251,7 +253,7 @@ REFUSED = {
     "train dipo --task toy-point --steps 30 --updates 3": "no --updates",
     "train bc --task toy-point --steps 30": "bc learns from data, not while acting: expected no --steps",
     "train bc --task toy-point --worlds 2": "expected no --worlds",
-    "train dipo --task toy-point --steps 30": "the first 10000 are random",
+    "train dipo --task toy-point --steps 30": "10000 come before the first update",
     "train dipo --task toy-point --steps 20000 --ratio 0": "ratio is 0.0",
     "train dipo --task pointmaze-umaze --steps 20000": "dipo takes only observations",
 }

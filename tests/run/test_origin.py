@@ -168,7 +168,7 @@ def test_train_from_a_run_refused(command: Callable[..., Done]) -> None:
         ("train", "bc", *QUICK, *from_one, "--agent.hidden", 16, 16): "does not fit",
         ("train", "bc", "--task", "pusht", *from_one): "--from one was trained with",
         ("train", "bc", *QUICK, "--rescale", "--out", "two"): "--rescale without --from",
-        ("train", "dipo", "--env", "Pendulum-v1", "--steps", 100, *from_one): "learns while acting",
+        ("train", "dipo", "--env", "Pendulum-v1", "--steps", 100, *from_one): "expected one of dipo",
         ("train", "bc", *QUICK, "--from", "one", "--out", "one"): "already holds a run",
     }.items():
         done = command(*argv)

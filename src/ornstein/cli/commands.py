@@ -13,7 +13,7 @@ from ornstein.cli import jobs, listing
 from ornstein.cli.seeds import train_at_once
 from ornstein.diffusion.distill import METHODS
 from ornstein.envs import made
-from ornstein.envs.tasks import task
+from ornstein.envs.tasks import Task, task
 from ornstein.errors import InputError, TrainingError, choose
 from ornstein.files import locked
 from ornstein.formats import sources
@@ -37,12 +37,13 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from ornstein.cli import settings  # tyro, which nothing else needs
 
     algorithm = find(args.algorithm)
-    args.algorithm, learns = algorithm.name, algorithm.setting == "online"
+    args.algorithm = algorithm.name
+    learns = algorithm.setting == "online" or (args.origin is not None and args.steps is not None)
     _check_online(args, learns)
     if args.env and args.task:
         raise InputError(f"--env {args.env} with --task {args.task}: expected --env only with --data; leave one out")
-    world = task(args.task) if args.task else task(data=args.data, env=args.env)
-    origin = _origin(args, learns)
+    origin = _origin(args)
+    world = _world(args)
     start = preset(args.algorithm, world.kinds) if origin is None else origin.settings(args.algorithm)
     cfg = settings.parse(start, rest)
     if args.updates:
@@ -60,20 +61,27 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
         train_at_once(args.line, outs, args.jobs, args.threads)
     elif learns:
         how |= {name: getattr(args, name) for name in ONLINE if getattr(args, name) is not None}
-        online_jobs(args.algorithm, cfg, world, outs, prior=bool(args.data), **how)
+        prior = bool(args.data) and algorithm.setting == "online"
+        old = jobs.task_of(args.origin) if args.origin and not (args.task or args.data) else None
+        online_jobs(args.algorithm, cfg, world, outs, prior=prior, origin=origin, old=old, **how)
     else:
         jobs.train_jobs(args.algorithm, cfg, world, outs, origin=origin, hold_out=args.hold_out, **how)
     return 0
 
 
-def _origin(args: argparse.Namespace, learns: bool) -> Origin | None:
+def _world(args: argparse.Namespace) -> Task:
+    """What to learn in or from: what the options name, or the task of the run that one goes on from."""
+    if args.task:
+        return task(args.task)
+    return task(data=args.data, env=args.env) if args.data or args.env else jobs.task_of(args.origin)
+
+
+def _origin(args: argparse.Namespace) -> Origin | None:
     """The run that --from names."""
     if args.origin is None:
         if args.rescale:
             raise InputError("--rescale without --from: expected both; a run that begins anew learns its scales anyway")
         return None
-    if learns:
-        raise InputError(f"--from with {args.algorithm}, which learns while acting: expected one that learns from data")
     return Origin(args.origin, args.rescale)
 
 
@@ -89,13 +97,13 @@ def _check_online(args: argparse.Namespace, learns: bool) -> None:
                 f"{args.algorithm} learns while acting: expected --steps, how many to take, and no --updates, which "
                 "follow from them and --ratio"
             )
-        if not (args.env or args.task or args.data):
+        if not (args.env or args.task or args.data or args.origin):
             raise InputError(f"{args.algorithm} learns while acting: expected a world; name it by --env or --task")
         return
     if given := [f"--{name}" for name in ONLINE if getattr(args, name) is not None]:
         raise InputError(
-            f"{args.algorithm} learns from data, not while acting: expected no {given[0]}; leave it out, or choose "
-            f"{explorers()}"
+            f"{args.algorithm} learns from data, not while acting: expected no {given[0]}; leave it out, choose "
+            f"{explorers()}, or let a trained one go on while it acts, by --from RUN --steps N"
         )
     if not (args.task or args.data):
         raise InputError("one of the arguments --task --data is required; see `ornstein train --help`")

@@ -114,7 +114,7 @@ def _train(commands: Commands) -> None:
     train.add_argument(
         "--hold-out", type=float, metavar="SHARE", help="of episodes, to judge a critic by (default 0.05 if it has one)"
     )
-    train.add_argument("--steps", type=_count, metavar="N", help="online: steps to take in the environment")
+    train.add_argument("--steps", type=_count, metavar="N", help="steps to take in the environment: online, or --from")
     train.add_argument("--ratio", type=float, metavar="R", help="online: updates for each step (default 1)")
     train.add_argument("--worlds", type=_up_to(4096), metavar="W", help="online: copies that act at once (default 1)")
     train.add_argument("--capacity", type=_count, metavar="N", help="online: rows kept to learn from (default 1000000)")

@@ -55,12 +55,12 @@ class RewardScale(nn.Module):
     def forward(self, data: Episodes) -> Episodes:
         """The same episodes with other rewards, in the range of returns that was learned before. Raises `InputError`
         where none was."""
-        if self.how == MINUS_ONE:
-            return replace(data, rew=data.rew - 1)
+        if self.how == RETURNS and not self.range.learned:
+            raise InputError("rewards are scaled by 'returns', of which no range was learned: expected a trained one")
+        return replace(data, rew=self.scaled(data.rew))
+
+    def scaled(self, rew: Tensor) -> Tensor:
+        """Rewards as critics see them, in the range of returns that was learned before."""
         if self.how == RETURNS:
-            if not self.range.learned:
-                raise InputError(
-                    "rewards are scaled by 'returns', of which no range was learned: expected a trained one"
-                )
-            return replace(data, rew=data.rew * (500 / float(self.range.scale)))  # half the range is 500
-        return data
+            return rew * (500 / self.range.scale)  # half the range is 500
+        return rew - 1 if self.how == MINUS_ONE else rew
