@@ -72,8 +72,7 @@ def online(
         capacity: rows of the buffer; beyond it the oldest are overwritten.
         evaluate_every: steps between two evaluations of `episodes` episodes, one line each in curve.jsonl; 0 for none.
             They change nothing of what is learned.
-        origin: the run to begin with.
-        old: whose data the run of `origin` learned from; None is the task itself.
+        origin: the run to begin with, which learned from the data of the task `old`, or of this task.
 
     Raises:
         InputError: an algorithm that does not learn online, counts that leave no update, actions without bounds, a
@@ -90,7 +89,7 @@ def online(
         if _finished(out, agent, config, resume):
             return agent.eval()
         plan.over(agent.stages[0][1])
-        if origin is not None:
+        if origin:
             origin.begin(agent)
         data = None if isinstance(agent, Explorer) else (old or world).episodes(device)
         blocks = BufferFiles(out, _buffer(world, steps + worlds, prior, capacity, device))
