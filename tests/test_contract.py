@@ -40,10 +40,21 @@ def make(name: str, spec: Spec, **more: Any) -> Learner:
     cfg = find(name).config
     known = {field.name for field in fields(cfg)}
     cfg = replace(cfg, **{key: value for key, value in (SMALL | {"execute": 4} | more).items() if key in known})
+    torch.manual_seed(0)
+    return build(name, spec, smaller(cfg, **more))
+
+
+def smaller(cfg: Any, **more: Any) -> Any:
+    """Settings with fewer steps of sampling, and of what is within them likewise, and with `more` where it is known."""
+    known = {field.name for field in fields(cfg)}
+    cfg = replace(cfg, **{key: value for key, value in more.items() if key in known})
     if "model" in known:
         cfg = replace(cfg, model=replace(cfg.model, steps=3, clip=more.get("clip", cfg.model.clip)))
-    torch.manual_seed(0)
-    return build(name, spec, cfg)
+    return (
+        replace(cfg, inner=smaller(cfg.inner, **({"width": 32, "hidden": (32, 32)} | more)))
+        if "inner" in known
+        else cfg
+    )
 
 
 def fed(name: str, data: Episodes) -> Any:

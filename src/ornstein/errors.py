@@ -36,7 +36,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "depth": (1, 256), "blocks": (0, 256),
     # rows of a plan, a chunk, a batch
     "horizon": (1, 10**5), "max_episode_steps": (1, 10**6),
-    "history": (1, 10**4), "execute": (1, 10**5), "stride": (1, 10**6), "batch": (1, 10**8),
+    "history": (1, 10**4), "chunk": (1, 10**4), "execute": (1, 10**5), "stride": (1, 10**6), "batch": (1, 10**8),
     "plans": (1, 10**4), "candidates": (1, 10**4), "backups": (1, 10**4),
     # steps of a loop
     "levels": (1, 10**4), "steps": (1, 10**4), "guide_inner": (1, 1000), "langevin": (0, 1000), "extra": (0, 1000),

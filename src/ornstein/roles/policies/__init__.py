@@ -1,6 +1,7 @@
 """Policies: what to do now?"""
 
 from ornstein.roles.policies.bc import BC
+from ornstein.roles.policies.bfn import BFN
 from ornstein.roles.policies.diffusion_bc import DiffusionBC
 from ornstein.roles.policies.diffusion_policy import DiffusionPolicy
 from ornstein.roles.policies.diffusion_ql import DiffusionQL
@@ -9,6 +10,7 @@ from ornstein.roles.policies.fql import FQL
 from ornstein.roles.policies.idql import IDQL
 from ornstein.roles.policies.ifql import IFQL
 from ornstein.roles.policies.iql import IQL
+from ornstein.roles.policies.qc import QC
 from ornstein.roles.policies.qsm import QSM
 from ornstein.roles.policies.qvpo import QVPO
 from ornstein.roles.policies.rebrac import ReBRAC
@@ -17,11 +19,13 @@ from ornstein.roles.policies.weighted_bc import WeightedBC
 
 __all__ = [
     "BC",
+    "BFN",
     "DIPO",
     "FQL",
     "IDQL",
     "IFQL",
     "IQL",
+    "QC",
     "QSM",
     "QVPO",
     "TD3BC",

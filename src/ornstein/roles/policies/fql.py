@@ -50,6 +50,10 @@ class Config:
     model: Recipe = field(default_factory=lambda: Recipe("flow", "flow", solver="euler", steps=10))
     optim: Optim = field(default_factory=Optim)
 
+    def make(self, spec: Spec) -> "FQL":
+        """The policy of these settings."""
+        return FQL(spec, self)
+
 
 class FQL(Agent, Value):
     """A one-step policy between a flow that clones the data and its critics. Refuses tasks that give a goal."""

@@ -57,6 +57,10 @@ class Config:
     actor: Optim = field(default_factory=lambda: Optim(3e-4, decay=1e-4, cosine=True))
     critic: Optim = field(default_factory=Optim)
 
+    def make(self, spec: Spec) -> "IDQL":
+        """The policy of these settings."""
+        return IDQL(spec, self)
+
 
 class IDQL(Agent, Value):
     """A cloned policy; in-sample critics choose among the actions that it draws. Refuses tasks that give a goal."""

@@ -43,6 +43,10 @@ class Config:
     model: Recipe = field(default_factory=lambda: Recipe("flow", "flow", solver="euler", steps=10))
     optim: Optim = field(default_factory=Optim)
 
+    def make(self, spec: Spec) -> "IFQL":
+        """The policy of these settings."""
+        return IFQL(spec, self)
+
 
 class IFQL(Agent, Value):
     """A flow that clones; in-sample critics choose among the actions that it draws. Refuses tasks that give a goal."""
@@ -66,9 +70,6 @@ class IFQL(Agent, Value):
         view = Transitions(self.rewards.learn(data), steps=self.cfg.steps, discount=self.cfg.discount)
         yield Stage("fit", view, self.update, self.cfg.updates, self.cfg.batch)
 
-    def lessons(self, data: Episodes) -> dict[str, Lesson]:
-        return {"model": Lesson(Steps(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
-
     def update(self, batch: Transition) -> Metrics:
         """One step of the flow and of the critics, which know nothing of each other."""
         batch = self.scale(batch)
@@ -79,6 +80,12 @@ class IFQL(Agent, Value):
         polyak_update(self.model_ema, self.model, self.cfg.ema_rate)
         return {"loss": flow.detach(), "value": value.detach(), "critic": critic.detach()}
 
+    def _value(self, obs: Tensor, given: Given | None) -> Tensor:
+        return self.critics.v(self.scale.obs(obs))[0]
+
+    def _q(self, obs: Tensor, act: Tensor, given: Given | None) -> Tensor:
+        return self.critics.value(self.scale.obs(obs), self.scale.act(act))
+
     def _consider(self, obs: Tensor, given: Given | None, n: int, noise: Tensor) -> Candidates:
         seen = self.scale.obs(obs[:, -1]).repeat_interleave(n, 0)  # (B * n, O)
         act = self.model_ema.sample(noise.flatten(0, 1), seen).clamp(-1, 1)
@@ -88,8 +95,5 @@ class IFQL(Agent, Value):
     def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self._consider(obs, given, self.candidates, noise).taken()[:, None]
 
-    def _value(self, obs: Tensor, given: Given | None) -> Tensor:
-        return self.critics.v(self.scale.obs(obs))[0]
-
-    def _q(self, obs: Tensor, act: Tensor, given: Given | None) -> Tensor:
-        return self.critics.value(self.scale.obs(obs), self.scale.act(act))
+    def lessons(self, data: Episodes) -> dict[str, Lesson]:
+        return {"model": Lesson(Steps(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}

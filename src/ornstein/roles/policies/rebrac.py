@@ -39,13 +39,13 @@ class Config:
 
     actor_bc: float = 0.1  # weight of imitation in the actor's loss, against Q in units of its size
     critic_bc: float = 0.01  # weight of the penalty in the critics' target, in units of Q
-    discount: float = 0.99
     noise: float = 0.2  # deviation of the noise on the target's action, in units of half the action's range
     noise_clip: float = 0.5
     delay: int = 2  # critic steps for each actor step
     target_rate: float = 0.005
     reward: str = "raw"  # raw | returns | minus_one
     norm: bool = True  # layer norm in the critics
+    discount: float = 0.99
     updates: int = 100_000  # critic steps
     batch: int = 256
     hidden: tuple[int, ...] = (256, 256, 256)
