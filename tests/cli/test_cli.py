@@ -428,7 +428,7 @@ def test_names_of_commands_and_options() -> None:
         " --video --video-format",
         "compare": "--protocol --out --json",
         "report": "--task --env --out",
-        "data make": "--steps --seed --out --actors --jobs --overwrite",
+        "data make": "--steps --seed --out --actors --jobs --validation --overwrite",
         "data info": "",
         "data convert": "--columns --agents --discrete",
         "data list": "",

@@ -219,7 +219,7 @@ def _report(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _data(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.what == "make":
-        how = {"actors": args.actors, "jobs": args.jobs, "overwrite": args.overwrite}
+        how = {name: getattr(args, name) for name in ("actors", "jobs", "validation", "overwrite")}
         where = made.make(args.name, args.steps, args.seed, args.out, jobs.data_progress(), **how)
         terminal.result(str(where))
     elif args.what == "convert":

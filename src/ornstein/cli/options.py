@@ -183,6 +183,7 @@ def _data(commands: Commands) -> None:
     make.add_argument("--out", type=Path, metavar="PATH", help="default: the data folder (ORNSTEIN_DATA)")
     make.add_argument("--actors", type=Path, metavar="DIR", help="trained actors: a clone of DLR-RM/rl-trained-agents")
     make.add_argument("--jobs", type=_up_to(256), metavar="N", help="processes; the data is the same (default 1)")
+    make.add_argument("--validation", action="store_const", const=True, help="OGBench's: a second file, of a tenth")
     make.add_argument("--overwrite", action="store_const", const=True, help="replace a file that is there")
     info = kinds.add_parser("info", help="what a dataset holds", allow_abbrev=False)
     info.add_argument("where", metavar="PATH-OR-ID")

@@ -1,6 +1,7 @@
 """The data that the library makes itself, as rows of a table: told without torch, whose import takes seconds.
 
-Mazes are made from nothing; locomotion from trained actors that others have published (`envs/locomotion.py`).
+Mazes are made from nothing; locomotion from trained actors that others have published (`envs/locomotion.py`); data of
+OGBench's robot arm by the scripted experts in its package (`envs/arm_data.py`).
 """
 
 import difflib
@@ -43,9 +44,9 @@ def make(
     """Make the set `name` of `MADE`, and say where it is.
 
     `out` is the folder in which it lies, by default the data folder; a maze's is the folder of its dataset. `options`
-    are those that its row `takes`: `actors` (a folder), `jobs`, `overwrite`; None stands for one that was not given.
-    `InputError` for an unknown name, a count that is not positive, an option that the set does not take, and for what
-    the set's maker refuses.
+    are those that its row `takes`: `actors` (a folder), `jobs`, `validation`, `overwrite`; None is one that was not
+    given. `InputError` for an unknown name, a count that is not positive, an option that the set does not take, and
+    for what the set's maker refuses.
     """
     if name not in MADE:
         near = difflib.get_close_matches(name, MADE, 3) or list(MADE)[:3]
@@ -75,6 +76,23 @@ def _locomotion(env: str, quality: str, path: Path, steps: int, seed: int, **how
     return make(env, quality, path, steps, seed, **how)
 
 
+def _arm(env: str, kind: str, path: Path, steps: int, seed: int, **how: Any) -> Path:
+    from ornstein.envs.arm_data import make
+
+    return make(env, kind, path, steps, seed, **how)
+
+
+def _arms() -> Iterator[Made]:
+    """OGBench's sets of the robot arm, with as many steps as the published ones."""
+    cubes = [(f"cube-{size}", many) for size, many in (("single", 1), ("double", 1), ("triple", 3), ("quadruple", 5))]
+    puzzles = [(f"puzzle-{size}", many) for size, many in (("3x3", 1), ("4x4", 1), ("4x5", 3), ("4x6", 5))]
+    for world, many in (*cubes, ("scene", 1), *puzzles):
+        for kind in ("play", "noisy"):
+            how = partial(_arm, f"{world}-v0", kind)
+            takes = ("jobs", "validation", "overwrite")
+            yield Made(f"ogbench-{world}-{kind}", many * 1_000_000, how, f"{world}-{kind}-v0.npz", takes)
+
+
 def _all() -> Iterator[Made]:
     yield from (Made(name, STEPS, partial(_maze, name)) for name in KNOWN)
     yield from (Made(row.name, PIECES, partial(_maze, row.known.name)) for row in STITCH.values())
@@ -83,6 +101,7 @@ def _all() -> Iterator[Made]:
             name = f"{env.split('-')[0].lower()}-{quality}-sim"
             how = partial(_locomotion, env, quality)
             yield Made(name, SHARE, how, f"{name}.hdf5", ("actors", "jobs", "overwrite"))
+    yield from _arms()
 
 
 MADE = {row.name: row for row in _all()}

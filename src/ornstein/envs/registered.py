@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,7 @@ IDLE = {  # fields of Gymnasium's EnvSpec, now or once, that change nothing of w
     "reward_threshold", "nondeterministic", "order_enforce", "disable_env_checker", "vector_entry_point", "namespace",
     "name", "version", "autoreset",
 }  # fmt: skip
+PACKAGES = {"gym_pusht/": "gym_pusht", "cube-": "ogbench", "scene-": "ogbench", "puzzle-": "ogbench"}
 READ = {"id", "entry_point", "max_episode_steps", "kwargs", "additional_wrappers"}
 
 
@@ -71,13 +73,34 @@ def env_spec(env: Any) -> Any:
     if isinstance(env, gym.envs.registration.EnvSpec):
         return env
     name = env.get("id") if isinstance(env, Mapping) else env
-    if str(name).startswith("gym_pusht/"):
-        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # stdout is for results
-        with contextlib.suppress(ImportError):
-            import gym_pusht  # noqa: F401  (registers its environment)
+    others(str(name))
     if isinstance(env, Mapping):
         return _by_file(gym, env)
     return _by_user(gym, env)
+
+
+def others(env: str) -> bool:
+    """Whether the package is here that has the environment `env`, which registers its own when it is imported. True
+    for those that are of none of these packages."""
+    package = next((package for start, package in PACKAGES.items() if env.startswith(start)), None)
+    if package is None:
+        return True
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # stdout is for results
+    simulators()  # the way of drawing must be chosen first
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            importlib.import_module(package)
+        return True
+    except ImportError:
+        return False
+
+
+@contextlib.contextmanager
+def calm() -> Iterator[None]:
+    """Without Gymnasium's word on every Box of double precision, about which a user can do nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
+        yield
 
 
 def described(spec: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ornstein.envs.vector import World
 
 HORIZON = 32  # environment steps of a plan where nothing better is known
+OGBENCH = Path("~/.ogbench/data").expanduser()  # where its package keeps what it has downloaded
 PARTS = {"agent_pos": (2,), "image": (96, 96, 3)}  # of an observation of PushT with a picture
 
 
@@ -177,6 +178,44 @@ def _rollouts(
     return Set(name, f"{what}; data {QUALITY[quality]}", env, obs, act, (-1.0, 1.0), find, files, told)
 
 
+ARMS = (  # environment of OGBench, size of observation, what to do in it
+    ("cube-single", 28, "put a cube into its place"),
+    ("cube-double", 37, "put two cubes into their places"),
+    ("scene", 40, "bring a cube, a drawer, a window and two buttons into their states"),
+    ("puzzle-3x3", 55, "press nine buttons, each of which turns its neighbours too, until all are right"),
+    ("puzzle-4x4", 83, "press sixteen such buttons until all are right"),
+)
+
+
+def _arms() -> Iterator[Set]:
+    for env, obs, what in ARMS:
+        file = f"{env}-play-v0.npz"
+        get = f"make it with `ornstein data make ogbench-{env}-play`, an hour of a core, or download OGBench's {file}"
+        told = Source("OGBench's scripted experts, made here by its recipe or its own file", "MIT", get)
+        for number in range(6):  # 0: the default task
+            task = f"-task{number}" if number else ""
+            world = f"{env}-singletask{task}-v0"
+            name, title = f"ogbench-{env}-play-singletask{task}", f"{what}, by a robot arm"
+            title += f"; OGBench's task {number}" if number else "; OGBench's default task"
+            find = partial(first, (file,), (OGBENCH,))
+            rows = partial(_relabelled, world)
+            yield Set(
+                name, title, world, obs, 5, (-1.0, 1.0), find, (file,), told, world=partial(_arm, world), read=rows
+            )
+
+
+def _arm(env: str, n: int) -> "World":
+    from ornstein.envs.arm_tasks import arms
+
+    return arms(env, n)
+
+
+def _relabelled(env: str, where: str | Path) -> "Episodes":
+    from ornstein.envs.arm_tasks import relabelled
+
+    return relabelled(env, where)
+
+
 DOOR = Set(
     "door-human",
     "open a door with a hand of 24 joints on an arm; 25 human demonstrations",
@@ -233,4 +272,4 @@ PUSHT_IMAGE = PUSHT._replace(
     parts=PARTS,
     read=_demonstrations,
 )
-SETS = {row.name: row for row in (*_locomotion(), DOOR, PUSHT, PUSHT_SINCOS, PUSHT_KEYPOINTS, PUSHT_IMAGE)}
+SETS = {row.name: row for row in (*_locomotion(), *_arms(), DOOR, PUSHT, PUSHT_SINCOS, PUSHT_KEYPOINTS, PUSHT_IMAGE)}
