@@ -30,7 +30,7 @@ from ornstein.diffusion.model import Recipe
 from ornstein.envs import toy
 from ornstein.optim import Optim
 from ornstein.roles import current
-from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, idql, td3_bc, weighted_bc
+from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, idql, qgpo, sfbc, td3_bc, weighted_bc
 from ornstein.roles.values.choice import Choice
 from ornstein.run.train import train
 
@@ -54,6 +54,19 @@ _EDP = replace(_QL, q_gradient="guess", eta=5.0, model=replace(_RECIPE, steps=8)
 _WEIGHTED = weighted_bc.Config(
     **_SMALL, width=64, blocks=2, hidden=(64, 64), reward="raw", actor=FAST, critic=SLOW, model=_RECIPE
 )
+_CLONE: dict[str, Any] = {**_SMALL, "hidden": (64, 64, 64), "reward": "raw", "actor": FAST, "model": _RECIPE}
+_QGPO = qgpo.Config(
+    **_CLONE,
+    batch=128,
+    energy_hidden=(64, 64),
+    energy_share=0.5,
+    critic_share=0.3,
+    target_rate=0.05,
+    critic=FAST,
+    energy=FAST,
+    guidance=1.5,
+)
+_SFBC = sfbc.Config(**_CLONE, critic_hidden=(64, 64), critic_share=0.3, critic=FAST)
 Make = Callable[[], Agent]
 SPEC = Spec(1, 2)
 ROWS: dict[str, Make] = {
@@ -66,6 +79,8 @@ ROWS: dict[str, Make] = {
     "diffusion_ql:edp": lambda: diffusion_ql.DiffusionQL(SPEC, _EDP),
     "idql": lambda: idql.IDQL(SPEC, _IDQL),
     "weighted_bc": lambda: weighted_bc.WeightedBC(SPEC, _WEIGHTED),
+    "qgpo": lambda: qgpo.QGPO(SPEC, _QGPO),
+    "sfbc": lambda: sfbc.SfBC(SPEC, _SFBC),
 }
 CONTROLS: dict[str, Make] = {
     "diffusion_ql, eta=0": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_QL, eta=0.0)),
@@ -75,6 +90,8 @@ CONTROLS: dict[str, Make] = {
     "weighted_bc, beta=0": lambda: weighted_bc.WeightedBC(SPEC, replace(_WEIGHTED, beta=0.0)),
     "weighted_bc, weigh=binary": lambda: weighted_bc.WeightedBC(SPEC, replace(_WEIGHTED, weigh="binary")),
     "weighted_bc, weigh=implicit": lambda: weighted_bc.WeightedBC(SPEC, replace(_WEIGHTED, weigh="implicit")),
+    "qgpo, guidance=0": lambda: qgpo.QGPO(SPEC, replace(_QGPO, guidance=0.0)),
+    "sfbc, choice.candidates=1": lambda: sfbc.SfBC(SPEC, replace(_SFBC, choice=Choice(1))),
 }
 
 

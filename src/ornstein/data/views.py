@@ -21,6 +21,7 @@ class Step(NamedTuple):
 
     obs: Obs  # (B, O)
     act: Tensor  # (B, A)
+    more: Mapping[str, Tensor] = {}  # the fields that were asked for, (B, ...) each
 
 
 class Transition(NamedTuple):
@@ -77,8 +78,10 @@ class Chunk(NamedTuple):
 class Steps:
     """Single steps, drawn uniformly from all: for learners to whom it does not matter what a step led to."""
 
-    def __init__(self, data: Episodes) -> None:
-        self.data = data
+    def __init__(self, data: Episodes, fields: Sequence[str] = ()) -> None:
+        """`fields` are names in `data.more`, or "cost", that a batch is to hold too. Raises `InputError` for one that
+        is not there."""
+        self.data, self.fields = data, _known(data, fields)
 
     def __len__(self) -> int:
         """The number of steps."""
@@ -88,7 +91,8 @@ class Steps:
         """`n` steps, drawn with replacement by the global generator of the data's device."""
         data = self.data
         i = torch.randint(len(data), (n,), device=data.device)
-        batch = Step(each(lambda x: x.index_select(0, i), data.obs), data.act.index_select(0, i))
+        more = {name: data.column(name).index_select(0, i) for name in self.fields}
+        batch = Step(each(lambda x: x.index_select(0, i), data.obs), data.act.index_select(0, i), more)
         if data.pages is not None:
             data.pages.used(n)
         return batch

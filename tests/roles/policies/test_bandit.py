@@ -2,6 +2,7 @@
 stay near it. Settings and counts are those of benchmarks/bandit.py; each claim is checked to fail without its cause."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -54,7 +55,7 @@ def test_diffusion_keeps_all_modes(judged: Callable[[str], dict[str, Any]]) -> N
     assert all_modes(judged("diffusion_bc"))
 
 
-@pytest.mark.parametrize("row", ["diffusion_ql", "diffusion_ql:edp", "idql", "weighted_bc"])
+@pytest.mark.parametrize("row", ["diffusion_ql", "diffusion_ql:edp", "idql", "weighted_bc", "qgpo", "sfbc"])
 def test_a_critic_leads_to_the_best_mode(row: str, judged: Callable[[str], dict[str, Any]]) -> None:
     """And not past it, where the critic has seen nothing."""
     found = judged(row)
@@ -70,14 +71,24 @@ def test_without_climbing_the_best_is_one_of_four(judged: Callable[[str], dict[s
     assert judged("diffusion_ql:edp, eta=0")["near_any"] > 0.6
 
 
+@pytest.mark.parametrize("row", ["idql", "sfbc"])
 def test_without_the_choice_the_best_is_one_of_four(
-    bandit: ModuleType, trained: Callable[[str], Agent], monkeypatch: pytest.MonkeyPatch
+    row: str, bandit: ModuleType, trained: Callable[[str], Agent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent = trained("idql")
+    agent = trained(row)
     monkeypatch.setattr(agent, "candidates", 1)
     alone = bandit.judge(bandit.actions(agent))
     assert alone["at_best"] < 0.35
     assert min(alone["at_corners"]) > 0.05
+
+
+def test_without_guidance_all_modes_are_kept(
+    bandit: ModuleType, trained: Callable[[str], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same weights: how much is guided is said when acting."""
+    agent: Any = trained("qgpo")
+    monkeypatch.setattr(agent, "cfg", replace(agent.cfg, guidance=0.0))
+    assert all_modes(bandit.judge(bandit.actions(agent)))
 
 
 def test_weights_say_how_often_a_mode_is_kept(judged: Callable[[str], dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ornstein.data.views import Transition
 from ornstein.errors import InputError
-from ornstein.roles.values.td import Reduce, TDCritics
+from ornstein.roles.values.td import Reduce, TDCritics, softmax_mean
 
 
 class Told(nn.Module):
@@ -75,3 +75,11 @@ def test_target_copies_move_nearer_and_the_target_is_held() -> None:
     torch.testing.assert_close(made.q.weights[0] - made.q_target.weights[0], 0.75 * gap)
     made.loss(batch([1.0], [0.0]), torch.zeros(1, 1)).backward()
     assert all(weight.grad is None for weight in made.q_target.parameters())
+
+
+def test_between_the_mean_and_the_best() -> None:
+    q = torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(softmax_mean(q, 0.0), torch.tensor([3.0, 0.0]))
+    torch.testing.assert_close(softmax_mean(q, 100.0), torch.tensor([6.0, 0.0]))
+    e = torch.tensor([1.0, 2.0, 6.0]).exp()
+    torch.testing.assert_close(softmax_mean(q, 1.0)[0], (e * q[0]).sum() / e.sum())

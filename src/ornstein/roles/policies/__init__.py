@@ -11,9 +11,11 @@ from ornstein.roles.policies.idql import IDQL
 from ornstein.roles.policies.ifql import IFQL
 from ornstein.roles.policies.iql import IQL
 from ornstein.roles.policies.qc import QC
+from ornstein.roles.policies.qgpo import QGPO
 from ornstein.roles.policies.qsm import QSM
 from ornstein.roles.policies.qvpo import QVPO
 from ornstein.roles.policies.rebrac import ReBRAC
+from ornstein.roles.policies.sfbc import SfBC
 from ornstein.roles.policies.td3_bc import TD3BC
 from ornstein.roles.policies.weighted_bc import WeightedBC
 
@@ -26,6 +28,7 @@ __all__ = [
     "IFQL",
     "IQL",
     "QC",
+    "QGPO",
     "QSM",
     "QVPO",
     "TD3BC",
@@ -33,5 +36,6 @@ __all__ = [
     "DiffusionPolicy",
     "DiffusionQL",
     "ReBRAC",
+    "SfBC",
     "WeightedBC",
 ]

@@ -46,15 +46,15 @@ class Config:
     steps: int = 1  # over which a critic's target sums rewards
     mean_start: bool = False  # whether values begin at the mean return, not near 0
     reward: str = "returns"  # raw | returns | minus_one
+    hidden: tuple[int, ...] = (256, 256)  # of the critics
     norm: bool = True  # layer norm in the critics
     target_rate: float = 0.005  # of the target critics
-    ema_rate: float = 0.005  # of the averaged actor, which acts
-    updates: int = 100_000
-    batch: int = 256
-    hidden: tuple[int, ...] = (256, 256)  # of the critics
     width: int = 256
     blocks: int = 3
     dropout: float = 0.0
+    ema_rate: float = 0.005  # of the averaged actor, which acts
+    updates: int = 100_000
+    batch: int = 256
     choice: Choice = field(default_factory=lambda: Choice(1, "argmax"))  # among the actions drawn
     model: Recipe = field(default_factory=lambda: Recipe("cosine", "x0", solver="ddim", steps=8, clip=1.0))
     actor: Optim = field(default_factory=lambda: Optim(cosine=True))
@@ -78,8 +78,8 @@ class WeightedBC(Agent, Value):
     def fit(self, data: Episodes) -> Iterator[Stage]:
         fresh = not self.scale.obs.learned
         self.scale.learn(data)
-        self.step_model.over(self.cfg.updates)
-        self.step_critics.over(self.cfg.updates)
+        for stepper in (self.step_model, self.step_critics):
+            stepper.over(self.cfg.updates)
         self.critics.over(self.cfg.updates, self.cfg.target_rate, self.cfg.steps)
         data = self.rewards.learn(data)
         if fresh and self.cfg.mean_start:

@@ -38,6 +38,20 @@ def _weighted_bc() -> Parts:
     return Parts(WeightedBC, Config(), PRESETS)
 
 
+def _qgpo() -> Parts:
+    from ornstein.roles.policies.qgpo import QGPO, Config
+    from ornstein.roles.policies.qgpo_presets import PRESETS
+
+    return Parts(QGPO, Config(), PRESETS)
+
+
+def _sfbc() -> Parts:
+    from ornstein.roles.policies.sfbc import Config, SfBC
+    from ornstein.roles.policies.sfbc_presets import PRESETS
+
+    return Parts(SfBC, Config(), PRESETS)
+
+
 ROWS: dict[str, Row] = {
     "td3_bc": Row(
         "policies", "offline", "climb a critic and stay near the data (a yardstick without diffusion)", _td3_bc
@@ -60,4 +74,6 @@ ROWS: dict[str, Row] = {
     "weighted_bc": Row(
         "policies", "offline", "clone the data by denoising, better actions more by in-sample critics", _weighted_bc
     ),
+    "qgpo": Row("policies", "offline", "clone the data, and guide that exactly by in-support critics", _qgpo),
+    "sfbc": Row("policies", "offline", "clone the data, and select among many actions by planned returns", _sfbc),
 }  # fmt: skip

@@ -59,12 +59,19 @@ class TDCritics(TargetCritics):
     ):
         super().__init__(Critics(obs, act, members, hidden, activation, norm), discount, reduce)
 
-    def loss(self, batch: Transition, ahead: Tensor) -> Tensor:
+    def loss(self, batch: Transition, ahead: Tensor, beta: float | None = None) -> Tensor:
         """The error () of all critics, summed. `ahead` (B * n, A) are n actions for each next observation, one row
-        after the other; of what each critic thinks of them the best counts."""
+        after the other. Of what each critic thinks of them the best counts; with `beta`, of what is to be believed the
+        mean that `softmax_mean` takes."""
         n = len(ahead) // len(batch.rew)
         with torch.no_grad():
-            q = self.q_target(batch.next_obs.repeat_interleave(n, 0), ahead)  # (members, B * n)
-            q = self.reduced(q.unflatten(1, (-1, n)).amax(-1))  # (B,)
+            q = self.q_target(batch.next_obs.repeat_interleave(n, 0), ahead).unflatten(1, (-1, n))  # (members, B, n)
+            q = self.reduced(q.amax(-1)) if beta is None else softmax_mean(self.reduced(q), beta)  # (B,)
             target = batch.rew + batch.bootstrap(self.discount) * q
         return (self.q(batch.obs, batch.act) - target).square().mean(1).sum()
+
+
+def softmax_mean(q: Tensor, beta: float) -> Tensor:
+    """The mean (...,) of values (..., n), weighed by softmax(beta q): their mean for 0, the best of them for infinity
+    (in-support softmax Q-learning, QGPO, Lu et al. 2023, arXiv:2304.12824, equation 12)."""
+    return (torch.softmax(beta * q, -1) * q).sum(-1)
