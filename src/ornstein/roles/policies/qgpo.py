@@ -101,7 +101,6 @@ class QGPO(Agent, Value):
         yield Stage(clone, Steps(data), self.imitate, first, self.cfg.batch)
         support = draw_support(self.model_ema, self.scale, data, self.cfg.support)
         self.step_critics.over(second)
-        self.critics.over(second, self.cfg.target_rate)
         view = Transitions(replace(data, more={"ahead": support.following(data)}), ("ahead",))
         yield Stage(critics, view, self.judge, second, self.cfg.batch)
         self.step_energy.over(third)
