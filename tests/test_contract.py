@@ -81,7 +81,8 @@ def test_stages_are_known_beforehand(name: str, kind: str, walks: Episodes) -> N
     learner = make(name, SPECS[kind])
     known = learner.stages
     assert known == [(stage.name, stage.steps) for stage in learner.fit(fed(name, walks))]
-    assert known[0][1] == SMALL["updates"] // getattr(learner.cfg, "delay", 1)
+    parts = getattr(learner.cfg, "delay", 1) * getattr(learner.cfg, "rounds", 1)
+    assert known[0][1] == max(1, SMALL["updates"] // parts)
 
 
 @each
@@ -90,7 +91,7 @@ def test_a_few_updates_lower_every_loss(name: str, kind: str, walks: Episodes) -
     fast: dict[str, Any] = {"optim": Optim(2e-3), "batch": 32, "updates": 60, "value_share": 1.0}
     if ROWS[name].role == "policies":  # critics chase a target that moves; not so far, if they look less ahead
         fast |= {name: Optim(5e-3) for name in ("optim", "actor", "critic", "energy")} | {"energy_beta": 300.0}
-        fast |= {"discount": 0.5, "reward": "raw", "delay": 1}
+        fast |= {"discount": 0.5, "reward": "raw", "delay": 1, "rounds": 1}
     learner = make(name, SPECS[kind], **fast)
     for stage in learner.fit(fed(name, walks)):
         losses = []

@@ -40,7 +40,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "plans": (1, 10**4), "candidates": (1, 10**4), "backups": (1, 10**4),
     # steps of a loop
     "levels": (1, 10**4), "steps": (1, 10**4), "guide_inner": (1, 1000), "langevin": (0, 1000), "extra": (0, 1000),
-    "action_steps": (0, 1000), "updates": (1, 10**8), "warmup": (0, 10**8), "delay": (1, 10**6),
+    "action_steps": (0, 1000), "updates": (1, 10**8), "warmup": (0, 10**8), "delay": (1, 10**6), "rounds": (1, 1000),
     "ema_every": (1, 10**9), "ema_start": (0, 10**9), "replan": (0, 10**9), "guide_stop": (0, 10**9),
     "episodes": (0, 10**9), "seed": (0, 2**63 - 1),
     # shares and rates

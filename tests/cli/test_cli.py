@@ -118,7 +118,7 @@ REFUSED = {
     "fly": "invalid choice: 'fly'",
     "train": "ALGORITHM",
     "train diffuser": "one of the arguments --task --data is required",
-    "train difuser --task toy-point": "unknown algorithm 'difuser': expected one of bc, decision_diffuser",
+    "train difuser --task toy-point": "unknown algorithm 'difuser': expected one of awr, bc, bfn, ",
     "train diffuser --task toy": "unknown task 'toy': expected one of four-goals, pointmaze-large",
     "train diffuser --task toy-point --data {files}/good.hdf5": "not allowed with",
     "train diffuser --task toy-point --env Pendulum-v1": "--env only with --data",

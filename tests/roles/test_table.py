@@ -58,7 +58,7 @@ def test_names_of_folders_are_portable_and_distinct() -> None:
 
 @pytest.mark.parametrize("name", ["idql:", "idql:edp", "edp:paper", ":paper", "paper", "", "idql:paper:paper"])
 def test_unknown_names_are_refused(name: str) -> None:
-    with pytest.raises(InputError, match=r"unknown algorithm .*: expected one of bc, .*diffusion_ql:edp"):
+    with pytest.raises(InputError, match=r"unknown algorithm .*: expected one of awr, bc, .*diffusion_ql:edp"):
         find(name)
 
 

@@ -1,5 +1,6 @@
 """Policies: what to do now?"""
 
+from ornstein.roles.policies.awr import AWR
 from ornstein.roles.policies.bc import BC
 from ornstein.roles.policies.bfn import BFN
 from ornstein.roles.policies.diffusion_bc import DiffusionBC
@@ -20,6 +21,7 @@ from ornstein.roles.policies.td3_bc import TD3BC
 from ornstein.roles.policies.weighted_bc import WeightedBC
 
 __all__ = [
+    "AWR",
     "BC",
     "BFN",
     "DIPO",

@@ -16,6 +16,12 @@ def _rebrac() -> Parts:
     return Parts(ReBRAC, Config(), PRESETS)
 
 
+def _awr() -> Parts:
+    from ornstein.roles.policies.awr import AWR, Config
+
+    return Parts(AWR, Config())
+
+
 ROWS: dict[str, Row] = {
     "td3": Row(
         "policies", "offline", "climb a critic that nothing holds (a yardstick of what data alone does to it)", _td3
@@ -23,5 +29,8 @@ ROWS: dict[str, Row] = {
     "rebrac": Row(
         "policies", "offline", "climb a critic, with penalties away from the data (a yardstick without diffusion)",
         _rebrac,
+    ),
+    "awr": Row(
+        "policies", "offline", "imitate what did better than a value expects (a yardstick without diffusion)", _awr
     ),
 }  # fmt: skip
