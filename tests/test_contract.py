@@ -40,6 +40,8 @@ def make(name: str, spec: Spec, **more: Any) -> Learner:
     cfg = find(name).config
     known = {field.name for field in fields(cfg)}
     cfg = replace(cfg, **{key: value for key, value in (SMALL | {"execute": 4} | more).items() if key in known})
+    if "base" in known:
+        cfg = replace(cfg, base=replace(cfg.base, settings='{"width": 32, "model": {"steps": 3}}'))
     torch.manual_seed(0)
     return build(name, spec, smaller(cfg, **more))
 

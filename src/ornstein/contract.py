@@ -154,7 +154,7 @@ def check_fit(learner: Learner, data: Any) -> None:
         raise InputError(f"{name} was given data of type {given}: expected {kind.__name__}; {how}")
     dtype = next((p.dtype for p in learner.parameters()), torch.float32)
     if isinstance(data, Buffer):  # an empty one knows no more than the actions that it will hold
-        has = described(data.obs, dtype) if data.rows else said(spec.seen), described(data.low[None], dtype)
+        has = described(data.last, dtype) if data.rows else said(spec.seen), described(data.low[None], dtype)
     else:
         has = described(data.obs, dtype), described(data.act, dtype)
     mend = "expected the same; make the agent with the spec of this data, or the data with Episodes.from_arrays"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -98,3 +98,22 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {prefix[:-1]: value}
     return {k: v for name, part in value.items() for k, v in flat(part, f"{prefix}{name}.").items()}
+
+
+def merge(default: Any, changes: Mapping[str, Any], where: str = "") -> Any:
+    """A dataclass with fields changed by a nested mapping. Raises InputError for a field that it does not have, and for
+    a value of another type or beyond its bounds."""
+    known = {field.name for field in fields(default)}
+    found = {}
+    for name, value in changes.items():
+        if name not in known:
+            raise InputError(f"unknown setting '{where}{name}': expected one of {', '.join(sorted(known))}")
+        now = getattr(default, name)
+        if is_dataclass(now):
+            if not isinstance(value, Mapping):
+                raise InputError(f"setting '{where}{name}' is {brief(value)}: expected a dict of some of its fields")
+            value = merge(now, value, f"{where}{name}.")
+        else:
+            check(name, value, kinds(type(default))[name], f"{where}{name}")
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return replace(default, **found)

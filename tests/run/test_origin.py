@@ -19,6 +19,7 @@ from ornstein.run import checkpoint
 from ornstein.run.distill import distill
 from ornstein.run.evaluate import randomness
 from ornstein.run.train import _Loop, train
+from ornstein.tuning import Tuner
 from small import ROWS, Done
 from test_contract import CASES, SPECS, _act, asked, fed, make
 
@@ -55,6 +56,8 @@ def test_an_agent_means_the_same_with_other_data(name: str, kind: str, walks: Ep
     measured = [key for key in kept if key.split(".")[-1] in ("shift", "scale", "ends", "knots", "low", "high")]
     assert measured
     assert all(torch.equal(after[key], kept[key]) for key in measured)
+    if isinstance(again, Tuner):  # it sees as its base does
+        return
     anew = train(checkpoint.load(run), other, rescale=True)
     fresh = train(make(name, SPECS[kind]), other)
     assert not all(torch.equal(scales(anew)[key], kept[key]) for key in measured)

@@ -62,7 +62,8 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     elif learns:
         how |= {name: getattr(args, name) for name in ONLINE if getattr(args, name) is not None}
         prior = bool(args.data) and algorithm.setting == "online"
-        old = jobs.task_of(args.origin) if args.origin and not (args.task or args.data) else None
+        data = algorithm.setting != "online" and not (args.task or args.data)
+        old = jobs.task_of(args.origin) if data else None
         online_jobs(args.algorithm, cfg, world, outs, prior=prior, origin=origin, old=old, **how)
     else:
         jobs.train_jobs(args.algorithm, cfg, world, outs, origin=origin, hold_out=args.hold_out, **how)

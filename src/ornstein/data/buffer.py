@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ornstein.data.episodes import Episodes, Obs
+from ornstein.data.episodes import Episodes, Obs, each
 from ornstein.data.views import Transition, Transitions
 from ornstein.errors import InputError, positive
 
@@ -59,6 +59,12 @@ class Buffer:
     def obs(self) -> Obs:
         """The column (C, ...) of observations, or a dict of them."""
         return field_of("obs", self.rows)
+
+    @property
+    def last(self) -> Obs:
+        """The column (C, ...) of observations; of windows, the last of each."""
+        windows = self.rows["act"].dim() > 1 + self.low.dim()  # rows of several actions each
+        return each(lambda x: x[:, -1], self.obs) if windows else self.obs
 
     @property
     def device(self) -> torch.device:

@@ -2,6 +2,7 @@
 library is a `Diffusion`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +14,8 @@ from ornstein.diffusion.pin import Pin, identity
 from ornstein.diffusion.precision import caller
 from ornstein.diffusion.process import process
 from ornstein.diffusion.recipe import Recipe
-from ornstein.diffusion.schedule import Level, SamplingSchedule, make_schedule
-from ornstein.diffusion.solvers import SOLVERS, sample
+from ornstein.diffusion.schedule import Churn, Level, SamplingSchedule, make_schedule
+from ornstein.diffusion.solvers import DETERMINISTIC, SOLVERS, sample
 from ornstein.diffusion.target import TARGETS, WEIGHTS
 from ornstein.errors import InputError
 
@@ -47,6 +48,13 @@ class Sampler(nn.Module):
         )
         t = torch.tensor([level.t for level in (*self.schedule.levels, *self.schedule.churned)], dtype=torch.float64)
         self.register_buffer("told", found.embed(t), persistent=False)
+
+    def settle(self) -> None:
+        """Draw nothing after the first noise from now on: a solver that does becomes DDIM, at the same levels."""
+        if self.recipe.solver not in DETERMINISTIC:
+            self.recipe = replace(self.recipe, solver="ddim")
+        self.recipe = replace(self.recipe, eta=0.0, churn=Churn())
+        self.schedule = replace(self.schedule, eta=0.0, churned=())
 
     def check(self, recipe: Recipe) -> None:
         """Raises InputError unless it samples what a model of that recipe was trained for."""

@@ -211,6 +211,9 @@ SOLVERS: dict[str, tuple[Solver, str]] = {
 }
 
 
+DETERMINISTIC = ("ddim", "euler", "heun", "dpmpp_2s", "dpmpp", "dpmpp_3m", "unipc")  # but for ddim's eta, heun's churn
+
+
 def stay(x: Tensor, k: int, schedule: SamplingSchedule, pin: Callable[[Tensor], Tensor]) -> Tensor:
     """No move."""
     return x

@@ -65,3 +65,32 @@ class GaussianActor(nn.Module):
         mean, log_std = self.gaussian(obs)
         error = (act - mean) * torch.exp(-log_std)
         return -(0.5 * error.square() + log_std).sum(-1) - 0.5 * math.log(2 * math.pi) * act.shape[-1]
+
+
+class SquashedActor(nn.Module):
+    """obs (B, obs) -> a Gaussian of which tanh is taken: actions (B, act) within [-1, 1] (SAC, Haarnoja et al. 2018,
+    arXiv:1812.05905). Layers of `hidden` widths, each with layer norm and a tanh."""
+
+    def __init__(self, obs: int, act: int, hidden: Sequence[int] = (256, 256, 256)):
+        super().__init__()
+        sizes = [positive("obs", obs), *hidden]
+        layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.LayerNorm(b), nn.Tanh())]
+        self.net = nn.Sequential(*layers, nn.Linear(sizes[-1], 2 * positive("act", act)))
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log of the deviation (B, act), before tanh."""
+        mean, log_std = self.net(obs).chunk(2, -1)
+        return mean, log_std.clamp(-20.0, 2.0)
+
+    def drawn(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """An action (B, act) for each observation, and the log of its density (B,)."""
+        mean, log_std = self(obs)
+        return squashed(mean, log_std, torch.randn_like(mean))
+
+
+def squashed(mean: Tensor, log_std: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """tanh(mean + std eps) (B, act), and the log of its density (B,)."""
+    raw = mean + log_std.exp() * eps
+    density = -0.5 * eps.square() - log_std - 0.5 * math.log(2 * math.pi)
+    fold = 2 * (math.log(2) - raw - nn.functional.softplus(-2 * raw))  # log(1 - tanh(raw)^2), exact where that is 0
+    return raw.tanh(), (density - fold).sum(-1)

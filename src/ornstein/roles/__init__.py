@@ -99,7 +99,7 @@ def build(name: str, spec: "Spec", cfg: Any) -> "Learner":
     of = find(name)
     of.make.takes.check(spec, of.name)  # before its maker does, which knows its class but not its row
     try:
-        learner = of.make(spec, cfg)
+        learner = of.make(spec, cfg, *_bases(of.make, spec, cfg))
     except InputError:
         raise
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # how torch refuses a rate or a size
@@ -108,6 +108,13 @@ def build(name: str, spec: "Spec", cfg: Any) -> "Learner":
         ) from error
     learner.row = of.name
     return learner
+
+
+def _bases(make: "type[Learner]", spec: "Spec", cfg: Any) -> "list[Learner]":
+    """The agent that a learner stands on, if it stands on one, untrained."""
+    from ornstein.tuning import Tuner
+
+    return [build(cfg.base.row, spec, cfg.base.merged(find(cfg.base.row).config))] if issubclass(make, Tuner) else []
 
 
 def name_of(learner: "Learner") -> str:

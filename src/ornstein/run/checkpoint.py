@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -17,6 +17,7 @@ from ornstein.contract import Agent, Learner, Spec
 from ornstein.diffusion.model import Recipe
 from ornstein.errors import InputError, TrainingError, brief
 from ornstein.fields import check, flat, kinds
+from ornstein.fields import merge as merge
 from ornstein.files import parsed, write
 from ornstein.folder import CONFIG, FORMAT, IDENTITY, TRAIN, WEIGHTS, read_config
 from ornstein.optim import Optim
@@ -24,25 +25,6 @@ from ornstein.roles import build, find, listed, name_of
 from ornstein.run import tensors
 from ornstein.run.keepers import keepers
 from ornstein.run.sizes import outline
-
-
-def merge(default: Any, changes: Mapping[str, Any], where: str = "") -> Any:
-    """A dataclass with fields changed by a nested mapping. Raises InputError for a field that it does not have, and for
-    a value of another type or beyond its bounds."""
-    known = {field.name for field in fields(default)}
-    found = {}
-    for name, value in changes.items():
-        if name not in known:
-            raise InputError(f"unknown setting '{where}{name}': expected one of {', '.join(sorted(known))}")
-        now = getattr(default, name)
-        if is_dataclass(now):
-            if not isinstance(value, Mapping):
-                raise InputError(f"setting '{where}{name}' is {brief(value)}: expected a dict of some of its fields")
-            value = merge(now, value, f"{where}{name}.")
-        else:
-            check(name, value, kinds(type(default))[name], f"{where}{name}")
-        found[name] = tuple(value) if isinstance(value, list) else value
-    return replace(default, **found)
 
 
 def describe(learner: Learner, *, seed: int, task: dict[str, Any] | None = None) -> dict[str, Any]:

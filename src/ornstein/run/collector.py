@@ -12,8 +12,10 @@ from ornstein.envs.vector import World
 from ornstein.errors import InputError
 from ornstein.run.buffer_files import BufferFiles
 from ornstein.run.capture import Captured
+from ornstein.run.decisions import Decisions
 from ornstein.run.driver import Ask, Driver
 from ornstein.run.rollout import Actor, steps
+from ornstein.tuning import Tuner
 
 FIRST = 1 << 20  # number of the first episode: evaluations begin theirs at 0
 
@@ -26,7 +28,7 @@ class Curious(Actor):
         """`taken` says how many steps have been taken."""
         self.agent, self.driver, self.taken = agent, Driver(agent, world, ask), taken
         self.low, self.high = world.bounds()
-        self.random = agent.warmup if isinstance(agent, Explorer) else 0
+        self.random = agent.warmup if isinstance(agent, Explorer) and not isinstance(agent, Tuner) else 0
 
     def begin(self, copies: Tensor, numbers: Sequence[int], obs: Obs) -> None:
         """As for `Actor`."""
@@ -55,14 +57,24 @@ class Collector:
         self, agent: Agent, world: World, buffer: Buffer, blocks: BufferFiles, seed: int, capture: str = "auto"
     ) -> None:
         self.buffer, self.blocks, self.worlds = buffer, blocks, world.n
-        tries = agent.explore if isinstance(agent, Explorer) else agent.act
-        actor = Curious(agent, world, Captured(tries, capture, buffer.device), lambda: self.steps)
+        self.execute = agent.execute if isinstance(agent, Tuner) else 1
+        actor = Curious(agent, world, self._asked(agent, capture), lambda: self.steps)
+        several = self.execute > 1 or agent.history > 1
+        self.decisions = Decisions(actor.driver) if isinstance(agent, Tuner) and several else None
         self.stream = steps(actor, world, self._episodes(), seed)
 
     @property
     def steps(self) -> int:
-        """Steps taken, in all worlds and all sessions."""
-        return self.buffer.total - self.blocks.prior
+        """Steps taken, in all worlds and all sessions; a chunk that the end of an episode cut counts as whole."""
+        return (self.buffer.total - self.blocks.prior) * self.execute
+
+    def _asked(self, agent: Agent, capture: str) -> Ask:
+        """What is asked for actions: the base of one that tunes it, until the warm-up is over."""
+        tries = Captured(agent.explore if isinstance(agent, Explorer) else agent.act, capture, self.buffer.device)
+        if not isinstance(agent, Tuner):
+            return tries
+        first = Captured(agent.base.act, capture, self.buffer.device)
+        return lambda obs, given: (first if self.steps < agent.warmup else tries)(obs, given)
 
     def _episodes(self) -> Iterator[int]:
         """The numbers of the episodes that begin, one after another, in all sessions."""
@@ -75,5 +87,8 @@ class Collector:
         now = next(self.stream)
         if not now.rew.isfinite().all():
             raise InputError("a reward in this world is not finite: expected rewards that are; mend the environment")
-        self.buffer.add(now.obs, now.act, now.rew, now.next_obs, now.terminated, now.cost, now.given)
+        if self.decisions is None:
+            self.buffer.add(now.obs, now.act, now.rew, now.next_obs, now.terminated, now.cost, now.given)
+        elif len((rows := self.decisions.add(now))["rew"]):
+            self.buffer.put({name: column for name, column in rows.items() if name not in ("copies", "ended")})
         self.blocks.grow()

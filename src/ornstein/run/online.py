@@ -34,6 +34,7 @@ from ornstein.run.pace import Fed, Pace
 from ornstein.run.sizes import FLOAT, fits_memory, made
 from ornstein.run.train import Course, finished, teach
 from ornstein.terminal import say
+from ornstein.tuning import Tuner
 
 AHEAD = 1000  # steps at most that an agent from data takes before it learns on; no more than a tenth of all
 EPISODES = 10  # of an evaluation on the way
@@ -104,6 +105,8 @@ def online(
 def _learner(algorithm: str, world: Task, cfg: Any, origin: Origin | None) -> Agent:
     """The untrained agent. Raises InputError for one that cannot learn while acting."""
     learner = made(algorithm, world.spec, cfg)
+    if isinstance(learner, Tuner) and origin is None:
+        raise InputError(f"{algorithm} makes a trained policy better: expected which one; name it by --from RUN")
     if isinstance(learner, Explorer):
         return learner
     if origin is None:

@@ -7,6 +7,7 @@ from ornstein.roles.policies.diffusion_bc import DiffusionBC
 from ornstein.roles.policies.diffusion_policy import DiffusionPolicy
 from ornstein.roles.policies.diffusion_ql import DiffusionQL
 from ornstein.roles.policies.dipo import DIPO
+from ornstein.roles.policies.dsrl import DSRL
 from ornstein.roles.policies.fql import FQL
 from ornstein.roles.policies.idql import IDQL
 from ornstein.roles.policies.ifql import IFQL
@@ -25,6 +26,7 @@ __all__ = [
     "BC",
     "BFN",
     "DIPO",
+    "DSRL",
     "FQL",
     "IDQL",
     "IFQL",

@@ -24,6 +24,12 @@ def _qvpo() -> Parts:
     return Parts(QVPO, Config(), variants={"paper": Variant(PAPER)})
 
 
+def _dsrl() -> Parts:
+    from ornstein.roles.policies.dsrl import DSRL, Config
+
+    return Parts(DSRL, Config())
+
+
 ROWS: dict[str, Row] = {
     "dipo": Row(
         "policies", "online", "move stored actions up Q while acting, and clone them by denoising", _dipo,
@@ -37,4 +43,5 @@ ROWS: dict[str, Row] = {
         "policies", "online", "imitate the best of its own actions while acting, by how much better they are", _qvpo,
         {"paper": "qvpo with the paper's 64 actions of 20 steps to learn from"},
     ),
+    "dsrl": Row("policies", "online", "choose the first noise of a trained policy while acting", _dsrl),
 }  # fmt: skip
