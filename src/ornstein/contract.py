@@ -180,6 +180,7 @@ class Agent(Learner, ABC):
 
     history: int = 1  # K
     execute: int = 1  # E
+    recalls: bool = False  # is given what was done and earned, too: see `recalled`
     candidates: int = 1  # samples drawn for one observation
     noise_shape: tuple[int, ...] = (0,)  # of the noise that one sample begins as; no numbers: it draws no samples
 
@@ -236,6 +237,14 @@ def _apart(obs: Obs, given: Given | None, n: int, noise: Tensor) -> tuple[Obs, G
     obs = each(lambda x: x.repeat_interleave(n, 0), obs)
     given = given and {name: value.repeat_interleave(n, 0) for name, value in given.items()}
     return obs, given, noise.flatten(0, 1)[:, None]
+
+
+def recalled(spec: Spec, history: int) -> dict[str, TensorSpec]:
+    """What an agent that recalls is given beside what the task gives: `acts`, what was done after each of the last K
+    observations, zeros where nothing was yet; `earned`, the rewards from the start up to each of them; and `age`, how
+    many steps were taken. Where all three are left out, an episode begins."""
+    shapes = {"acts": (history, *spec.act.shape), "earned": (history,), "age": (1,)}
+    return {name: TensorSpec(shape) for name, shape in shapes.items()}
 
 
 class Explorer(Agent, ABC):

@@ -38,6 +38,17 @@ class SelfAttention(nn.Module):
         return self.out(attend(q, k, v, self.heads, mask, self.drop if self.training else 0.0))
 
 
+def closed(where: Tensor) -> Tensor:
+    """A mask for `attend`: -inf where True, else 0."""
+    return torch.zeros(where.shape).masked_fill(where, -torch.inf)
+
+
+def backward_only(rows: int) -> Tensor:
+    """A mask (rows, rows) for `attend` that lets each row look at itself and those before it."""
+    t = torch.arange(rows)[:, None]
+    return closed(t < t.T)
+
+
 def check_heads(width: int, heads: int) -> None:
     """Refuses a width that the heads cannot share."""
     if heads < 1 or width < 2 or width % 2 or width % heads:

@@ -7,15 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.errors import InputError, positive
-from ornstein.networks.attention import SelfAttention, attend, check_heads
+from ornstein.networks.attention import SelfAttention, attend, backward_only, check_heads, closed
 from ornstein.networks.blocks import Denoiser, Sinusoidal, withhold
 from ornstein.networks.dropout import Dropout
 from ornstein.networks.mish import Mish
-
-
-def _closed(where: Tensor) -> Tensor:
-    """A mask for `attend`: -inf where True, else 0."""
-    return torch.zeros(where.shape).masked_fill(where, -torch.inf)
 
 
 class _Layer(nn.Module):
@@ -76,8 +71,8 @@ class CausalTransformer(Denoiser):
         self.layers = nn.ModuleList(_Layer(width, heads, dropout) for _ in range(depth))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, features))
         t, s = torch.arange(horizon)[:, None], torch.arange(1 + self.tokens)
-        self.register_buffer("past", _closed(t < t.T), persistent=False)
-        self.register_buffer("seen", _closed(t < s - 1), persistent=False)
+        self.register_buffer("past", backward_only(horizon), persistent=False)
+        self.register_buffer("seen", closed(t < s - 1), persistent=False)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)

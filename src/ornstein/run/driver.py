@@ -55,17 +55,35 @@ class Driver(Actor):
         self.spent = torch.zeros(self.n, dtype=torch.int64)  # of each chunk
         self.plan: Plan | None = None  # in force, n rows
         self.since = torch.full((self.n,), -1)  # the age at which each copy's plan or chunk was made; -1 for none
+        rows = (self.n, agent.history if agent.recalls else 0)
+        self.acts, self.earned = torch.zeros(*rows, *agent.spec.act.shape), torch.zeros(rows)  # see `recalled`
+        self.total = torch.zeros(self.n)  # earned since the start
 
     def begin(self, copies: Tensor, numbers: Sequence[int], obs: Obs) -> None:
         """Forget what was before, as for `Actor`."""
         self.since[copies] = -1
+        self.acts[copies], self.earned[copies], self.total[copies] = 0, 0, 0
         self.window = self._keep(self.window, copies, each(self._repeated, obs))
 
     def see(self, copies: Tensor, obs: Obs) -> Obs:
         """Take note of observations (b, ...), and give the last K of each copy: (b, K, ...)."""
         windows = each(lambda old, x: torch.cat([old[:, 1:], x[:, None]], 1), take(self.window, copies), obs)
         self.window = put(self.window, copies, windows)
+        if self.agent.recalls:
+            acts, earned = self.acts[copies], self.earned[copies]
+            self.acts[copies] = torch.cat([acts[:, 1:], torch.zeros_like(acts[:, :1])], 1)
+            self.earned[copies] = torch.cat([earned[:, 1:], self.total[copies][:, None]], 1)
         return windows
+
+    def note(self, copies: Tensor, act: Tensor, rew: Tensor) -> None:
+        """Remember what was done and earned, as for `Actor`, for an agent that recalls it."""
+        if self.agent.recalls:
+            self.acts[copies, -1] = act
+            self.total[copies] += rew
+
+    def recall(self, copies: Tensor, age: Tensor) -> Given:
+        """What an agent that recalls is given beside what is asked for."""
+        return {"acts": self.acts[copies], "earned": self.earned[copies], "age": age[:, None].float()}
 
     @torch.no_grad()
     def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:
@@ -74,6 +92,8 @@ class Driver(Actor):
         if isinstance(self.agent, Planner):
             return self._planned(self.agent, copies, obs, given, age)
         windows, length = self.see(copies, obs), 0 if self.chunk is None else self.chunk.shape[1]
+        if self.agent.recalls:
+            given = {**(given or {}), **self.recall(copies, age)}
         due = ((self.since[copies] < 0) | (self.spent[copies] >= length)).nonzero()[:, 0]
         if len(due):
             chunk = torch.cat([part.cpu() for part in self.answers(take(windows, due), take(given, due))])

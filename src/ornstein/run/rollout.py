@@ -67,6 +67,9 @@ class Actor(ABC):
     def act(self, copies: Tensor, obs: Obs, given: Given | None, age: Tensor) -> Tensor:
         """Actions (b, A) on the CPU for observations (b, ...) in `copies` (b,), `age` (b,) steps after the start."""
 
+    def note(self, copies: Tensor, act: Tensor, rew: Tensor) -> None:  # noqa: B027  (most need no memory of it)
+        """`act` (b, A) was done in `copies` (b,), and brought `rew` (b,)."""
+
 
 def take(rows: Any, index: Tensor) -> Any:
     """Some rows of a tensor, or of a dict of tensors; nothing of nothing."""
@@ -95,6 +98,7 @@ def steps(
         chosen = actor.act(live, seen, asked, age[live])
         act = chosen if len(live) == len(order) else act.index_copy(0, live, chosen)
         step = world.step(act)
+        actor.note(live, chosen, step.rew[live])
         age = age.index_add(0, live, torch.ones_like(live))
         ended = step.terminated | step.truncated | (age >= limit)
         yield Experience(

@@ -3,6 +3,7 @@
 from ornstein.roles.policies.awr import AWR
 from ornstein.roles.policies.bc import BC
 from ornstein.roles.policies.bfn import BFN
+from ornstein.roles.policies.decision_transformer import DecisionTransformer
 from ornstein.roles.policies.diffusion_bc import DiffusionBC
 from ornstein.roles.policies.diffusion_policy import DiffusionPolicy
 from ornstein.roles.policies.diffusion_ql import DiffusionQL
@@ -36,6 +37,7 @@ __all__ = [
     "QSM",
     "QVPO",
     "TD3BC",
+    "DecisionTransformer",
     "DiffusionBC",
     "DiffusionPolicy",
     "DiffusionQL",

@@ -22,6 +22,12 @@ def _awr() -> Parts:
     return Parts(AWR, Config())
 
 
+def _decision_transformer() -> Parts:
+    from ornstein.roles.policies.decision_transformer import Config, DecisionTransformer
+
+    return Parts(DecisionTransformer, Config())
+
+
 ROWS: dict[str, Row] = {
     "td3": Row(
         "policies", "offline", "climb a critic that nothing holds (a yardstick of what data alone does to it)", _td3
@@ -32,5 +38,9 @@ ROWS: dict[str, Row] = {
     ),
     "awr": Row(
         "policies", "offline", "imitate what did better than a value expects (a yardstick without diffusion)", _awr
+    ),
+    "decision_transformer": Row(
+        "policies", "offline", "say what those did who earned what is asked for (a yardstick without critics)",
+        _decision_transformer,
     ),
 }  # fmt: skip
