@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +100,15 @@ def test_faults_are_seen() -> None:
     assert short.bias < -0.3, "returns are discounted as the critic is"
 
 
+def test_returns_that_a_cut_hides_do_not_count() -> None:
+    """At discount 1/2 the last four of eight steps before a cut are not known; where episodes end, all are."""
+    data = ladder()
+    cut = replace(data, terminated=data.terminated & (data.last < len(data) // 2))
+    found = ornstein.health(Knows(SPEC), cut)
+    assert (found.rows, found.episodes) == (15 * 8 + 15 * 4, 30)
+    assert found.note.startswith("75% of the steps count")
+
+
 def test_rewards_are_those_that_the_critic_learned() -> None:
     agent, data = Knows(SPEC), ladder()
     agent.rewards = RewardScale("returns")
@@ -185,6 +194,13 @@ def test_a_run_says_how_healthy_its_critic_is(command: Command) -> None:
     shown = gather(Path("run"), task("toy-point"))
     assert shown["measures"] == [row]
     assert command("train", "iql", "--task", "toy-point", *sizes, "--out", "run", "--resume").code == 0
+    ends = np.arange(200) % 50 == 49
+    rows = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)).numpy()
+    np.savez("unseen.npz", observations=rows, actions=rows - 0.5, rewards=rows[:, 0], terminals=ends)
+    judged = command("evaluate", "run", "--episodes", "2", "--held-out", "unseen.npz")
+    assert judged.code == 0, judged.err
+    assert "correlation of the q" in judged.out
+    assert [one["data"] for one in folder.kept(Path("run"), folder.MEASURES)] == [KEPT_BACK, "unseen.npz"]
     other = command("train", "iql", "--task", "toy-point", *sizes, "--out", "run", "--resume", "--hold-out", "0.1")
     assert other.code == 2
     assert "held_out is 0.1, expected 0.05" in other.err[-1]

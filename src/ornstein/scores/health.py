@@ -11,6 +11,7 @@ from ornstein.data.views import discounted_returns
 from ornstein.scores.measures import Figures, agreement, effective_share
 
 LOST = 0.05  # weight of what came after a cut, below which a return counts as known
+MOST = 0.9  # share of steps above which it is not said how many count
 INSIDE = 0.95  # of the data's own actions count as supported by the data
 
 
@@ -62,9 +63,11 @@ def known_returns(data: Episodes, discount: float) -> tuple[Tensor, Tensor, str]
     or where what came after its cut would weigh less than LOST. Where none is, all count."""
     left = data.last - torch.arange(len(data), device=data.device) + 1
     known = data.terminated[data.last] | (discount**left <= LOST)
-    note = ""
-    if not known.any():
+    note, share = "", float(known.double().mean())
+    if not share:
         known, note = ~known, "episodes are cut before their returns are known: values should be above them"
+    elif share < MOST:
+        note = f"{share:.0%} of the steps count, whose returns are known; values of others stand beside nothing"
     return discounted_returns(data.rew, data.last, discount), known, note
 
 
