@@ -3,6 +3,7 @@
 from ornstein.roles.policies.awr import AWR
 from ornstein.roles.policies.bc import BC
 from ornstein.roles.policies.bfn import BFN
+from ornstein.roles.policies.cql import CQL
 from ornstein.roles.policies.decision_transformer import DecisionTransformer
 from ornstein.roles.policies.diffusion_bc import DiffusionBC
 from ornstein.roles.policies.diffusion_policy import DiffusionPolicy
@@ -26,6 +27,7 @@ __all__ = [
     "AWR",
     "BC",
     "BFN",
+    "CQL",
     "DIPO",
     "DSRL",
     "FQL",

@@ -9,11 +9,9 @@ def _scaled(alpha: float, **more: Any) -> dict[str, Any]:
 
 
 PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from Config, as the authors ran it
-    "ogbench-cube-single-play": _scaled(300.0),
-    "ogbench-cube-double-play": _scaled(300.0),
-    "ogbench-scene-play": _scaled(300.0),
-    "ogbench-puzzle-3x3-play": _scaled(1000.0),
-    "ogbench-puzzle-4x4-play": _scaled(1000.0),
+    "cube": _scaled(300.0),
+    "scene": _scaled(300.0),
+    "puzzle": _scaled(1000.0),
     "antmaze-umaze": _scaled(10.0, reward="minus_one"),
     "antmaze-umaze-diverse": _scaled(10.0, reward="minus_one"),
     "antmaze-medium-play": _scaled(10.0, reward="minus_one"),

@@ -17,8 +17,7 @@ def _fql(alpha: float) -> dict[str, Any]:
 
 
 FQL_PRESETS: dict[str, dict[str, Any]] = {  # task or world -> what differs from FQL
-    "ogbench-cube-single-play": _fql(300.0),
-    "ogbench-cube-double-play": _fql(300.0),
-    "ogbench-scene-play": _fql(300.0),
-    "ogbench-puzzle-3x3-play": _fql(100.0),
+    "cube": _fql(300.0),
+    "scene": _fql(300.0),
+    "puzzle": _fql(100.0),
 }

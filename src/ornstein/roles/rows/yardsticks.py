@@ -28,6 +28,12 @@ def _decision_transformer() -> Parts:
     return Parts(DecisionTransformer, Config())
 
 
+def _cql() -> Parts:
+    from ornstein.roles.policies.cql import CQL, Config
+
+    return Parts(CQL, Config())
+
+
 ROWS: dict[str, Row] = {
     "td3": Row(
         "policies", "offline", "climb a critic that nothing holds (a yardstick of what data alone does to it)", _td3
@@ -42,5 +48,9 @@ ROWS: dict[str, Row] = {
     "decision_transformer": Row(
         "policies", "offline", "say what those did who earned what is asked for (a yardstick without critics)",
         _decision_transformer,
+    ),
+    "cql": Row(
+        "policies", "offline", "climb critics that are pressed down away from the data (a yardstick without diffusion)",
+        _cql,
     ),
 }  # fmt: skip
