@@ -25,6 +25,7 @@ from ornstein.run.checkpoint import load
 from ornstein.run.evaluate import randomness
 from ornstein.run.keepers import keepers
 from ornstein.run.train import train
+from ornstein.tuning import OnPolicy
 from small import GOAL, ROWS, SMALL, VALUE
 
 GOLDEN = Path(__file__).parent / "golden.json"
@@ -61,7 +62,23 @@ def smaller(cfg: Any, **more: Any) -> Any:
 
 def fed(name: str, data: Episodes) -> Any:
     """What a row learns from: the episodes, or a buffer of them."""
+    if issubclass(ROWS[name].make, OnPolicy):
+        return lived(name, data)
     return Buffer.of(data) if ROWS[name].setting == "online" else data
+
+
+def lived(name: str, data: Episodes) -> Buffer:
+    """What an on-policy agent would do where the data was, with its traces, and advantages at random."""
+    made = make(name, VALUE).to(data.act.dtype)
+    assert isinstance(made, OnPolicy)
+    torch.manual_seed(0)
+    drawn, rows = made.traced(data.obs[:, None]), Buffer(data.act.amin(0), data.act.amax(0), len(data))
+    rows.put(
+        {"obs": data.obs, "act": drawn.act[:, 0], "rew": data.rew, "cost": 0 * data.rew, "next_obs": data.obs}
+        | {"terminated": data.terminated.to(data.rew), "given/trace": drawn.trace}
+        | {"given/advantage": torch.randn_like(data.rew), "given/ret": data.rew}
+    )
+    return rows
 
 
 def agent(name: str, kind: str, walks: Episodes, **more: Any) -> Any:

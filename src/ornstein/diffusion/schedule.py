@@ -79,6 +79,13 @@ class SamplingSchedule:
         """sigma'^2 (1 - exp(-2h)): variance of x' given x and x0; 0 for the last step onto clean data."""
         return self.levels[k + 1].sigma ** 2 * (1 - self.kept(k) ** 2)
 
+    def ancestral(self, k: int) -> tuple[float, float, float]:
+        """x' = N(rest x + share D, std^2) is ancestral sampling's step k: (rest, share, std). The last, onto clean
+        data, is D itself."""
+        here, there, var = self.levels[k], self.levels[k + 1], self.posterior_variance(k)
+        rest = math.sqrt(max(there.sigma**2 - var, 0.0)) / here.sigma
+        return rest, there.alpha - here.alpha * rest, math.sqrt(var)
+
     def since(self, t: float) -> "SamplingSchedule":
         """The part of the path at and below time t. Raises InputError if no level is left."""
         first = next((k for k, level in enumerate(self.levels[:-1]) if level.t <= t + 1e-9), None)

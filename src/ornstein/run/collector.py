@@ -12,10 +12,10 @@ from ornstein.envs.vector import World
 from ornstein.errors import InputError
 from ornstein.run.buffer_files import BufferFiles
 from ornstein.run.capture import Captured
-from ornstein.run.decisions import Decisions
+from ornstein.run.decisions import Decisions, Round
 from ornstein.run.driver import Ask, Driver
 from ornstein.run.rollout import Actor, steps
-from ornstein.tuning import Tuner
+from ornstein.tuning import OnPolicy, Tuner
 
 FIRST = 1 << 20  # number of the first episode: evaluations begin theirs at 0
 
@@ -59,7 +59,8 @@ class Collector:
         self.buffer, self.blocks, self.worlds = buffer, blocks, world.n
         self.execute = agent.execute if isinstance(agent, Tuner) else 1
         actor = Curious(agent, world, self._asked(agent, capture), lambda: self.steps)
-        several = self.execute > 1 or agent.history > 1
+        self.round = Round(agent, buffer) if isinstance(agent, OnPolicy) else None
+        several = self.execute > 1 or agent.history > 1 or self.round is not None
         self.decisions = Decisions(actor.driver) if isinstance(agent, Tuner) and several else None
         self.stream = steps(actor, world, self._episodes(), seed)
 
@@ -70,6 +71,8 @@ class Collector:
 
     def _asked(self, agent: Agent, capture: str) -> Ask:
         """What is asked for actions: the base of one that tunes it, until the warm-up is over."""
+        if isinstance(agent, OnPolicy):
+            return agent.traced
         tries = Captured(agent.explore if isinstance(agent, Explorer) else agent.act, capture, self.buffer.device)
         if not isinstance(agent, Tuner):
             return tries
@@ -89,6 +92,10 @@ class Collector:
             raise InputError("a reward in this world is not finite: expected rewards that are; mend the environment")
         if self.decisions is None:
             self.buffer.add(now.obs, now.act, now.rew, now.next_obs, now.terminated, now.cost, now.given)
+        elif self.round is not None:
+            if self.round.add(self.decisions.add(now)):
+                self.blocks.flush()
+            return
         elif len((rows := self.decisions.add(now))["rew"]):
             self.buffer.put({name: column for name, column in rows.items() if name not in ("copies", "ended")})
         self.blocks.grow()

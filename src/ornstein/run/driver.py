@@ -17,6 +17,7 @@ from ornstein.errors import InputError
 from ornstein.roles import name_of
 from ornstein.run.rollout import Actor, Made, put, take
 from ornstein.run.sizes import call, fits_memory
+from ornstein.tuning import Drawn
 
 SAMPLES = 512  # worlds x candidates in one call of an agent
 
@@ -52,6 +53,7 @@ class Driver(Actor):
         self.even = self.device.type == "cuda"
         self.window: Obs = None  # (n, K, ...) what was last seen
         self.chunk: Tensor | None = None  # (n, E, ...) actions
+        self.trace: Tensor | None = None  # (n, T) of each chunk, if it has one
         self.spent = torch.zeros(self.n, dtype=torch.int64)  # of each chunk
         self.plan: Plan | None = None  # in force, n rows
         self.since = torch.full((self.n,), -1)  # the age at which each copy's plan or chunk was made; -1 for none
@@ -96,7 +98,12 @@ class Driver(Actor):
             given = {**(given or {}), **self.recall(copies, age)}
         due = ((self.since[copies] < 0) | (self.spent[copies] >= length)).nonzero()[:, 0]
         if len(due):
-            chunk = torch.cat([part.cpu() for part in self.answers(take(windows, due), take(given, due))])
+            found = list(self.answers(take(windows, due), take(given, due)))
+            if isinstance(found[0], Drawn):
+                trace = torch.cat([part.trace.cpu() for part in found])
+                self.trace = self._keep(self.trace, copies[due], trace)
+                found = [part.act for part in found]
+            chunk = torch.cat([part.cpu() for part in found])
             self.chunk = self._keep(self.chunk, copies[due], chunk[:, : self.agent.execute])
             self.since[copies[due]], self.spent[copies[due]] = age[due], 0
         assert self.chunk is not None
@@ -138,7 +145,10 @@ class Driver(Actor):
             if self.even:
                 rows = torch.cat([rows, rows[-1:].expand(2 ** (n - 1).bit_length() - n)])
             answer = self.ask(*(self._here(take(part, rows)) for part in (obs, given)))
-            yield answer.each(lambda x, n=n: x[:n]) if isinstance(answer, Plan) else answer[:n]
+            if isinstance(answer, Drawn):
+                yield Drawn(answer.act[:n], answer.trace[:n])
+            else:
+                yield answer.each(lambda x, n=n: x[:n]) if isinstance(answer, Plan) else answer[:n]
 
     def _here(self, rows: Any) -> Any:
         """On the agent's device."""

@@ -23,18 +23,18 @@ from ornstein.envs.tasks import Task
 from ornstein.envs.vector import World
 from ornstein.errors import InputError, positive
 from ornstein.files import locked, room
-from ornstein.roles import listed
+from ornstein.roles import find, listed
 from ornstein.run import checkpoint
 from ornstein.run.buffer_files import BufferFiles
 from ornstein.run.checkpoint import Progress
 from ornstein.run.collector import Collector
 from ornstein.run.curve import Curve
 from ornstein.run.origin import Origin
-from ornstein.run.pace import Fed, Pace
-from ornstein.run.sizes import FLOAT, fits_memory, made
+from ornstein.run.pace import Fed, Pace, Rounds, Steady
+from ornstein.run.sizes import FLOAT, fits_memory, made, outline
 from ornstein.run.train import Course, finished, teach
 from ornstein.terminal import say
-from ornstein.tuning import Tuner
+from ornstein.tuning import OnPolicy, Tuner
 
 AHEAD = 1000  # steps at most that an agent from data takes before it learns on; no more than a tenth of all
 EPISODES = 10  # of an evaluation on the way
@@ -80,7 +80,7 @@ def online(
             folder that holds a run (without `resume`) or another one (with it), that someone else writes, or for which
             there is no room.
     """
-    plan, out = Pace(steps, ratio, getattr(cfg, "warmup", min(AHEAD, steps // 10))), Path(out)
+    plan, out, rows = _pace(algorithm, cfg, world, steps, ratio, worlds), Path(out), steps + worlds
     torch.manual_seed(seed)
     agent = _learner(algorithm, world, replace(cfg, updates=plan.updates), origin).to(device)
     how = {"steps": steps, "ratio": float(ratio), "worlds": positive("worlds", worlds), "prior": prior}
@@ -93,13 +93,24 @@ def online(
         if origin:
             origin.begin(agent)
         data = None if isinstance(agent, Explorer) else (old or world).episodes(device)
-        blocks = BufferFiles(out, _buffer(world, steps + worlds, prior, capacity, device))
+        blocks = BufferFiles(out, _buffer(world, plan.rows or rows, prior, capacity, device))
         collector, progress = _begun(agent, world.worlds(worlds), blocks, plan, seed, capture)
         room(blocks.folder, (steps - collector.steps) * _row(world))
         curve = Curve(out, world, collector, progress, episodes, seed, capture) if evaluate_every else None
         every = max(1, round(evaluate_every * ratio * plan.total / plan.updates))
         _learn(agent, data, collector, plan, progress.step, out, config, curve, every, capture)
         return agent
+
+
+def _pace(algorithm: str, cfg: Any, world: Task, steps: int, ratio: float, worlds: int) -> Pace:
+    """How many updates the steps are worth. Raises InputError for a ratio where whole rounds are learned from."""
+    if not issubclass(find(algorithm).make, OnPolicy):
+        return Steady(steps, ratio, getattr(cfg, "warmup", min(AHEAD, steps // 10)))
+    if ratio != 1:
+        raise InputError(f"--ratio {ratio} with {algorithm}, which learns from whole rounds: expected --agent.passes")
+    rows, made_for = worlds * cfg.rollout, outline(algorithm, world.spec, cfg)
+    assert isinstance(made_for, Agent)
+    return Rounds(steps, rows, made_for.execute, cfg.passes * max(1, rows // cfg.batch))
 
 
 def _learner(algorithm: str, world: Task, cfg: Any, origin: Origin | None) -> Agent:

@@ -9,6 +9,7 @@ from ornstein.roles.policies.diffusion_bc import DiffusionBC
 from ornstein.roles.policies.diffusion_policy import DiffusionPolicy
 from ornstein.roles.policies.diffusion_ql import DiffusionQL
 from ornstein.roles.policies.dipo import DIPO
+from ornstein.roles.policies.dppo import DPPO
 from ornstein.roles.policies.dsrl import DSRL
 from ornstein.roles.policies.fql import FQL
 from ornstein.roles.policies.idql import IDQL
@@ -29,6 +30,7 @@ __all__ = [
     "BFN",
     "CQL",
     "DIPO",
+    "DPPO",
     "DSRL",
     "FQL",
     "IDQL",

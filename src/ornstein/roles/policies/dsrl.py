@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.contract import Agent, Filling, Given, Metrics, Spec, Stage
-from ornstein.data.normalize import Scale
 from ornstein.data.views import Transition
 from ornstein.diffusion.model import Sampler
 from ornstein.errors import at_least
@@ -29,7 +28,7 @@ from ornstein.networks.actor import SquashedActor
 from ornstein.networks.critics import Critics
 from ornstein.optim import Optim, Stepper, frozen
 from ornstein.roles.values.td import TDCritics
-from ornstein.tuning import Base, Tuner
+from ornstein.tuning import Base, Tuner, scaled
 
 
 @dataclass(frozen=True)
@@ -131,11 +130,3 @@ class Temperature(nn.Module):
 
     def forward(self) -> Tensor:
         return self.log.exp()
-
-
-def scaled(base: nn.Module, what: str, x: Tensor) -> Tensor:
-    """Observations or actions x (..., size), "obs" or "act", as the base scales them: by the scale that it holds under
-    a name with this end; as they are if it has none."""
-    found = (part for name, part in base.named_modules() if name.endswith(what) and isinstance(part, Scale))
-    scale = next(found, None)
-    return x if scale is None else scale(x)

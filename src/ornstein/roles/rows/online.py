@@ -30,6 +30,12 @@ def _dsrl() -> Parts:
     return Parts(DSRL, Config())
 
 
+def _dppo() -> Parts:
+    from ornstein.roles.policies.dppo import DPPO, Config
+
+    return Parts(DPPO, Config())
+
+
 ROWS: dict[str, Row] = {
     "dipo": Row(
         "policies", "online", "move stored actions up Q while acting, and clone them by denoising", _dipo,
@@ -44,4 +50,5 @@ ROWS: dict[str, Row] = {
         {"paper": "qvpo with the paper's 64 actions of 20 steps to learn from"},
     ),
     "dsrl": Row("policies", "online", "choose the first noise of a trained policy while acting", _dsrl),
+    "dppo": Row("policies", "online", "tune the denoising chain of a trained policy by PPO", _dppo),
 }  # fmt: skip
