@@ -67,6 +67,7 @@ class Lesson(NamedTuple):
     view: View
     example: Callable[[Any], Example]
     batch: int
+    bound: bool = False  # to the process that it was trained with, whose noise levels another network knows
 
 
 class Plan(NamedTuple):

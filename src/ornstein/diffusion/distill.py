@@ -6,6 +6,8 @@ consistency  all noisy versions along a teacher's step mean the same clean sampl
              arXiv:2303.01469); without a teacher, from data alone
 reflow       the student is trained on pairs of noise and what the teacher makes of it, which straightens its paths
              (Liu et al. 2023, arXiv:2209.03003)
+meanflow     on such pairs the student learns mean velocities, by which what is left of a bend costs nothing
+shortcut     (see `target.MeanFlow` and `target.Shortcut`); it is of the process `flow` whatever the teacher's is
 """
 
 from dataclasses import replace
@@ -20,22 +22,34 @@ from ornstein.diffusion.model import Diffusion, Recipe, Sampler
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.process import Process, Table, process
 from ornstein.diffusion.schedule import SamplingSchedule, make_schedule, schedule_through
-from ornstein.errors import choose, positive
+from ornstein.errors import InputError, choose, positive
 
 METHODS: dict[str, str] = {
     "path": "the student's few steps end where the teacher's many do",
     "consistency": "noisy versions of one sample mean one clean sample",
     "reflow": "trained on the teacher's pairs of noise and sample, which have straighter paths",
+    "meanflow": "learns the mean velocity between the teacher's pairs of noise and sample, by its derivative",
+    "shortcut": "learns the mean velocity between the teacher's pairs of noise and sample, by halves",
 }
+SPANS = ("meanflow", "shortcut")  # methods that are targets, too
 
 
 def student_recipe(recipe: Recipe, steps: int, method: str = "path") -> Recipe:
     """The recipe of a student that samples with `steps` network calls. From almost pure noise no network tells the
     clean sample by way of the noise or the score, so that a student of these learns v.
 
-    Raises InputError for an unknown method, or steps that the recipe cannot take.
+    Raises InputError for an unknown method, steps that the recipe cannot take, or a model of mean velocities, which
+    needs no student.
     """
     choose("method", method, METHODS)
+    if recipe.target in SPANS:
+        raise InputError(
+            f"a model of target '{recipe.target}': expected one that needs many calls; this one samples with as few as "
+            f"you like: load it with model={{'steps': {steps}}}"
+        )
+    if method in SPANS:
+        straight: dict[str, Any] = {"process": "flow", "levels": None, "target": method, "grid": "trailing"}
+        return replace(recipe, solver="ddim", eta=0.0, weight="simple", **straight, steps=positive("steps", steps))
     target = "v" if recipe.target in ("eps", "score") else recipe.target
     changes: dict[str, Any] = {"target": target, "solver": "consistency" if method == "consistency" else "ddim"}
     return replace(recipe, **changes, steps=positive("steps", steps), eta=0.0, weight="simple")

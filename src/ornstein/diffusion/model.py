@@ -12,11 +12,11 @@ from ornstein.diffusion.guide import Cond, Guide, Partial
 from ornstein.diffusion.mcmc import Langevin
 from ornstein.diffusion.pin import Pin, identity
 from ornstein.diffusion.precision import caller
-from ornstein.diffusion.process import process
+from ornstein.diffusion.process import Process, process
 from ornstein.diffusion.recipe import Recipe
 from ornstein.diffusion.schedule import Churn, Level, SamplingSchedule, make_schedule
 from ornstein.diffusion.solvers import DETERMINISTIC, SOLVERS, sample
-from ornstein.diffusion.target import TARGETS, WEIGHTS
+from ornstein.diffusion.target import TARGETS, WEIGHTS, MeanVelocity
 from ornstein.errors import InputError
 
 
@@ -47,7 +47,8 @@ class Sampler(nn.Module):
             found, recipe.steps, recipe.grid, recipe.noise_temperature, recipe.eta, recipe.churn
         )
         t = torch.tensor([level.t for level in (*self.schedule.levels, *self.schedule.churned)], dtype=torch.float64)
-        self.register_buffer("told", found.embed(t), persistent=False)
+        span = (t - t.roll(-1)).clamp(min=0) if TARGETS[recipe.target][0](recipe.data_std).spans else None
+        self.register_buffer("told", told(found, t, span), persistent=False)
 
     def settle(self) -> None:
         """Draw nothing after the first noise from now on: a solver that does becomes DDIM, at the same levels."""
@@ -75,20 +76,31 @@ class Diffusion(nn.Module):
     with a true `noise_per_row` takes noise (B, H), too: a level for each row of windows x (B, H, ...). Then `noised`,
     `loss`, `predict`, `denoise`, `score` and `reverse` take times t of that shape, and what is said to be shaped to
     multiply x is (B, H, 1, ...). Of others it is refused (`InputError`).
+
+    Of a mean velocity (`target.MeanVelocity`) the network is told a span, too, noise (B, 2): it is `net.spanned()`,
+    unless `net.spans` is true. Its loss draws spans where it draws times; at times that are given it learns the
+    velocity, and `predict`, `denoise` and `score` go by that.
     """
 
     def __init__(self, net: nn.Module, recipe: Recipe):
         super().__init__()
+        self.target = TARGETS[recipe.target][0](recipe.data_std)
+        if self.target.spans and not getattr(net, "spans", False):
+            net = net.spanned()  # type: ignore[operator]
         self.net, self.recipe = net, recipe
         self._size = sum(p.numel() for p in net.parameters())
         self.process = process(recipe.process, recipe.levels)
-        self.target = TARGETS[recipe.target][0](recipe.data_std)
         self.sampler = Sampler(recipe)
 
     @property
     def schedule(self) -> SamplingSchedule:
         """The noise levels that `sample` visits, unless it is given another sampler."""
         return self.sampler.schedule
+
+    def begin_as(self, other: "Diffusion") -> None:
+        """Take over the network's weights of another model, which may not be told a span where this is."""
+        inner: Any = self.net.net if self.target.spans and not other.target.spans else self.net
+        inner.load_state_dict(other.net.state_dict())
 
     def noised(self, x0: Tensor, pin: Pin | None = None, eps: Tensor | None = None, t: Tensor | None = None) -> Noised:
         """x0 (B, *event) at random noise levels, its known entries clean. `eps` (B, *event) is the noise and `t` (B,)
@@ -120,9 +132,16 @@ class Diffusion(nn.Module):
         t: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The loss, as `loss` has it, and the clean prediction (B, *event) of the same call of the network, bounded."""
+        span = None
+        if t is None and isinstance(self.target, MeanVelocity):
+            t, span = self.target.draw(self.process, len(x0), x0.device)
         x, t, eps, alpha, sigma = self.noised(x0, pin, eps, t)
-        out = self._out(x, t, cond, pin, alpha, sigma)
-        error = (out - self.target.aim(x0, eps, alpha, sigma)).square()
+        aim = self.target.aim(x0, eps, alpha, sigma)
+        if span is None or not isinstance(self.target, MeanVelocity):
+            out = self._out(x, t, cond, pin, alpha, sigma)
+        else:
+            out, aim = self.target.meet(lambda x, t, d: self._out(x, t, cond, pin, 1.0, 0.0, d), x, t, span, aim)
+        error = (out - aim).square()
         if self.recipe.weight != "simple" or self.recipe.target == "score":
             error = error * WEIGHTS[self.recipe.weight][0](self.target, alpha, sigma, self.recipe.data_std)
         clean = _bounded(self.target.x0(out, x, alpha, sigma), self.recipe.clip)
@@ -217,8 +236,8 @@ class Diffusion(nn.Module):
     def _asker(self, how: Sampler, like: Tensor, cond: Cond, pin: Pin | None) -> Callable[[Tensor, Level], Tensor]:
         """The unguided denoiser along a sampler's levels, for as many batches end to end as x has more rows than
         `like`; whatever does not depend on x is worked out here."""
-        told, split = how.told.to(like), hasattr(self.net, "body")
-        times = self.net.times(told) if split else told  # type: ignore[operator]
+        noise, split = how.told.to(like), hasattr(self.net, "body")
+        times = self.net.times(noise) if split else noise  # type: ignore[operator]
         code = self.net.encode(cond) if split else cond  # type: ignore[operator]
         call = caller(self.net, self._size, how.recipe.precision, split, len(how.schedule.levels) - 1)
         pins: dict[int, Pin | None] = {len(like): pin}
@@ -229,15 +248,19 @@ class Diffusion(nn.Module):
             known, given = pins[len(x)], _first(code, len(x))  # guides may ask of one batch alone
             seen = self._seen(x, level.alpha, level.sigma, known)
             row = times[level.row : level.row + 1]
-            out = call(seen, row if split else row.expand(len(x)), given)
+            out = call(seen, row if split else row.expand(len(x), *row.shape[1:]), given)
             clean = self.target.x0(out, x, level.alpha, level.sigma)
             return known(clean) if known else clean  # for guides that look at it
 
         return ask
 
-    def _out(self, x: Tensor, t: Tensor, cond: Tensor | None, pin: Pin | None, alpha: Tensor, sigma: Tensor) -> Tensor:
-        seen, told = self._seen(x, alpha, sigma, pin), self.process.embed(t)
-        return caller(self.net, self._size, self.recipe.precision)(seen, told, cond)
+    def _out(
+        self, x: Tensor, t: Tensor, cond: Tensor | None, pin: Pin | None, alpha: Any, sigma: Any,
+        span: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        span = torch.zeros_like(t) if self.target.spans and span is None else span
+        seen, noise = self._seen(x, alpha, sigma, pin), told(self.process, t, span)
+        return caller(self.net, self._size, self.recipe.precision)(seen, noise, cond)
 
     def _times(self, t: Tensor, x: Tensor) -> Tensor:
         """Times (), (B,) or (B, H) in the type of x (B, *event), one for each of its B or, as the network may take
@@ -258,6 +281,11 @@ class Diffusion(nn.Module):
         scale = self.target.scale(alpha, sigma)
         seen = x if isinstance(scale, float) and scale == 1 else x * scale
         return pin(seen) if pin else seen  # neither scaling nor a step of Heun's rule may dim what is known
+
+
+def told(process: Process, t: Tensor, span: Tensor | None) -> Tensor:
+    """What a network is told of times t (B,) or (B, H), like t; with spans (B,), of both, (B, 2)."""
+    return process.embed(t) if span is None else torch.stack([process.embed(t), process.embed(span)], -1)
 
 
 def _bounded(x0: Tensor, clip: float | None) -> Tensor:

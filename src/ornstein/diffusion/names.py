@@ -17,6 +17,8 @@ TARGETS = {
     "score": "the score -eps / sigma of the noised data",
     "flow": "the velocity eps - x0 of the straight line",
     "edm": "EDM's preconditioned mixture of clean sample and noise",
+    "meanflow": "the mean velocity over a span of time, by its derivative (MeanFlow); one call samples",
+    "shortcut": "the mean velocity over a span of time, by halves of it (shortcut models); one call samples",
 }
 
 SOLVERS = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ornstein.diffusion.process import PROCESSES, process
 from ornstein.diffusion.schedule import GRIDS, Churn
@@ -16,7 +16,7 @@ class Recipe:
     """How to diffuse. All but what `TRAINED` names may be changed after training."""
 
     process: Literal["cosine", "linear", "vp", "subvp", "ve", "flow", "karras"] = "cosine"
-    target: Literal["eps", "x0", "v", "score", "flow", "edm"] = "eps"
+    target: Literal["eps", "x0", "v", "score", "flow", "edm", "meanflow", "shortcut"] = "eps"
     levels: int | None = None  # noise levels of the paper's table; None is continuous time
     data_std: float = 1.0  # standard deviation of the data, for target and weight edm
     weight: Literal["simple", "min-snr", "edm"] = "simple"  # what an error counts in the loss at each noise level
@@ -52,6 +52,8 @@ class Recipe:
                 f"solver '{self.solver}' with levels={self.levels}: expected continuous time, in which alpha and sigma "
                 "have slopes; leave levels out, or choose ddim"
             )
+        if TARGETS[self.target][0](1.0).spans:
+            self._check_spans()
         for name in ("clip", "data_std", "init_temperature", "noise_temperature"):
             value, least = (
                 getattr(self, name),
@@ -61,3 +63,15 @@ class Recipe:
                 raise InputError(f"{name} is {value}: expected a number {least}")
         if not 0 <= self.eta <= 1:
             raise InputError(f"eta is {self.eta}: expected a number from 0 (deterministic) to 1 (ancestral sampling)")
+
+    def _check_spans(self) -> None:
+        """Refuses what a mean velocity cannot be learned or sampled with."""
+        wanted: dict[str, Any] = {"process": "flow", "levels": None, "solver": "ddim", "eta": 0.0}
+        wanted |= {"grid": "trailing"} if self.target == "shortcut" else {}
+        if wrong := [f"{name} {getattr(self, name)!r}" for name in wanted if getattr(self, name) != wanted[name]]:
+            expected = ", ".join(f"{name} {value!r}" for name, value in wanted.items())
+            raise InputError(f"target '{self.target}' with {', '.join(wrong)}: expected {expected}")
+        if self.target == "shortcut" and self.steps & (self.steps - 1):
+            raise InputError(
+                f"target 'shortcut' with steps={self.steps}: expected a power of 2, because it learns spans that halve"
+            )

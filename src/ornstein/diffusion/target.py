@@ -2,17 +2,19 @@
 read the clean sample off it, x0 = skip x + out net.
 
 All hold for any process x = alpha x0 + sigma eps, not only for variance-preserving ones, and for numbers as for
-tensors.
+tensors. Those of a mean velocity are for straight lines alone; their network is told a second time.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from ornstein.diffusion import names
+from ornstein.diffusion.process import Process
 
 Number = Any  # a float, or a tensor that multiplies x
 
@@ -21,6 +23,7 @@ Number = Any  # a float, or a tensor that multiplies x
 class Target(ABC):
     """What a network predicts."""
 
+    spans: ClassVar[bool] = False  # whether the network is told how far down to go, too: see `MeanVelocity`
     std: float = 1.0  # standard deviation of the data
 
     @abstractmethod
@@ -92,14 +95,18 @@ class Score(Target):
         return sigma**2
 
 
-class Velocity(Target):
-    """The velocity of the straight line from data to noise."""
+class Straight(Target, ABC):
+    """Velocities along the straight line from data to noise."""
 
     def aim(self, x0: Tensor, eps: Tensor, alpha: Number, sigma: Number) -> Tensor:
         return eps - x0
 
     def read(self, alpha: Number, sigma: Number) -> tuple[Number, Number]:
         return 1 / (alpha + sigma), -sigma / (alpha + sigma)
+
+
+class Velocity(Straight):
+    """The velocity of the straight line from data to noise."""
 
 
 class Preconditioned(Target):
@@ -118,6 +125,75 @@ class Preconditioned(Target):
         return (sigma**2 + alpha**2 * self.std**2) ** -0.5
 
 
+Ask = Callable[[Tensor, Tensor, Tensor], Tensor]  # x (B, *event), time t (B,), span d (B,) -> like x
+
+
+class MeanVelocity(Straight, ABC):
+    """The mean u(x, t, d) of the velocity v along the flow's path from x at time t down to t - d, where it arrives at
+    x - d u: in one call, for d = t, at a clean sample. u(x, t, 0) is v. For the process `flow`, in which sigma is t."""
+
+    spans = True
+
+    @abstractmethod
+    def draw(self, process: Process, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Training times t (n,) and spans d (n,)."""
+
+    @abstractmethod
+    def meet(self, ask: Ask, x: Tensor, t: Tensor, d: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network says at x (B, *event), t and d (B,), and what it should say; no gradient flows into that.
+        `v` is the velocity (B, *event) of the line on which x lies."""
+
+
+def _beside(x: Tensor, d: Tensor) -> Tensor:
+    """d (B,), shaped to multiply x (B, *event)."""
+    return d.view(-1, *[1] * (x.dim() - 1))
+
+
+class MeanFlow(MeanVelocity):
+    """u = v - d du/dt, the derivative along the path, by one forward product (Geng et al. 2025, arXiv:2505.13447,
+    equation 6, with noise at t = 1 as there). Half of the rows have no span, as in the policies of MP1 and OFQL: without
+    these training fails, and with these alone one call gives the mean. Times are uniform, not logit-normal, and rows
+    weigh alike: weights by a row's own error make a robust mode estimate of u where samples are of few numbers."""
+
+    PLAIN: ClassVar = 0.5  # share of the rows without a span
+
+    def draw(self, process: Process, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        one, other = process.draw(n, device), process.draw(n, device)
+        t = torch.maximum(one, other)
+        plain = torch.rand(n, device=device) < self.PLAIN
+        return t, torch.where(plain, 0.0, t - torch.minimum(one, other))
+
+    def meet(self, ask: Ask, x: Tensor, t: Tensor, d: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        one = torch.ones_like(t)
+        out, slope = torch.func.jvp(ask, (x, t, d), (v, one, one))  # the end t - d stays where it is
+        return out, (v - _beside(x, d) * slope).detach()
+
+
+class Shortcut(MeanVelocity):
+    """u over a span is the mean of u over its halves (Frans et al., ICLR 2025, arXiv:2410.12557). Spans are 1, 1/2 ...
+    1/64 of the usable range, and times are multiples of them: a quarter of the rows learns so from the network itself,
+    the others v, as a span of 0 (both as in ReinFlow; the authors take an eighth and an averaged network). A half of
+    less than 1/64 is one of Euler's steps. Nothing is clipped, as their images are."""
+
+    CONSISTENT: ClassVar = 0.25  # share of the rows that learn from halves
+    DOUBLINGS: ClassVar = 6
+
+    def draw(self, process: Process, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        parts = 2.0 ** torch.randint(self.DOUBLINGS + 1, (n,), device=device)
+        d = process.high / parts
+        t = d * (1 + (torch.rand(n, device=device) * parts).floor())
+        consistent = torch.rand(n, device=device) < self.CONSISTENT
+        return torch.where(consistent, t, process.draw(n, device)), torch.where(consistent, d, 0.0)
+
+    def meet(self, ask: Ask, x: Tensor, t: Tensor, d: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            half = d / 2
+            told = torch.where(half < 0.75 / 2**self.DOUBLINGS, 0.0, half)
+            first = ask(x, t, told)
+            second = ask(x - _beside(x, half) * first, t - half, told)
+        return ask(x, t, d), torch.where(_beside(x, d) > 0, (first + second) / 2, v)
+
+
 TARGETS: dict[str, tuple[Callable[[float], Target], str]] = {
     "eps": (Eps, names.TARGETS["eps"]),
     "x0": (X0, names.TARGETS["x0"]),
@@ -125,6 +201,8 @@ TARGETS: dict[str, tuple[Callable[[float], Target], str]] = {
     "score": (Score, names.TARGETS["score"]),
     "flow": (Velocity, names.TARGETS["flow"]),
     "edm": (Preconditioned, names.TARGETS["edm"]),
+    "meanflow": (MeanFlow, names.TARGETS["meanflow"]),
+    "shortcut": (Shortcut, names.TARGETS["shortcut"]),
 }
 
 Weight = Callable[[Target, Tensor, Tensor, float], Number]  # target, alpha, sigma, std of the data -> factor

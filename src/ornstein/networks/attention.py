@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from ornstein.errors import InputError
 from ornstein.networks.dropout import dropout
+from ornstein.networks.mish import transformed
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, drop: float = 0.0) -> Tensor:
@@ -15,8 +16,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = No
     """
     q, k, v = (a.unflatten(-1, (heads, -1)).transpose(1, 2) for a in (q, k, v))  # (B, heads, T or S, dim / heads)
     mask = None if mask is None else mask.to(q.dtype)
-    # On a CPU torch's own kernel is slower with dropout, and in half precision its backward pass several times slower.
-    if q.device.type == "cpu" and (drop > 0 or (q.requires_grad and q.dtype != torch.float32)):
+    # On a CPU torch's own kernel is slower with dropout, and in half precision its backward pass several times slower;
+    # nowhere can it be differentiated forwards.
+    slow = q.device.type == "cpu" and (drop > 0 or (q.requires_grad and q.dtype != torch.float32))
+    if slow or transformed(q):
         looks = q * q.shape[-1] ** -0.5 @ k.mT  # (B, heads, T, S)
         looks = looks if mask is None else looks + mask
         found = dropout(looks.softmax(-1), drop) @ v

@@ -20,6 +20,10 @@ class Denoiser(nn.Module, ABC):
 
     noise_per_row: ClassVar[bool] = False
 
+    def spanned(self) -> "Spanned":
+        """This network, told how far down from the noise level to go, too."""
+        return Spanned(self)
+
     def forward(self, x: Tensor, noise: Tensor, cond: Any = None) -> Tensor:
         """The network as one call."""
         return self.body(x, self.times(noise), self.encode(cond))
@@ -56,6 +60,32 @@ class Sinusoidal(nn.Module):
 def noise_embedding(dim: int, activation: type[nn.Module] = Mish) -> nn.Sequential:
     """Noise level (B,) -> (B, dim): sinusoids, then a small MLP."""
     return nn.Sequential(Sinusoidal(dim), nn.Linear(dim, 4 * dim), activation(), nn.Linear(4 * dim, dim))
+
+
+class Spanned(Denoiser):
+    """`net` with noise (B, 2), a time t and a span d, both told as 0 to 1000: what d adds to the embedding of t is 0
+    before training. Both are told to `net` in hundredths, so that no embedding turns quickly with them: a mean velocity
+    is learned by its derivative in time."""
+
+    spans = True
+
+    def __init__(self, net: Denoiser, dim: int = 32):
+        super().__init__()
+        self.net, self.wave = net, Sinusoidal(dim)
+        last = nn.Linear(4 * dim, net.times(torch.zeros(1)).shape[-1])
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.span = nn.Sequential(nn.Linear(2 * dim, 4 * dim), Mish(), last)
+
+    def times(self, noise: Tensor) -> Tensor:
+        noise = noise / 100
+        return self.net.times(noise[..., 0]) + self.span(self.wave(noise).flatten(-2))
+
+    def encode(self, cond: Any) -> Tensor | None:
+        return self.net.encode(cond)
+
+    def body(self, x: Tensor, time: Tensor, code: Tensor | None) -> Tensor:
+        return self.net.body(x, time, code)
 
 
 def withhold(cond: Any, drop: float = 0.0) -> tuple[Tensor, Tensor | None]:

@@ -42,7 +42,7 @@ class _Mish(torch.autograd.Function):
         return grad * (w + x * s * (1 - w * w))
 
 
-def _transformed(x: Tensor) -> bool:
+def transformed(x: Tensor) -> bool:
     """Within torch.func, or differentiated forwards: there, work in place is wrong, and would not pay."""
     return torch._C._are_functorch_transforms_active() or forward_ad.unpack_dual(x).tangent is not None
 
@@ -54,7 +54,7 @@ class Mish(nn.Module):
         slope = torch.is_grad_enabled() and x.requires_grad
         if x.device.type != "cpu" or x.numel() < (4 * _SMALL if slope else _SMALL):
             return F.mish(x)  # one kernel there
-        if torch.compiler.is_compiling() or _transformed(x):
+        if torch.compiler.is_compiling() or transformed(x):
             return F.mish(x)
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         return (_Mish.apply(wide) if slope else _value(wide)).to(x.dtype)

@@ -113,7 +113,7 @@ def distill(
         data: episodes on the agent's device, like those it was trained on: they say what it is asked for.
         out: the run folder to write; None keeps nothing.
         updates: of each Diffusion that the agent gives lessons of.
-        method: `path`, `consistency` or `reflow` (see `ornstein.diffusion.distill`).
+        method: `path`, `consistency`, `reflow`, `meanflow` or `shortcut` (see `ornstein.diffusion.distill`).
         resume: go on with the distillation in `out`; afresh if there is none. The teacher's trajectories are walked
             anew, so the weights are not bit for bit those of an uninterrupted one.
         rate: the learning rate, which falls to zero along a half cosine.
@@ -126,11 +126,16 @@ def distill(
         TrainingError: a loss that is no longer finite, or a disk that is full. The last checkpoint is kept.
     """
     lessons = _lessons(teacher.eval(), data)
+    if method in few.SPANS and (bound := [name for name, lesson in lessons.items() if lesson.bound]):
+        raise InputError(
+            f"method '{method}' for the {' and '.join(bound)} of {name_of(teacher)}, guided at its own noise levels: "
+            "expected a method that keeps these: path, consistency or reflow"
+        )
     recipes = {name: few.student_recipe(getattr(teacher.cfg, name), steps, method) for name in lessons}
     student = type(teacher)(teacher.spec, replace(teacher.cfg, **recipes))
     student.row = teacher.row
     device = next(teacher.parameters()).device
-    student.to(device).load_state_dict(teacher.state_dict())
+    student.to(device).load_state_dict(student.state_dict() | _shared(student, teacher))
     said = {"from": source, "method": method, "steps": steps, "updates": positive("updates", updates), "rate": rate}
     config = checkpoint.describe(student, seed=seed, task=task) | {"distilled": said}
     run = None if out is None else Path(out)
@@ -150,7 +155,9 @@ def _course(
     """A stage for each Diffusion, which begins as the teacher's average."""
     stages = [(f"{name} to {steps}", updates) for name in lessons]
     for name in lessons:
-        getattr(student, name).load_state_dict(getattr(teacher, f"{name}_ema").state_dict())
+        trained: Diffusion = getattr(teacher, f"{name}_ema")
+        getattr(student, name).begin_as(trained)
+        getattr(student, f"{name}_ema").begin_as(trained)
         setattr(student, f"step_{name}_distilled", Stepper(getattr(student, name), Optim(rate, cosine=True)))
 
     def fit(data: Episodes) -> Iterator[Stage]:
@@ -158,6 +165,12 @@ def _course(
             yield _stage(said, name, teacher, student, lesson, updates, method, capture)
 
     return Course(stages, fit, mend=MEND)
+
+
+def _shared(student: Learner, teacher: Learner) -> dict[str, Tensor]:
+    """The teacher's weights that the student has by the same names: all, but for networks that are told a span now."""
+    known = student.state_dict()
+    return {name: value for name, value in teacher.state_dict().items() if name in known}
 
 
 def _lessons(teacher: Learner, data: Episodes) -> dict[str, Lesson]:
@@ -187,7 +200,9 @@ def _stage(
     stepper: Stepper = getattr(student, f"step_{name}_distilled")
     stepper.over(updates)
     trained: Diffusion = getattr(teacher, f"{name}_ema")
-    recipe = replace(trained.recipe, solver="dpmpp", grid=model.recipe.grid, steps=model.recipe.steps)
+    # a path through the student's levels, where it has the teacher's
+    steps = min(model.recipe.steps, trained.recipe.levels or CALLS) if method in few.SPANS else model.recipe.steps
+    recipe = replace(trained.recipe, solver="dpmpp", grid=model.recipe.grid, steps=steps)
     path, stations = few.teacher_path(recipe, CALLS)
     sampler = Sampler(recipe, path).to(model.sampler.told.device)
 

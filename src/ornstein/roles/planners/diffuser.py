@@ -127,7 +127,7 @@ class Diffuser(Planner):
             yield Stage("value", windows, self.update_value, steps["value"], self.cfg.batch)
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
-        return {"model": Lesson(self.windows(data), self.example, self.cfg.batch)}
+        return {"model": Lesson(self.windows(data), self.example, self.cfg.batch, bound=not self.goal)}
 
     def windows(self, data: Episodes) -> Windows:
         """Stretches of data as long as a plan."""
