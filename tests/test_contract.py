@@ -17,11 +17,14 @@ from torch import Tensor
 from ornstein.contract import Agent, Given, Learner, Plan, Planner, Spec
 from ornstein.data.buffer import Buffer
 from ornstein.data.episodes import Episodes
+from ornstein.diffusion.distill import SPANS
 from ornstein.envs import toy
+from ornstein.errors import InputError
 from ornstein.optim import Optim
 from ornstein.promises import Synthesizer
 from ornstein.roles import build, find, slug
 from ornstein.run.checkpoint import load
+from ornstein.run.distill import distill
 from ornstein.run.evaluate import randomness
 from ornstein.run.keepers import keepers
 from ornstein.run.train import train
@@ -32,6 +35,7 @@ GOLDEN = Path(__file__).parent / "golden.json"
 SPECS = {"goal": GOAL, "value": VALUE}
 CASES = [(name, kind) for name, row in ROWS.items() for kind in SPECS if row.role == "planners" or kind == "value"]
 ACTING = [(name, kind) for name, kind in CASES if issubclass(ROWS[name].make, Agent)]
+TAUGHT = [(name, kind) for name, kind in CASES if ROWS[name].make.lessons is not Learner.lessons]
 each = pytest.mark.parametrize(("name", "kind"), CASES, ids=["-".join(case) for case in CASES])
 each_acting = pytest.mark.parametrize(("name", "kind"), ACTING, ids=["-".join(case) for case in ACTING])
 
@@ -318,6 +322,35 @@ def test_results_have_not_moved(name: str, kind: str) -> None:
     assert found.keys() == golden.keys()
     for key, values in golden.items():
         assert found[key] == pytest.approx(values, rel=1e-4), key
+
+
+@pytest.mark.parametrize("method", ["path", *SPANS])
+@pytest.mark.parametrize(("name", "kind"), TAUGHT, ids=["-".join(case) for case in TAUGHT])
+def test_what_gives_lessons_is_distilled(name: str, kind: str, method: str, walks: Episodes) -> None:
+    """To one call, by every method that its parts allow; the student acts, or invents, and its other weights stay."""
+    teacher = agent(name, kind, walks)
+    lessons = teacher.lessons(walks)
+    assert lessons
+    if method in SPANS and any(lesson.bound for lesson in lessons.values()):
+        with pytest.raises(InputError, match="guided at its own noise levels"):
+            distill(teacher, walks, steps=1, updates=1, method=method)
+        return
+    student = distill(teacher, walks, steps=1, updates=2, method=method)
+    assert all(getattr(student.cfg, part).steps == 1 for part in lessons)
+    others = {key: value for key, value in teacher.state_dict().items() if key.split(".")[0] not in learned(lessons)}
+    found = student.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in others.items())
+    obs, given = asked(SPECS[kind], 3)
+    if isinstance(student, Planner):
+        assert student.plan(obs, given).obs.isfinite().all()
+    elif isinstance(student, Agent):
+        seen = obs[:, None].expand(-1, student.history, -1)
+        assert student.act(seen, given).isfinite().all()
+
+
+def learned(lessons: dict[str, Any]) -> set[str]:
+    """The parts that a distillation changes."""
+    return {part for name in lessons for part in (name, f"{name}_ema", f"step_{name}_distilled")}
 
 
 if __name__ == "__main__":

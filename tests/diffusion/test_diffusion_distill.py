@@ -217,6 +217,12 @@ def test_students_recipes(target: str, method: str) -> None:
     """Few calls; a target by which the clean sample can be told from pure noise; the rest as it was."""
     recipe = Recipe("cosine", target, solver="ddpm", eta=0.5, clip=1.0, grid="logsnr", weight="min-snr")
     student = student_recipe(recipe, 2, method)
+    if method in distill.SPANS:
+        wanted = Recipe("flow", method, solver="ddim", steps=2, clip=1.0)  # type: ignore[arg-type]
+        assert student == wanted
+        with pytest.raises(InputError, match=r"needs many calls.*load it with model=.'steps': 1"):
+            student_recipe(student, 1)
+        return
     assert student.target == ("v" if target in ("eps", "score") else target)
     assert (student.solver, student.steps) == ("consistency" if method == "consistency" else "ddim", 2)
     assert (student.eta, student.weight) == (0.0, "simple")
@@ -224,7 +230,9 @@ def test_students_recipes(target: str, method: str) -> None:
 
 
 def test_refused_students() -> None:
-    with pytest.raises(InputError, match="unknown method 'magic': expected one of consistency, path, reflow"):
+    with pytest.raises(
+        InputError, match="unknown method 'magic': expected one of consistency, meanflow, path, reflow, shortcut"
+    ):
         student_recipe(Recipe(), 1, "magic")
     with pytest.raises(InputError, match="steps is 0"):
         student_recipe(Recipe(), 0)

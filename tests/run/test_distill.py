@@ -13,7 +13,8 @@ import torch
 import ornstein
 from ornstein.contract import Learner, Spec, Stage
 from ornstein.data.episodes import Episodes
-from ornstein.diffusion.distill import METHODS
+from ornstein.diffusion.distill import METHODS, SPANS
+from ornstein.diffusion.model import Recipe, Sampler
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError
 from ornstein.folder import CONFIG, TRAIN, WEIGHTS
@@ -23,7 +24,7 @@ from ornstein.run import distill as module
 from ornstein.run.checkpoint import load
 from ornstein.run.distill import Walks, distill
 from ornstein.run.train import train
-from small import VALUE, Done
+from small import VALUE, Done, small
 
 Command = Callable[..., Done]
 
@@ -66,7 +67,8 @@ def test_a_student_is_a_run_that_needs_fewer_calls(
     assert calls(student, lambda: student.plan(obs, given)) == steps
     assert calls(teacher, lambda: teacher.plan(obs, given)) == teacher.cfg.model.steps
     weights = dict(teacher.model_ema.named_parameters())
-    assert all(not torch.equal(p, weights[name]) for name, p in student.model.named_parameters())
+    inner = student.model.net.net if method in SPANS else student.model.net
+    assert all(not torch.equal(p, weights[f"net.{name}"]) for name, p in inner.named_parameters())
     assert command("evaluate", "student", "--episodes", 2).code == 0
     assert command("report", "student").code == 0
 
@@ -202,3 +204,32 @@ def test_a_student_drops_nothing(walks: Episodes) -> None:
     rates = [module.p for module in student.model.modules() if isinstance(module, Dropout)]
     assert rates == [0.0]
     assert [module.p for module in teacher.model.modules() if isinstance(module, Dropout)] == [0.5]
+
+
+def test_a_model_of_mean_velocities_needs_no_student(walks: Episodes) -> None:
+    """It was trained for any number of calls; and one whose guide knows the noise levels keeps them."""
+    recipe = Recipe("flow", "meanflow", solver="ddim", steps=1)
+    cfg = replace(preset("diffusion_bc"), width=16, blocks=1, model=recipe)
+    agent = train(build("diffusion_bc", Spec(2, 2), cfg), walks, updates=2)
+    with pytest.raises(InputError, match=r"needs many calls.*load it with model=.'steps': 2"):
+        distill(agent, walks, steps=2, updates=1)
+    guided = train(build("diffuser", VALUE, small()), walks)
+    with pytest.raises(InputError, match="guided at its own noise levels: expected a method that keeps these"):
+        distill(guided, walks, steps=1, updates=1, method="shortcut")
+
+
+def test_pairs_of_the_teacher_are_learned_by_mean_velocities(walks: Episodes) -> None:
+    """The student's one call lands nearer to where the teacher's many land, from the same noise."""
+    cfg = replace(preset("diffusion_bc"), width=32, blocks=1)
+    teacher = train(build("diffusion_bc", Spec(2, 2), cfg), walks, updates=100)
+    obs, noise = walks.obs[:256], torch.randn(256, 2)
+
+    def off(student: Any) -> float:
+        with torch.no_grad():
+            many = teacher.model_ema.sample(noise, obs, sampler=Sampler(replace(cfg.model, solver="dpmpp", steps=16)))
+            return (student.model_ema.sample(noise, obs) - many).square().mean().item()
+
+    for method in SPANS:
+        untaught = distill(teacher, walks, steps=1, updates=1, method=method, rate=1e-12)
+        taught = distill(teacher, walks, steps=1, updates=150, method=method, rate=3e-3)
+        assert off(taught) < 0.5 * off(untaught)

@@ -135,7 +135,9 @@ def _distill(commands: Commands) -> None:
     )
     distill.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder of the student")
     distill.add_argument("--updates", type=_up_to(UPDATES), default=2000, metavar="N", help="default 2000")
-    distill.add_argument("--method", default="path", metavar="M", help="path | consistency | reflow (default path)")
+    distill.add_argument(
+        "--method", default="path", metavar="M", help="path | consistency | reflow | meanflow | shortcut (default path)"
+    )
     _world(distill)
     distill.add_argument("--seed", type=_seed, default=0, metavar="N")
     _places(distill)

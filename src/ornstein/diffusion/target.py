@@ -151,9 +151,9 @@ def _beside(x: Tensor, d: Tensor) -> Tensor:
 
 class MeanFlow(MeanVelocity):
     """u = v - d du/dt, the derivative along the path, by one forward product (Geng et al. 2025, arXiv:2505.13447,
-    equation 6, with noise at t = 1 as there). Half of the rows have no span, as in the policies of MP1 and OFQL: without
-    these training fails, and with these alone one call gives the mean. Times are uniform, not logit-normal, and rows
-    weigh alike: weights by a row's own error make a robust mode estimate of u where samples are of few numbers."""
+    equation 6, with noise at t = 1 as there). Half of the rows have no span, as in the policies of MP1 and OFQL:
+    without these training fails, and with these alone one call gives the mean. Times are uniform, not logit-normal, and
+    rows weigh alike: weights by a row's own error make a robust mode estimate of u where samples are of few numbers."""
 
     PLAIN: ClassVar = 0.5  # share of the rows without a span
 
@@ -165,7 +165,7 @@ class MeanFlow(MeanVelocity):
 
     def meet(self, ask: Ask, x: Tensor, t: Tensor, d: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         one = torch.ones_like(t)
-        out, slope = torch.func.jvp(ask, (x, t, d), (v, one, one))  # the end t - d stays where it is
+        out, slope = torch.func.jvp(ask, (x, t, d), (v, one, one))  # type: ignore[misc]  # t - d stays
         return out, (v - _beside(x, d) * slope).detach()
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ornstein.networks.mish import transformed
+
 _FEW = 128  # rows of a batch (B H) up to which a product with the windows of x is quickest, if B > 1
 _MANY = 3000  # rows from which channels innermost in memory are quickest
 _HEAVY = 2**18  # weights from which, in half precision, that product is quickest for any batch
@@ -96,8 +98,8 @@ class GroupNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_contiguous():
-            return F.group_norm(x, self.groups, self.weight, self.bias)
+        if x.is_contiguous() or transformed(x):  # torch differentiates forwards in the first order of memory alone
+            return F.group_norm(x.contiguous(), self.groups, self.weight, self.bias)
         return F.group_norm(x.unsqueeze(2), self.groups, self.weight, self.bias).squeeze(2)
 
 
