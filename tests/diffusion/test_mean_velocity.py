@@ -186,7 +186,8 @@ def test_what_is_drawn() -> None:
     t, d = MeanFlow().draw(process, n, torch.device("cpu"))
     assert (d == 0).float().mean() == pytest.approx(0.5, abs=0.02)
     assert (d <= t).all()
-    assert t.mean() == pytest.approx(2 / 3, abs=0.01)
+    assert t.mean() == pytest.approx(1 / 2, abs=0.01)
+    assert (d[d > 0] / t[d > 0]).mean() == pytest.approx(1 / 2, abs=0.01)
     t, d = Shortcut().draw(process, n, torch.device("cpu"))
     assert (d > 0).float().mean() == pytest.approx(0.25, abs=0.02)
     spans, starts = d[d > 0], t[d > 0] / d[d > 0]
