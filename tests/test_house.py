@@ -258,7 +258,7 @@ def test_an_algorithm_reads_well(module: str) -> None:
     """Its own file and all it leads to stay within what one can read at a sitting."""
     assert len(code_of(MODULES[module])) <= 160
     lines = reading(module)
-    assert lines.total() <= 1370, lines
+    assert lines.total() <= 1430, lines
 
 
 # ---- layers ----

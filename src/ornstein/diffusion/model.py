@@ -12,11 +12,11 @@ from ornstein.diffusion.guide import Cond, Guide, Partial
 from ornstein.diffusion.mcmc import Langevin
 from ornstein.diffusion.pin import Pin, identity
 from ornstein.diffusion.precision import caller
-from ornstein.diffusion.process import Process, process
+from ornstein.diffusion.process import process
 from ornstein.diffusion.recipe import Recipe
 from ornstein.diffusion.schedule import Churn, Level, SamplingSchedule, make_schedule
 from ornstein.diffusion.solvers import DETERMINISTIC, SOLVERS, sample
-from ornstein.diffusion.target import TARGETS, WEIGHTS, MeanVelocity
+from ornstein.diffusion.target import TARGETS, WEIGHTS, MeanVelocity, told
 from ornstein.errors import InputError
 
 
@@ -132,15 +132,15 @@ class Diffusion(nn.Module):
         t: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The loss, as `loss` has it, and the clean prediction (B, *event) of the same call of the network, bounded."""
-        span = None
-        if t is None and isinstance(self.target, MeanVelocity):
-            t, span = self.target.draw(self.process, len(x0), x0.device)
+        mean, span = self.target if isinstance(self.target, MeanVelocity) and t is None else None, None
+        if mean:
+            t, span = mean.draw(self.process, len(x0), x0.device)
         x, t, eps, alpha, sigma = self.noised(x0, pin, eps, t)
         aim = self.target.aim(x0, eps, alpha, sigma)
-        if span is None or not isinstance(self.target, MeanVelocity):
-            out = self._out(x, t, cond, pin, alpha, sigma)
+        if mean and span is not None:
+            out, aim = mean.meet(lambda x, t, d: self._out(x, t, cond, pin, 1.0, 0.0, d), x, t, span, aim)
         else:
-            out, aim = self.target.meet(lambda x, t, d: self._out(x, t, cond, pin, 1.0, 0.0, d), x, t, span, aim)
+            out = self._out(x, t, cond, pin, alpha, sigma)
         error = (out - aim).square()
         if self.recipe.weight != "simple" or self.recipe.target == "score":
             error = error * WEIGHTS[self.recipe.weight][0](self.target, alpha, sigma, self.recipe.data_std)
@@ -281,11 +281,6 @@ class Diffusion(nn.Module):
         scale = self.target.scale(alpha, sigma)
         seen = x if isinstance(scale, float) and scale == 1 else x * scale
         return pin(seen) if pin else seen  # neither scaling nor a step of Heun's rule may dim what is known
-
-
-def told(process: Process, t: Tensor, span: Tensor | None) -> Tensor:
-    """What a network is told of times t (B,) or (B, H), like t; with spans (B,), of both, (B, 2)."""
-    return process.embed(t) if span is None else torch.stack([process.embed(t), process.embed(span)], -1)
 
 
 def _bounded(x0: Tensor, clip: float | None) -> Tensor:

@@ -144,6 +144,11 @@ class MeanVelocity(Straight, ABC):
         `v` is the velocity (B, *event) of the line on which x lies."""
 
 
+def told(process: Process, t: Tensor, span: Tensor | None) -> Tensor:
+    """What a network is told of times t (B,) or (B, H), like t; with spans (B,), of both, (B, 2)."""
+    return process.embed(t) if span is None else torch.stack([process.embed(t), process.embed(span)], -1)
+
+
 def _beside(x: Tensor, d: Tensor) -> Tensor:
     """d (B,), shaped to multiply x (B, *event)."""
     return d.view(-1, *[1] * (x.dim() - 1))
