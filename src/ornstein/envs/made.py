@@ -1,7 +1,8 @@
 """The data that the library makes itself, as rows of a table: told without torch, whose import takes seconds.
 
 Mazes are made from nothing; locomotion from trained actors that others have published (`envs/locomotion.py`); data of
-OGBench's robot arm by the scripted experts in its package (`envs/arm_data.py`).
+OGBench's robot arm by the scripted experts in its package (`envs/arm_data.py`); what an agent sees while it learns by
+letting one learn (`envs/replay.py`).
 """
 
 import difflib
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ornstein.envs.listed import PIECES, STEPS, STITCH
 from ornstein.envs.maze import KNOWN
-from ornstein.envs.sets import SIM, WORLDS
+from ornstein.envs.sets import REPLAY, SIM, WORLDS
 from ornstein.errors import InputError, positive
 from ornstein.formats.places import data_folder
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ornstein.contract import OnProgress
 
 SHARE = 200_000  # steps of a locomotion set
+LONGEST = 1_000_000  # steps of an agent that learns until it is medium, at most
 
 
 class Made(NamedTuple):
@@ -76,6 +78,12 @@ def _locomotion(env: str, quality: str, path: Path, steps: int, seed: int, **how
     return make(env, quality, path, steps, seed, **how)
 
 
+def _replay(env: str, path: Path, steps: int, seed: int, **how: Any) -> Path:
+    from ornstein.envs.replay import make
+
+    return make(env, path, steps, seed, **how)
+
+
 def _arm(env: str, kind: str, path: Path, steps: int, seed: int, **how: Any) -> Path:
     from ornstein.envs.arm_data import make
 
@@ -101,6 +109,9 @@ def _all() -> Iterator[Made]:
             name = f"{env.split('-')[0].lower()}-{quality}-sim"
             how = partial(_locomotion, env, quality)
             yield Made(name, SHARE, how, f"{name}.hdf5", ("actors", "jobs", "overwrite"))
+    for env in REPLAY:
+        name = f"{env.split('-')[0].lower()}-replay-own"
+        yield Made(name, LONGEST, partial(_replay, env), f"{name}.hdf5", ("overwrite",))
     yield from _arms()
 
 

@@ -140,11 +140,13 @@ QUALITY = {  # kind -> what acted
     "medium": "from a medium policy",
     "mixed": "from five policies, poor to expert",
     "switch": "from two policies that take turns within an episode",
+    "replay": "seen until SAC was medium",
     "medium-replay": "seen until a policy was medium",
     "medium-expert": "half medium, half expert",
     "expert": "from an expert policy",
 }
 SIM = ("medium", "mixed", "medium-expert", "expert", "switch")  # made here from trained actors
+REPLAY = ("Hopper-v5", "HalfCheetah-v5")  # in which SAC becomes medium soon
 ACTORS = "github.com/DLR-RM/rl-trained-agents"
 HOST = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
 
@@ -158,6 +160,13 @@ def _locomotion() -> Iterator[Set]:
             get = f"make it with `ornstein data make {name} --actors DIR`, where DIR is a clone of {ACTORS}"
             told = Source("rolled out in v5 from openly licensed policies; not D4RL's", "MIT", get)
             yield kind(name, quality, (f"{name}.hdf5", name), told)
+        if env in REPLAY:
+            name = f"{family}-replay-own"
+            get = f"make it with `ornstein data make {name}`, in about an hour of a core"
+            told = Source(
+                "what SAC of Stable-Baselines3 sees in v5; not D4RL's", "yours: it is made on your machine", get
+            )
+            yield kind(name, "replay", (f"{name}.hdf5",), told)
         for quality in ("random", "medium", "medium-replay", "medium-expert", "expert"):
             name, file = f"{family}-{quality}-v2", f"{family}_{quality.replace('-', '_')}-v2.hdf5"
             told = Source("D4RL, in Gym's old v2", "CC BY 4.0", f"download {HOST}/{file} into the data folder")
