@@ -11,8 +11,9 @@ from ornstein.roles import slug
 
 WALKERS = ("hopper-switch", "hopper-medium-expert", "walker2d-medium")
 FIVE_SETS = ("stitch-sparse", "stitch-dense", "hopper-switch", "walker2d-medium")
-WITHOUT = ("bc", "iql:few", "td3_bc")  # diffusion
-WITH = ("diffusion_bc", "idql:few", "diffusion_ql", "diffusion_ql:edp", "weighted_bc")
+WITHOUT = ("bc", "iql:few", "td3_bc", "rebrac", "awr", "decision_transformer")  # diffusion
+WITH = ("diffusion_bc", "idql:few", "diffusion_ql", "diffusion_ql:edp", "weighted_bc", "qgpo", "sfbc", "fql", "ifql")
+CHUNKS = ("qc:ifql", "qc:idql", "qc:fql", "ifql", "fql", "idql:few", "bc")
 
 
 def cell(world: str, row: str, seed: int, minutes: float = 10, *more: str) -> Cell:
@@ -22,9 +23,10 @@ def cell(world: str, row: str, seed: int, minutes: float = 10, *more: str) -> Ce
     command += ["--change", *changes] if changes else []
     command += [*more, "--data", "{data}", "--work", "{work}", "--out", "{out}"]
     place = WORLDS[world]
-    data = (place.task,) if place.made else ()
     path = f"offline/{world}/{stem(name, changes)}-{seed}"
-    return Cell(path, tuple(command), (name,), place.golden, 1.3 * minutes, data)
+    return Cell(
+        path, tuple(command), (name,), place.golden, 1.3 * minutes, place.task if place.make else "", place.make
+    )
 
 
 def each(worlds: Sequence[str], rows: Sequence[str], seeds: Sequence[int]) -> tuple[Cell, ...]:
@@ -39,32 +41,12 @@ def beside(rows: Sequence[str], world: str, seeds: Sequence[int]) -> tuple[Cell,
         for row in rows:
             asked = ("--peer", "{peer}", "--row", row, "--world", world, "--seed", str(seed))
             command = ("beside.py", *asked, "--data", "{data}", "--work", "{work}", "--out", "{out}")
-            cells.append(Cell(f"beside/{slug(row)}-{world}-{seed}", command, (row,), place.golden, 30, (place.task,)))
+            path = f"beside/{slug(row)}-{world}-{seed}"
+            cells.append(Cell(path, command, (row,), place.golden, 30, place.task, place.make))
     return tuple(cells)
 
 
 CLAIMS = (
-    Claim(
-        "idql-before-after",
-        "In-sample critics that have converged choose well among many actions of the clone",
-        "Hansen-Estruch et al. 2023; Kostrikov et al. 2022",
-        "one candidate, of the same agents",
-        each(WALKERS, ("idql:few", "iql:few", "idql", "iql"), FIVE),
-    ),
-    Claim(
-        "five-sets",
-        "The best policy by diffusion is better than the best without",
-        "each paper's own",
-        "BC, IQL, TD3+BC and ReBRAC",
-        each(FIVE_SETS, (*WITHOUT, *WITH), THREE),
-    ),
-    Claim(
-        "beside-cleandiffuser",
-        "The same algorithm scores no lower than CleanDiffuser's, in at most six tenths of its time",
-        "Dong et al. 2024",
-        "CleanDiffuser",
-        beside(("idql", "diffusion_ql:edp"), "hopper-medium-expert", THREE),
-    ),
     Claim(
         "idql-implicit",
         "The implicit policy of in-sample critics has several modes, which a Gaussian misses at every temperature",
@@ -74,6 +56,45 @@ CLAIMS = (
             Cell(f"implicit/{seed}", ("implicit.py", "--seed", str(seed), "--out", "{out}"), ("idql", "iql"), (), 3)
             for seed in (0, *THREE)
         ),
+    ),
+    Claim(
+        "gates",
+        "The sets can show what a choice is for: chance, one candidate and the best of them lie apart",
+        "the rules of this page",
+        "the clone's first candidate",
+        tuple(
+            Cell(
+                f"gates/{world}",
+                ("gates.py", "--world", world, "--data", "{data}", "--work", "{work}", "--out", "{out}"),
+                ("diffusion_bc",),
+                WORLDS[world].golden,
+                10,
+                WORLDS[world].task,
+                WORLDS[world].make,
+            )
+            for world in WALKERS
+        ),
+    ),
+    Claim(
+        "stitching",
+        "Critics put pieces together; who only imitates a return cannot",
+        "Chen et al. 2021; Janner et al. 2022",
+        "decision_transformer",
+        each(("stitch-dense", "stitch-sparse"), ("diffuser", "decision_transformer", "idql:few"), THREE),
+    ),
+    Claim(
+        "idql-before-after",
+        "In-sample critics that have converged choose well among many actions of the clone",
+        "Hansen-Estruch et al. 2023; Kostrikov et al. 2022",
+        "one candidate, of the same agents",
+        each(WALKERS, ("idql:few", "iql:few", "idql", "iql"), FIVE),
+    ),
+    Claim(
+        "cube-single",
+        "Critics over chunks of actions learn what critics over single ones do not, in the same time",
+        "Li et al. 2025; Park et al. 2025",
+        "single actions",
+        tuple(cell("cube-single", row, seed, 30, "--curve", "10000") for seed in THREE for row in CHUNKS),
     ),
     Claim(
         "four-goals",
@@ -93,21 +114,25 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "gates",
-        "The sets can show what a choice is for: chance, one candidate and the best of them lie apart",
-        "the rules of this page",
-        "the clone's first candidate",
-        tuple(
-            Cell(
-                f"gates/{world}",
-                ("gates.py", "--world", world, "--data", "{data}", "--work", "{work}", "--out", "{out}"),
-                ("diffusion_bc",),
-                WORLDS[world].golden,
-                10,
-                (WORLDS[world].task,),
-            )
-            for world in WALKERS
-        ),
+        "beside-cleandiffuser",
+        "The same algorithm scores no lower than CleanDiffuser's, in at most six tenths of its time",
+        "Dong et al. 2024",
+        "CleanDiffuser",
+        beside(("idql", "diffusion_ql:edp", "qgpo"), "hopper-medium-expert", THREE),
+    ),
+    Claim(
+        "five-sets",
+        "The best policy by diffusion is better than the best without",
+        "each paper's own",
+        "BC, IQL, TD3+BC and ReBRAC",
+        each(FIVE_SETS, (*WITHOUT, *WITH), THREE),
+    ),
+    Claim(
+        "scene-and-puzzle",
+        "The same in worlds of several parts",
+        "Park et al. 2025",
+        "the published scores",
+        tuple(cell(world, row, 1, 30) for world in ("scene", "puzzle-3x3") for row in CHUNKS[:4]),
     ),
     *STUDIES,
 )

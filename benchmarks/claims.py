@@ -1,9 +1,10 @@
 """What is claimed, of whom, and which runs show it: the table of evidence.
 
-A cell is one job with one JSON under results/; claims share cells. The order of the claims is that of their worth, and
-within a claim the first seed of every row comes before the second of any.
+A cell is one job with one JSON under results/; claims share cells. The first seed of all is worth more than the second
+of any; for the same seed, claims stand in the order of their worth.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,14 @@ class Cell:
     rows: tuple[str, ...]  # of the table of algorithms, on which it stands
     worlds: tuple[str, ...]  # of tests/golden_worlds.json, likewise
     minutes: float  # of a core that it takes, about
-    data: tuple[str, ...] = ()  # tasks whose data `ornstein data make` makes before
+    data: str = ""  # the task whose data `ornstein data make` makes before
+    make: tuple[str, ...] = ()  # what that is told
+
+    @property
+    def seed(self) -> int:
+        """The number that its path ends with; 0 of one that has none."""
+        last = re.split("[-/]", self.path)[-1]
+        return int(last) if last.isdigit() else 0
 
 
 @dataclass(frozen=True)
@@ -35,9 +43,8 @@ class Claim:
 
 def ordered(claims: Sequence[Claim]) -> Iterator[tuple[Claim, Cell]]:
     """Every cell once, with the first claim that needs it, in order of worth."""
-    seen: set[str] = set()
+    first: dict[str, tuple[Claim, Cell]] = {}
     for claim in claims:
         for cell in claim.cells:
-            if cell.path not in seen:
-                seen.add(cell.path)
-                yield claim, cell
+            first.setdefault(cell.path, (claim, cell))
+    return iter(sorted(first.values(), key=lambda found: found[1].seed))

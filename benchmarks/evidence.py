@@ -124,14 +124,13 @@ class Job:
 def made(cell: Cell, places: Places) -> str:
     """Make the data that a cell reads and that is not there; what went wrong, or nothing."""
     os.environ["ORNSTEIN_DATA"] = str(places.data)
-    for name in cell.data:
-        command = ["nice", "-n", "19", sys.executable, "-m", "ornstein.cli.start", "data", "make", name]
-        command += ["--actors", str(places.actors)] if places.actors else []
-        if task(name).find() is None:
-            done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-            if done.returncode:
-                return (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
-    return ""
+    if not cell.data or task(cell.data).find() is not None:
+        return ""
+    command = ["nice", "-n", "19", sys.executable, "-m", "ornstein.cli.start", "data", "make", *cell.make]
+    command += ["--actors", str(places.actors)] if places.actors and "sim" in cell.data else []
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    said = done.stderr.strip().splitlines() or ["nothing was said"]
+    return said[-1] if done.returncode else ""
 
 
 def run(

@@ -12,6 +12,11 @@ def _file(row: str) -> str:
     return row.replace(":", "_").replace("diffusion_ql_edp", "edp")
 
 
+def _sim(name: str) -> tuple[str, tuple[str, ...]]:
+    """The task of a set of locomotion, and what `ornstein data make` is told."""
+    return f"{name}-sim", (f"{name}-sim",)
+
+
 def _policies(study: str, rows: tuple[str, ...], minutes: float, *more: str) -> tuple[Cell, ...]:
     """Cells of benchmarks/policies.py."""
     cells = []
@@ -21,7 +26,7 @@ def _policies(study: str, rows: tuple[str, ...], minutes: float, *more: str) -> 
                 command = ("policies.py", "--data", "{data}", "--rows", row, "--sets", name, "--seeds", str(seed))
                 world = (WALKERS[name.split("-")[0]],)
                 path = f"{study}/{_file(row)}-{name}-{seed}"
-                cells.append(Cell(path, (*command, *more, *FOLDERS), (row,), world, minutes, (f"{name}-sim",)))
+                cells.append(Cell(path, (*command, *more, *FOLDERS), (row,), world, minutes, *_sim(name)))
     return tuple(cells)
 
 
@@ -31,7 +36,7 @@ def _planners() -> tuple[Cell, ...]:
         for row in ("diffuser", "decision_diffuser"):
             command = ("planners.py", "--data", "{data}", "--rows", row, "--sets", name, "--seeds", str(seed))
             path = f"planners/{row}-{name}-{seed}"
-            cells.append(Cell(path, (*command, *FOLDERS), (row,), ("Hopper-v5",), 30, (f"{name}-sim",)))
+            cells.append(Cell(path, (*command, *FOLDERS), (row,), ("Hopper-v5",), 30, *_sim(name)))
     return tuple(cells)
 
 
@@ -55,7 +60,7 @@ def _synther() -> tuple[Cell, ...]:
             command = ("synther.py", "--data", "{data}", *asked, *FOLDERS)
             rows = ("td3_bc", "synther") if condition == "invented" else ("td3_bc",)
             path = f"synther/{condition}-hopper-mixed-{seed}"
-            cells.append(Cell(path, command, rows, ("Hopper-v5",), 20, ("hopper-mixed-sim",)))
+            cells.append(Cell(path, command, rows, ("Hopper-v5",), 20, *_sim("hopper-mixed")))
     return tuple(cells)
 
 
@@ -74,7 +79,7 @@ def _distilled() -> tuple[Cell, ...]:
     for row in ("diffusion_bc", "idql"):
         command = ("distill_roles.py", "--data", "{data}", "--rows", row, "--students", "{work}", *FOLDERS)
         path = f"distill_roles/{row}-{name}-0"
-        cells.append(Cell(path, command, (row,), ("Hopper-v5",), 20, (f"{name}-sim",)))
+        cells.append(Cell(path, command, (row,), ("Hopper-v5",), 20, *_sim(name)))
     return tuple(cells)
 
 
