@@ -16,6 +16,7 @@ from ornstein.contract import Agent, Given, Spec, Stage
 from ornstein.data.episodes import Episodes
 from ornstein.data.parts import hold_out
 from ornstein.data.rewards import RewardScale
+from ornstein.data.weights import effective_share
 from ornstein.envs import toy
 from ornstein.envs.tasks import task
 from ornstein.errors import InputError
@@ -23,7 +24,6 @@ from ornstein.optim import Optim
 from ornstein.promises import Value, offers
 from ornstein.roles import ALGORITHMS, listed
 from ornstein.run.measure import KEPT_BACK, OWN
-from ornstein.scores.measures import effective_share
 from ornstein.view.gather import gather
 from small import Done
 
@@ -144,10 +144,11 @@ def test_who_has_no_critic_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "share"), [([1.0, 1.0, 1.0, 1.0], 1.0), ([5.0, 0.0, 0.0, 0.0], 0.25), ([2.0, 1.0], 0.9), ([0.0], None)]
+    ("weights", "share"),
+    [([1.0, 1.0, 1.0, 1.0], 1.0), ([5.0, 0.0, 0.0, 0.0], 0.25), ([2.0, 1.0], 0.9), ([0.0, 0.0], 0.0)],
 )
-def test_the_share_that_weights_leave(weights: list[float], share: float | None) -> None:
-    assert effective_share(torch.tensor(weights)) == (None if share is None else pytest.approx(share))
+def test_the_share_that_weights_leave(weights: list[float], share: float) -> None:
+    assert float(effective_share(torch.tensor(weights))) == pytest.approx(share)
 
 
 WITH = [name for name in listed() if issubclass(listed()[name][0].parts.make, Agent)]

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ornstein.data.episodes import Episodes
 from ornstein.data.views import discounted_returns
-from ornstein.scores.measures import Figures, agreement, effective_share
+from ornstein.data.weights import effective_share
+from ornstein.scores.measures import Figures, agreement
 
 LOST = 0.05  # weight of what came after a cut, below which a return counts as known
 MOST = 0.9  # share of steps above which it is not said how many count
@@ -101,7 +102,7 @@ def health(
         rank_correlation=figures["  of its ranks"][0],
         error=float((values.double() - returns.double()).square().mean().sqrt()),
         deviation=float(returns.double().std(correction=0)),
-        weights=None if weights is None else effective_share(weights),
+        weights=None if weights is None else float(effective_share(weights.double())),
         support=None if policy is None or far is None else float((policy <= far).double().mean()),
         distance=None if policy is None else float(policy.median()),
         own_distance=None if own is None else float(own.median()),

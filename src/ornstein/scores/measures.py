@@ -77,14 +77,6 @@ def _ranks(x: Tensor) -> Tensor:
     return (upper - (counts - 1) / 2)[inverse]
 
 
-def effective_share(weights: Tensor) -> float | None:
-    """Of n rows with weights (n,), the share that as good as counts: (sum w)^2 / (n sum w^2) (Kish 1965). 1 where all
-    weigh the same, 1 / n where one does alone; None where none weighs anything."""
-    w = weights.double()
-    square = float(w.square().sum())
-    return float(w.sum()) ** 2 / (len(w) * square) if square > 0 else None
-
-
 def agreement(found: Tensor, true: Tensor, name: str) -> Figures:
     """How far numbers (n,) called `name` agree with true ones (n,): means, bias, correlations, error."""
     gap = found.double() - true.double()

@@ -24,6 +24,7 @@ from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Transition, Transitions, discounted_returns
+from ornstein.data.weights import effective_share
 from ornstein.errors import InputError, at_least
 from ornstein.networks.actor import GaussianActor
 from ornstein.networks.critics import Critics
@@ -105,7 +106,7 @@ class AWR(Agent, Value):
         actor = -(weight * self.actor.log_prob(batch.obs, batch.act)).mean()
         self.step_v(value)
         self.step_actor(actor)
-        return {"loss": value.detach(), "actor": actor.detach()}
+        return {"loss": value.detach(), "actor": actor.detach(), "effective": effective_share(weight)}
 
     def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]

@@ -18,6 +18,7 @@ from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Transition, Transitions
+from ornstein.data.weights import effective_share
 from ornstein.networks.actor import GaussianActor
 from ornstein.optim import Optim, Stepper
 from ornstein.promises import Value
@@ -73,9 +74,11 @@ class IQL(Agent, Value):
         value, q, advantage = self.critics.losses(batch)
         self.step_critics(value + q)
         self.critics.update_target(self.cfg.target_rate)
-        actor = -(self.weigh(advantage) * self.actor.log_prob(batch.obs, batch.act)).mean()
+        weight = self.weigh(advantage)
+        actor = -(weight * self.actor.log_prob(batch.obs, batch.act)).mean()
         self.step_actor(actor)
-        return {"loss": (value + q).detach(), "value": value.detach(), "actor": actor.detach()}
+        found = {"loss": value + q, "value": value, "actor": actor, "effective": effective_share(weight)}
+        return {name: metric.detach() for name, metric in found.items()}
 
     def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         return self.scale.act.inverse(self.actor(self.scale.obs(obs[:, -1])))[:, None]

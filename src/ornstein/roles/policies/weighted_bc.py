@@ -25,6 +25,7 @@ from ornstein.data.episodes import Episodes
 from ornstein.data.normalize import StepScale
 from ornstein.data.rewards import RewardScale
 from ornstein.data.views import Steps, Transition, Transitions
+from ornstein.data.weights import effective_share
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.networks.mlp import ResidualMLP
 from ornstein.optim import Optim, Stepper, polyak_update, target_copy
@@ -101,7 +102,12 @@ class WeightedBC(Agent, Value):
         loss = (weight * self.model.loss(batch.act, batch.obs).mean(-1)).mean()
         self.step_model(loss)
         polyak_update(self.model_ema, self.model, self.cfg.ema_rate)
-        return {"loss": loss.detach(), "value": value.detach(), "critic": q.detach(), "weight": weight.mean()}
+        return {
+            "loss": loss.detach(),
+            "value": value.detach(),
+            "critic": q.detach(),
+            "effective": effective_share(weight),
+        }
 
     def weight(self, advantage: Tensor) -> Tensor:
         """What an action counts (B,), by how much better (B,) it is than what is to be expected."""
