@@ -11,6 +11,7 @@ from ornstein.roles.policies.diffusion_ql import DiffusionQL
 from ornstein.roles.policies.dipo import DIPO
 from ornstein.roles.policies.dppo import DPPO
 from ornstein.roles.policies.dsrl import DSRL
+from ornstein.roles.policies.fpo import FPO
 from ornstein.roles.policies.fql import FQL
 from ornstein.roles.policies.idql import IDQL
 from ornstein.roles.policies.ifql import IFQL
@@ -32,6 +33,7 @@ __all__ = [
     "DIPO",
     "DPPO",
     "DSRL",
+    "FPO",
     "FQL",
     "IDQL",
     "IFQL",

@@ -36,6 +36,12 @@ def _dppo() -> Parts:
     return Parts(DPPO, Config())
 
 
+def _fpo() -> Parts:
+    from ornstein.roles.policies.fpo import FPO, Config
+
+    return Parts(FPO, Config())
+
+
 ROWS: dict[str, Row] = {
     "dipo": Row(
         "policies", "online", "move stored actions up Q while acting, and clone them by denoising", _dipo,
@@ -51,4 +57,5 @@ ROWS: dict[str, Row] = {
     ),
     "dsrl": Row("policies", "online", "choose the first noise of a trained policy while acting", _dsrl),
     "dppo": Row("policies", "online", "tune the denoising chain of a trained policy by PPO", _dppo),
+    "fpo": Row("policies", "online", "tune a trained diffusion or flow policy by the fall of its own loss", _fpo),
 }  # fmt: skip
