@@ -145,10 +145,10 @@ class Learner(nn.Module, ABC):
         return asked(obs, given, self.spec.seen, expects, axes, next(self.parameters()))
 
 
-def check_fit(learner: Learner, data: Any) -> None:
+def check_fit(learner: Learner, data: Any, kind: Any = None) -> None:
     """Raises InputError unless `learner` can learn from `data`: `Episodes`, or for an Explorer a `Buffer`, whose parts,
-    sizes and types are those of its spec, of finite numbers."""
-    spec, kind = learner.spec, Buffer if isinstance(learner, Explorer) else Episodes
+    sizes and types are those of its spec, of finite numbers. `kind` says what to expect in place of that."""
+    spec, kind = learner.spec, kind or (Buffer if isinstance(learner, Explorer) else Episodes)
     if not isinstance(data, kind):
         how = "Buffer.of(episodes) makes one" if kind is Buffer else "task.episodes(), or Episodes.from_arrays(...)"
         name, given = learner.row or type(learner).__name__, type(data).__name__

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ from ornstein.promises import Value, offers
 from ornstein.roles import ALGORITHMS, listed
 from ornstein.run.measure import KEPT_BACK, OWN
 from ornstein.view.gather import gather
-from small import Done
+from small import VALUE, Done
+from test_contract import make
 
 Command = Callable[..., Done]
 
@@ -158,6 +160,18 @@ CRITICS = [name for name in WITH if issubclass(listed()[name][0].parts.make, Val
 def test_rows_with_critics_say_what_actions_are_worth() -> None:
     assert {"iql", "idql", "td3_bc", "diffusion_ql", "dipo"} <= set(CRITICS)
     assert not {"bc", "diffusion_bc", "diffusion_policy"} & set(CRITICS)
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_every_critic_can_be_judged(name: str) -> None:
+    """Untrained ones, of who learns while acting, too."""
+    agent, data = make(name, VALUE), toy.random_walk(episodes=4)
+    if ALGORITHMS[name.partition(":")[0]].setting != "online":
+        next(agent.fit(data))  # learns the scales
+    found = ornstein.health(cast(Any, agent), data, rows=20)
+    assert found.support is not None
+    assert 0 <= found.support <= 1
+    assert np.isfinite([found.mean, found.returns, found.error]).all()
 
 
 @pytest.mark.parametrize("name", ["iql", "idql", "td3_bc", "diffusion_ql"])

@@ -37,7 +37,7 @@ def health(
     """
     if not isinstance(agent, Value) or not any(offers(agent, name) for name in ("q", "value")):
         raise InputError(f"{name_of(agent)} has no critic: expected an algorithm that says what actions are worth")
-    check_fit(agent, episodes)
+    check_fit(agent, episodes, Episodes)
     returns, known, note = known_returns(agent.units(episodes), agent.discount)
     with randomness(seed):
         steps = known.nonzero()[:, 0]

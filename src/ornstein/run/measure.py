@@ -68,7 +68,7 @@ def measure(
     if found is None:
         raise InputError(f"{name_of(learner)} promises nothing that data can judge: expected one that does")
     start, data = time.monotonic(), _data(task, held_out)
-    check_fit(learner, data)
+    check_fit(learner, data, Episodes)
     with randomness(seed):
         made = found(learner, Recorded(task, data, held_out is not None, positive("episodes", episodes), seed))
     return Measures(
