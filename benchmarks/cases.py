@@ -114,6 +114,35 @@ CLAIMS = (
         ),
     ),
     Claim(
+        "tuned",
+        "A half-trained policy is made better while it acts",
+        "Ren et al. 2025; Wagenmaker et al. 2025",
+        "the base",
+        tuple(
+            Cell(
+                f"tuned/{row}-{seed}",
+                (
+                    "tuned.py",
+                    "--row",
+                    row,
+                    "--seed",
+                    str(seed),
+                    "--data",
+                    "{data}",
+                    "--work",
+                    "{work}",
+                    "--out",
+                    "{out}",
+                ),
+                (row, "diffusion_policy"),
+                ("pusht",),
+                30,
+            )
+            for seed in THREE
+            for row in ("dppo", "dsrl")
+        ),
+    ),
+    Claim(
         "beside-cleandiffuser",
         "The same algorithm scores no lower than CleanDiffuser's, in at most six tenths of its time",
         "Dong et al. 2024",

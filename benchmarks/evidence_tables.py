@@ -134,6 +134,21 @@ def four_goals() -> str:
     return table(["row", "steps", "seeds", "return", "entropy over goals", "episodes at each goal, by seed"], lines)
 
 
+def tuned() -> str:
+    """What is added to a half-trained policy of PushT while it acts, over seeds."""
+    lines = []
+    for row in ("dppo", "fpo", "dsrl"):
+        runs = read(f"tuned/{row}-[0-9]*.json")
+        if runs:
+            told = [f"`{row}`", f"{runs[0]['steps']:,}", ", ".join(str(run["seed"]) for run in runs)]
+            for kind in ("return_mean", "success_rate"):
+                pairs = [(run["reports"]["base"][kind], run["reports"]["tuned"][kind]) for run in runs]
+                told += [interval([pair[0] for pair in pairs], 3), interval([pair[1] for pair in pairs], 3)]
+            lines.append([*told, f"{sum(run['cell_core_minutes'] for run in runs) / len(runs):.0f}"])
+    head = ["row", "steps", "seeds", "score from", "to", "success from", "to", "core minutes, the base among them"]
+    return table(head, lines)
+
+
 def gates() -> str:
     """What candidates of a clone are worth in the true simulator."""
     lines = []
@@ -167,6 +182,7 @@ TABLES = {
     "evidence-claims": claimed,
     "evidence-implicit": implicit,
     "evidence-goals": four_goals,
+    "evidence-tuned": tuned,
     "evidence-gates": gates,
     "evidence-beside": beside_peer,
 }

@@ -15,12 +15,14 @@ class Place:
     task: str
     golden: tuple[str, ...]  # of tests/golden_worlds.json
     make: tuple[str, ...] = ()  # what `ornstein data make` is told, where data is made before it can be used
+    file: str = ""  # in the data folder, that may stand for the task's own data
     episodes: int = 50
 
     def open(self, data: Path) -> Task:
         """The task, over the data in folder `data`."""
         os.environ["ORNSTEIN_DATA"] = str(data)
-        return task(self.task)
+        file = data / self.file
+        return task(self.task, data=file) if self.file and file.exists() else task(self.task)
 
 
 ARM = ("--steps", "200000")  # of what a robot arm did: a fifth of the published sets
@@ -33,5 +35,6 @@ WORLDS = {
     "cube-single": Place("ogbench-cube-single-play-singletask", ("cube-single",), ("ogbench-cube-single-play", *ARM)),
     "scene": Place("ogbench-scene-play-singletask", ("scene",), ("ogbench-scene-play", *ARM)),
     "puzzle-3x3": Place("ogbench-puzzle-3x3-play-singletask", ("puzzle-3x3",), ("ogbench-puzzle-3x3-play", *ARM)),
+    "pusht": Place("pusht-sincos", ("pusht",), file="pusht_lowdim.npz"),  # docs/tasks.md says how to get it
     "toy-point": Place("toy-point", ("toy-point",)),
 }

@@ -86,6 +86,7 @@ CASES: dict[str, Callable[[], list[float]]] = {
 }
 
 
+CASES["world pusht"] = partial(lived, partial(task, "pusht-sincos"))
 CASES |= {f"world {arm}": partial(lived, partial(task, f"ogbench-{arm}-play-singletask")) for arm in ARMS}
 
 
