@@ -30,7 +30,20 @@ from ornstein.diffusion.model import Recipe
 from ornstein.envs import toy
 from ornstein.optim import Optim
 from ornstein.roles import current
-from ornstein.roles.policies import bc, diffusion_bc, diffusion_ql, idql, qgpo, sfbc, td3_bc, weighted_bc
+from ornstein.roles.policies import (
+    bc,
+    cql,
+    diffusion_bc,
+    diffusion_ql,
+    fql,
+    idql,
+    ifql,
+    qgpo,
+    rebrac,
+    sfbc,
+    td3_bc,
+    weighted_bc,
+)
 from ornstein.roles.values.choice import Choice
 from ornstein.run.train import train
 
@@ -67,6 +80,10 @@ _QGPO = qgpo.Config(
     guidance=1.5,
 )
 _SFBC = sfbc.Config(**_CLONE, critic_hidden=(64, 64), critic_share=0.3, critic=FAST)
+_FLOW: dict[str, Any] = {"hidden": (64, 64, 64), "updates": 1000, "optim": Optim(3e-3, cosine=True)}
+_FQL, _IFQL = fql.Config(**_FLOW, alpha=0.03), ifql.Config(**_FLOW)
+_YARD: dict[str, Any] = {"hidden": (64, 64), "updates": 1000, "actor": FAST, "critic": FAST}
+_REBRAC = rebrac.Config(**_YARD, actor_bc=0.01)
 Make = Callable[[], Agent]
 SPEC = Spec(1, 2)
 ROWS: dict[str, Make] = {
@@ -81,6 +98,11 @@ ROWS: dict[str, Make] = {
     "weighted_bc": lambda: weighted_bc.WeightedBC(SPEC, _WEIGHTED),
     "qgpo": lambda: qgpo.QGPO(SPEC, _QGPO),
     "sfbc": lambda: sfbc.SfBC(SPEC, _SFBC),
+    "fql": lambda: fql.FQL(SPEC, _FQL),
+    "ifql": lambda: ifql.IFQL(SPEC, _IFQL),
+    "td3": lambda: td3_bc.TD3BC(SPEC, td3_bc.Config(**_YARD, imitate=0.0)),
+    "rebrac": lambda: rebrac.ReBRAC(SPEC, _REBRAC),
+    "cql": lambda: cql.CQL(SPEC, cql.Config(**_YARD)),
 }
 CONTROLS: dict[str, Make] = {
     "diffusion_ql, eta=0": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_QL, eta=0.0)),
@@ -91,6 +113,9 @@ CONTROLS: dict[str, Make] = {
     "weighted_bc, weigh=binary": lambda: weighted_bc.WeightedBC(SPEC, replace(_WEIGHTED, weigh="binary")),
     "weighted_bc, weigh=implicit": lambda: weighted_bc.WeightedBC(SPEC, replace(_WEIGHTED, weigh="implicit")),
     "qgpo, guidance=0": lambda: qgpo.QGPO(SPEC, replace(_QGPO, guidance=0.0)),
+    "fql, alpha=100": lambda: fql.FQL(SPEC, replace(_FQL, alpha=100.0)),
+    "ifql, choice.candidates=1": lambda: ifql.IFQL(SPEC, replace(_IFQL, choice=Choice(1, "argmax"))),
+    "rebrac, actor_bc=10": lambda: rebrac.ReBRAC(SPEC, replace(_REBRAC, actor_bc=10.0)),
     "sfbc, choice.candidates=1": lambda: sfbc.SfBC(SPEC, replace(_SFBC, choice=Choice(1))),
 }
 

@@ -55,7 +55,9 @@ def test_diffusion_keeps_all_modes(judged: Callable[[str], dict[str, Any]]) -> N
     assert all_modes(judged("diffusion_bc"))
 
 
-@pytest.mark.parametrize("row", ["diffusion_ql", "diffusion_ql:edp", "idql", "weighted_bc", "qgpo", "sfbc"])
+@pytest.mark.parametrize(
+    "row", ["diffusion_ql", "diffusion_ql:edp", "idql", "weighted_bc", "qgpo", "sfbc", "ifql", "rebrac"]
+)
 def test_a_critic_leads_to_the_best_mode(row: str, judged: Callable[[str], dict[str, Any]]) -> None:
     """And not past it, where the critic has seen nothing."""
     found = judged(row)
@@ -71,7 +73,7 @@ def test_without_climbing_the_best_is_one_of_four(judged: Callable[[str], dict[s
     assert judged("diffusion_ql:edp, eta=0")["near_any"] > 0.6
 
 
-@pytest.mark.parametrize("row", ["idql", "sfbc"])
+@pytest.mark.parametrize("row", ["idql", "sfbc", "ifql"])
 def test_without_the_choice_the_best_is_one_of_four(
     row: str, bandit: ModuleType, trained: Callable[[str], Agent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,3 +100,8 @@ def test_weights_say_how_often_a_mode_is_kept(judged: Callable[[str], dict[str, 
     low, high = found["at_corners"][1:3], [found["at_corners"][0], found["at_corners"][3]]
     assert 1.6 < sum(high) / sum(low) < 3.2
     assert all_modes(judged("weighted_bc, beta=0"))
+
+
+def test_what_nothing_holds_goes_past_the_data(judged: Callable[[str], dict[str, Any]]) -> None:
+    """To the edge of the box, where no action is."""
+    assert max(abs(v) for v in judged("td3")["mean"]) > 0.9
