@@ -19,7 +19,7 @@ NAMES = ("stitch-dense", "stitch-sparse")
 
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make("pointmaze-umaze", 12_000, out=tmp_path_factory.mktemp("maze") / "data")
+    return make("pointmaze-umaze", 24_000, out=tmp_path_factory.mktemp("maze") / "data")
 
 
 def after(data: Episodes) -> torch.Tensor:
@@ -38,6 +38,11 @@ def test_no_piece_goes_from_the_start_to_the_goal(name: str, stream: Path) -> No
     assert first
     assert last
     assert not first & last
+    goal = row.maze.index[row.goal]
+    end = np.array([row.maze.cell_at(x, y) for x, y in data.final_obs[:, :2].tolist()])
+    begin = cells[data.starts.numpy()]
+    nearer, farther = (sign * (row.maze.distance[begin, goal] - row.maze.distance[end, goal]) > 0 for sign in (1, -1))
+    assert 3 * nearer.sum() < farther.sum()  # what is usual leads away
     assert data.lengths.max() == PIECE
     assert data.final_valid.all()
     assert len(set(cells)) == len(row.maze.cells)  # together they go everywhere
@@ -55,8 +60,7 @@ def test_rewards_and_ends(stream: Path) -> None:
     whole = read(stream).episodes
     goal = torch.tensor(STITCH["stitch-dense"].maze.xy(1, 1))
     dense, sparse = (pieces(STITCH[name], whole) for name in NAMES)
-    assert len(dense) == len(whole)
-    assert torch.equal(dense.obs, whole.obs)
+    assert 0.5 * len(whole) < len(dense) < 0.8 * len(whole)
     assert torch.equal(dense.rew, torch.exp(-(after(dense)[:, :2] - goal).norm(dim=-1)))
     assert not dense.terminated.any()
     near = (after(sparse)[:, :2] - goal).norm(dim=-1) <= 0.5
@@ -98,7 +102,7 @@ def test_the_task_is_found_again(stream: Path, tmp_path: Path, monkeypatch: pyte
     assert made.find() is None
     make("pointmaze-umaze", 500, out=tmp_path / "pointmaze-umaze-100000-0")
     assert made.find() is not None
-    assert len(made.episodes()) > 100
+    assert len(made.episodes()) > 50
     again = task(**task("stitch-sparse", data=stream).record())
     assert len(again.episodes()) > 10_000
     assert made.kinds[0] == "stitch-sparse"
