@@ -32,15 +32,18 @@ from ornstein.optim import Optim
 from ornstein.roles import current
 from ornstein.roles.policies import (
     bc,
+    cpql,
     cql,
     diffusion_bc,
     diffusion_ql,
+    dtql,
     fql,
     idql,
     ifql,
     qgpo,
     rebrac,
     sfbc,
+    srpo,
     td3_bc,
     weighted_bc,
 )
@@ -84,6 +87,9 @@ _FLOW: dict[str, Any] = {"hidden": (64, 64, 64), "updates": 1000, "optim": Optim
 _FQL, _IFQL = fql.Config(**_FLOW, alpha=0.03), ifql.Config(**_FLOW)
 _YARD: dict[str, Any] = {"hidden": (64, 64), "updates": 1000, "actor": FAST, "critic": FAST}
 _REBRAC = rebrac.Config(**_YARD, actor_bc=0.01)
+_DTQL = dtql.Config(**_SMALL, hidden=(64, 64, 64), reward="raw", choice=Choice(1), actor=FAST, critic=SLOW)
+_SRPO = srpo.Config(**_SMALL, width=64, blocks=2, hidden=(64, 64), reward="raw", clone=FAST, critic=SLOW, actor=FAST)
+_CPQL = cpql.Config(**_SMALL, hidden=(64, 64, 64), reward="raw", choice=Choice(1), actor=FAST, critic=SLOW)
 Make = Callable[[], Agent]
 SPEC = Spec(1, 2)
 ROWS: dict[str, Make] = {
@@ -103,6 +109,9 @@ ROWS: dict[str, Make] = {
     "td3": lambda: td3_bc.TD3BC(SPEC, td3_bc.Config(**_YARD, imitate=0.0)),
     "rebrac": lambda: rebrac.ReBRAC(SPEC, _REBRAC),
     "cql": lambda: cql.CQL(SPEC, cql.Config(**_YARD)),
+    "dtql": lambda: dtql.DTQL(SPEC, _DTQL),
+    "srpo": lambda: srpo.SRPO(SPEC, _SRPO),
+    "cpql": lambda: cpql.CPQL(SPEC, _CPQL),
 }
 CONTROLS: dict[str, Make] = {
     "diffusion_ql, eta=0": lambda: diffusion_ql.DiffusionQL(SPEC, replace(_QL, eta=0.0)),
@@ -117,6 +126,13 @@ CONTROLS: dict[str, Make] = {
     "ifql, choice.candidates=1": lambda: ifql.IFQL(SPEC, replace(_IFQL, choice=Choice(1, "argmax"))),
     "rebrac, actor_bc=10": lambda: rebrac.ReBRAC(SPEC, replace(_REBRAC, actor_bc=10.0)),
     "sfbc, choice.candidates=1": lambda: sfbc.SfBC(SPEC, replace(_SFBC, choice=Choice(1))),
+    "dtql, alpha=0": lambda: dtql.DTQL(SPEC, replace(_DTQL, alpha=0.0)),
+    "srpo, beta=0": lambda: srpo.SRPO(SPEC, replace(_SRPO, beta=0.0)),
+    "srpo, beta=0, weigh=variance": lambda: srpo.SRPO(SPEC, replace(_SRPO, beta=0.0, weigh="variance")),
+    "cpql, eta=0": lambda: cpql.CPQL(SPEC, replace(_CPQL, eta=0.0)),
+    "cpql, eta=0, imitate=reconstruction": lambda: cpql.CPQL(
+        SPEC, replace(_CPQL, eta=0.0, imitate="reconstruction", model=replace(_CPQL.model, steps=1))
+    ),
 }
 
 

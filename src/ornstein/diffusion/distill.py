@@ -125,18 +125,21 @@ def consistency_loss(
     cond: Tensor | None = None,
     pin: Pin | None = None,
     teacher: Diffusion | None = None,
-    levels: int = 32,
+    levels: int | Tensor = 32,
     bend: float | None = None,
 ) -> Tensor:
     """Pseudo-Huber distance (B,) between the student's clean predictions at two neighbouring ones of `levels` noise
     levels, drawn for each row; no gradient flows into the cleaner one, which at the last level is the sample itself.
-    The distance is quadratic below `bend` and linear beyond; None is 0.00054 times the root of the sample's size.
+    The distance is quadratic below `bend` and linear beyond; None is 0.00054 times the root of the sample's size. In
+    place of their number the levels themselves may be given, as `ladder` makes them: what is compiled cannot.
 
     With a teacher (consistency distillation) its first-order step leads from one level to the next; without one
     (consistency training) x0 with less of the same noise is the next. Distance and stopped gradient: Song & Dhariwal
     2024, arXiv:2310.14189.
     """
-    table = _ladder(student.recipe.process, student.recipe.levels, levels, x0.device, x0.dtype)
+    if isinstance(levels, int):
+        levels = _ladder(student.recipe.process, student.recipe.levels, levels, x0.device, x0.dtype)
+    table = levels.to(x0)
     steps = len(table) - 1
     k = torch.randint(steps, (len(x0),), device=x0.device)
     shape = (-1, *[1] * (x0.dim() - 1))
@@ -160,6 +163,11 @@ def consistency_loss(
     error = error if pin is None else error.masked_fill(pin.mask, 0)
     bend = 0.00054 * x0[0].numel() ** 0.5 if bend is None else bend
     return (error.square().flatten(1).sum(1) + bend**2).sqrt() - bend
+
+
+def ladder(recipe: Recipe, levels: int) -> Tensor:
+    """t, alpha and sigma (levels + 1, 3), in double precision, of `levels` falling noise levels and of clean data."""
+    return _ladder(recipe.process, recipe.levels, levels, torch.device("cpu"), torch.float64)
 
 
 @lru_cache(maxsize=8)

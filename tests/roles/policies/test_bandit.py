@@ -56,7 +56,7 @@ def test_diffusion_keeps_all_modes(judged: Callable[[str], dict[str, Any]]) -> N
 
 
 @pytest.mark.parametrize(
-    "row", ["diffusion_ql", "diffusion_ql:edp", "idql", "weighted_bc", "qgpo", "sfbc", "ifql", "rebrac"]
+    "row", ["diffusion_ql", "diffusion_ql:edp", "idql", "weighted_bc", "qgpo", "sfbc", "ifql", "rebrac", "dtql", "srpo"]
 )
 def test_a_critic_leads_to_the_best_mode(row: str, judged: Callable[[str], dict[str, Any]]) -> None:
     """And not past it, where the critic has seen nothing."""
@@ -105,3 +105,23 @@ def test_weights_say_how_often_a_mode_is_kept(judged: Callable[[str], dict[str, 
 def test_what_nothing_holds_goes_past_the_data(judged: Callable[[str], dict[str, Any]]) -> None:
     """To the edge of the box, where no action is."""
     assert max(abs(v) for v in judged("td3")["mean"]) > 0.9
+
+
+def test_without_a_trust_region_q_leads_past_the_data(judged: Callable[[str], dict[str, Any]]) -> None:
+    """To the edge of the box, as critics without layer norm do; with it DTQL stays at the corner."""
+    assert max(abs(v) for v in judged("dtql, alpha=0")["mean"]) > 0.9
+
+
+def test_without_q_srpo_is_at_some_mode(judged: Callable[[str], dict[str, Any]]) -> None:
+    """By the score alone, at the levels that tell modes apart."""
+    found = judged("srpo, beta=0")
+    assert found["near_any"] == 1
+    assert found["at_best"] == 0, "by this seed; which one is chance"
+
+
+def test_consistency_is_led_by_q(judged: Callable[[str], dict[str, Any]]) -> None:
+    """By two calls, which after so few updates do not yet end sharply at the corners."""
+    assert judged("cpql")["at_best"] > 0.7
+    found = judged("cpql, eta=0")
+    assert found["at_best"] < 0.35
+    assert all(0.08 <= share <= 0.3 for share in found["at_corners"])

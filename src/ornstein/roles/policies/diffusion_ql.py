@@ -27,10 +27,10 @@ from ornstein.data.views import Steps, Transition, Transitions
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.errors import at_least
 from ornstein.networks.mlp import MLP
-from ornstein.optim import Optim, Stepper, frozen, pace, polyak_update, target_copy
+from ornstein.optim import Optim, Stepper, pace, polyak_update, target_copy
 from ornstein.promises import Value
 from ornstein.roles.values.choice import Choice
-from ornstein.roles.values.td import TDCritics
+from ornstein.roles.values.td import TDCritics, climb
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,7 @@ class DiffusionQL(Agent, Value):
         """The losses of imitation and of improvement by Q, () each."""
         error, guess = self.model.loss_and_prediction(act, obs)  # of one call
         proposed = self.propose(self.model, obs) if self.cfg.q_gradient == "chain" else guess
-        k = (torch.rand(1, device=obs.device) >= 0.5).long()  # the critic to maximise; the other is the scale
-        q = frozen(self.critics.q, k)(obs, proposed)  # (1, B): the gradient reaches the action, never the critic
-        with torch.no_grad():
-            size = frozen(self.critics.q, 1 - k)(obs, proposed).abs().mean()
-        return error.mean(), -q.mean() / size
+        return error.mean(), climb(self.critics.q, obs, proposed)
 
     def propose(self, model: Diffusion, obs: Tensor) -> Tensor:
         """One normalised action (B, A) for each obs (B, O)."""

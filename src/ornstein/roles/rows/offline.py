@@ -52,6 +52,27 @@ def _sfbc() -> Parts:
     return Parts(SfBC, Config(), PRESETS)
 
 
+def _dtql() -> Parts:
+    from ornstein.roles.policies.dtql import DTQL, Config
+    from ornstein.roles.policies.dtql_presets import PAPER, PAPER_PRESETS, PRESETS
+
+    return Parts(DTQL, Config(), PRESETS, {"paper": Variant(PAPER, PAPER_PRESETS)})
+
+
+def _srpo() -> Parts:
+    from ornstein.roles.policies.srpo import SRPO, Config
+    from ornstein.roles.policies.srpo_presets import PAPER, PAPER_PRESETS, PRESETS
+
+    return Parts(SRPO, Config(), PRESETS, {"paper": Variant(PAPER, PAPER_PRESETS)})
+
+
+def _cpql() -> Parts:
+    from ornstein.roles.policies.cpql import CPQL, Config
+    from ornstein.roles.policies.cpql_presets import PAPER, PAPER_PRESETS, PRESETS
+
+    return Parts(CPQL, Config(), PRESETS, {"paper": Variant(PAPER, PAPER_PRESETS)})
+
+
 ROWS: dict[str, Row] = {
     "td3_bc": Row(
         "policies", "offline", "climb a critic and stay near the data (a yardstick without diffusion)", _td3_bc
@@ -76,4 +97,16 @@ ROWS: dict[str, Row] = {
     ),
     "qgpo": Row("policies", "offline", "clone the data, and guide that exactly by in-support critics", _qgpo),
     "sfbc": Row("policies", "offline", "clone the data, and select among many actions by planned returns", _sfbc),
+    "dtql": Row(
+        "policies", "offline", "climb Q with a Gaussian of one call, within the denoising loss of a clone", _dtql,
+        {"paper": "dtql with undivided Q, raw rewards and 1024 candidates"},
+    ),
+    "srpo": Row(
+        "policies", "offline", "climb Q and a frozen clone's score with a policy that is not sampled", _srpo,
+        {"paper": "srpo with the paper's weight of noise levels and undivided Q"},
+    ),
+    "cpql": Row(
+        "policies", "offline", "climb Q with a consistency policy of one or two calls", _cpql,
+        {"paper": "cpql that reconstructs by one call, as its authors run it"},
+    ),
 }  # fmt: skip

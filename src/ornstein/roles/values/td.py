@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ornstein.data.views import Transition
 from ornstein.errors import choose
 from ornstein.networks.critics import Critics
-from ornstein.optim import polyak_update, target_copy
+from ornstein.optim import frozen, polyak_update, target_copy
 
 Reduce = Literal["min", "mean"]  # what several critics say together: the least, or the mean
 
@@ -69,6 +69,16 @@ class TDCritics(TargetCritics):
             q = self.reduced(q.amax(-1)) if beta is None else softmax_mean(self.reduced(q), beta)  # (B,)
             target = batch.rew + batch.bootstrap(self.discount) * q
         return (self.q(batch.obs, batch.act) - target).square().mean(1).sum()
+
+
+def climb(critics: Critics, obs: Tensor, act: Tensor) -> Tensor:
+    """The loss () of actions (B, A) of a policy: less what one of two critics, drawn at random, holds of them, in units
+    of the size of what the other does (Diffusion-QL, Wang et al. 2023, arXiv:2208.06193)."""
+    k = (torch.rand(1, device=obs.device) >= 0.5).long()  # the critic to maximise; the other is the scale
+    q = frozen(critics, k)(obs, act)  # (1, B): the gradient reaches the action, never the critic
+    with torch.no_grad():
+        size = frozen(critics, 1 - k)(obs, act).abs().mean()
+    return -q.mean() / size
 
 
 def softmax_mean(q: Tensor, beta: float) -> Tensor:
