@@ -105,7 +105,8 @@ def set_task(row: Set, data: str | Path | None = None) -> "Task":
 
 def _absent(row: Set) -> str:
     places = " or ".join(str(root) for root in roots())
-    expected = f"{' or '.join(row.files)} in {places}" if row.files else row.source.origin
+    expected = f"{' or '.join(row.files)} in {places}, or in a folder that ORNSTEIN_DATA_PATH names"
+    expected = expected if row.files else row.source.origin
     return f"the data of task '{row.name}' is not here: expected {expected}; {row.source.get}"
 
 
