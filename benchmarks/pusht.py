@@ -19,13 +19,14 @@ import json
 import math
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from policies import ours
-from speed_harness import machine
+from speed_harness import commit_of, machine
 from torch import Tensor
 
 from ornstein import files, folder
@@ -107,13 +108,13 @@ def scored(agent: Agent, world: Task, episodes: int) -> dict[str, Any]:
     return report | told(report["returns"], kept[0].obs, form_of(world))
 
 
-def by_calls(agent: Agent, world: Task, episodes: int) -> dict[str, Any]:
+def by_calls(agent: Agent, world: Task, episodes: int, counts: Sequence[int] = CALLS) -> dict[str, Any]:
     """The reports of an agent by network calls a chunk; of one without diffusion, the one."""
     if not hasattr(agent, "model_ema"):
         return {"1": scored(agent, world, episodes)}
     model, reports = agent.model_ema, {}
     assert isinstance(model, Diffusion)
-    for calls in CALLS:
+    for calls in counts:
         recipe = replace(agent.cfg.model, solver="ddpm" if calls == CALLS[0] else "ddim", steps=calls)
         model.sampler = Sampler(recipe)
         reports[str(calls)] = found = scored(agent, world, episodes)
@@ -144,16 +145,16 @@ def people(world: Task) -> dict[str, Any]:
 
 def study(
     row: str, world: Task, seed: int, *, work: Path = Path("runs/pusht"), updates: int | None = None,
-    episodes: int = 100,
+    episodes: int = 100, calls: Sequence[int] = CALLS,
 ) -> dict[str, Any]:  # fmt: skip
     """Train and score one run, or go on with the one in `work`; the content of its JSON. From pictures, the losses on
     the way, and the scores before and after. `updates` are those of the preset if None."""
     stated = {"row": row, "task": world.name, "seed": seed, "python": platform.python_version()}
     stated["machine"] = machine(torch.get_num_threads())
     if row == PEOPLE:
-        return stated | people(world)
+        return stated | {"commit": commit_of(Path(__file__).parent)} | people(world)
     updates, before = updates or preset(row, world.kinds).updates, None
-    if world.spec.parts:
+    if world.spec.images:
         torch.manual_seed(seed)
         before = build(row, world.spec, preset(row, world.kinds)).eval()
     agent, how = ours(row, world, seed, work, updates)
@@ -169,7 +170,7 @@ def study(
     return stated | {
         "train_seconds": round(seconds, 1),
         **how,
-        **(found or {"reports": by_calls(agent, world, episodes)}),
+        **(found or {"reports": by_calls(agent, world, episodes, calls)}),
     }
 
 
@@ -180,6 +181,9 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=["diffusion_policy", "bc"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--updates", type=int, help="default: the preset's, 50,000 for diffusion_policy")
+    parser.add_argument(
+        "--calls", nargs="+", type=int, default=list(CALLS), choices=CALLS, help="network calls a chunk"
+    )
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--work", type=Path, default=Path("runs/pusht"), help="where the run folders go")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -193,11 +197,13 @@ def main() -> None:
     world = task("pusht-image" if pictures else f"pusht{form}", data=args.data)
     said = f"python benchmarks/pusht.py --data {args.data.name} --form {args.form} --episodes {args.episodes}"
     said += f" --updates {args.updates}" if args.updates else ""
+    said += f" --calls {' '.join(map(str, args.calls))}" if tuple(args.calls) != CALLS else ""
     for seed in args.seeds:
         for row in ["diffusion_policy"] if pictures else rows:
             path = args.out / (f"pixels-{seed}.json" if pictures else f"{slug(row)}{form}-{seed}.json")
             if not path.exists():
-                found = study(row, world, seed, work=args.work, updates=args.updates, episodes=args.episodes)
+                how = {"work": args.work, "updates": args.updates, "episodes": args.episodes, "calls": args.calls}
+                found = study(row, world, seed, **how)
                 files.write(path, json.dumps({"command": f"{said} --rows {row} --seeds {seed}", **found}, indent=1))
 
 

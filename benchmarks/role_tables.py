@@ -10,7 +10,7 @@ from typing import Any
 from bandit import named
 from composition import CASES
 from policies import ROWS, SETS, WORLDS, YARDSTICKS
-from pusht import CALLS
+from pusht import CALLS, COVERED, PEOPLE, covering
 
 from ornstein.envs.sets import reference_of
 from ornstein.roles import current, slug
@@ -197,25 +197,38 @@ def distilled() -> str:
 def pusht() -> str:
     """Diffusion Policy's score by network calls, beside an MLP that clones the same demonstrations, over seeds."""
     lines = []
-    for row in ("diffusion_policy", "diffusion_policy:transformer", "bc"):
-        runs = read(f"pusht/{slug(row)}-[0-9]*.json")
-        if not runs:
-            continue
-        minutes = sum(run["train_seconds"] for run in runs) / len(runs) / 60
-        for calls in map(str, CALLS):
-            found = [run["reports"][calls] for run in runs if calls in run["reports"]]
-            if found:
-                score, success = (interval([each[k] for each in found], 3) for k in ("return_mean", "success_rate"))
-                seconds = sum(each["seconds"] for each in found) / len(found)
-                count = "" if row == "bc" else calls
-                lines.append([f"`{row}`", count, _seeds(runs), f"{minutes:.0f}", score, success, f"{seconds:.0f}"])
+    for row in ("diffusion_policy", "diffusion_policy:transformer", "bc", PEOPLE):
+        for form in ("angle", "sincos", "keypoints"):
+            runs = read(f"pusht/{slug(row)}{'' if form == 'angle' else '-' + form}-[0-9]*.json")
+            updates = f"{runs[0]['config']['updates']:,}" if runs and "config" in runs[0] else ""
+            for calls in map(str, CALLS):
+                found = [run["reports"][calls] for run in runs if calls in run["reports"]]
+                if found:
+                    shares = [covering(each["returns"]) for each in found]
+                    told = [_spread([each["return_mean"] for each in found])]
+                    told += [_spread([share[f"{least:.2f}"] for share in shares]) for least in COVERED]
+                    name = "the people themselves" if row == PEOPLE else f"`{row}`"
+                    count = calls if row.startswith("diffusion") else ""
+                    lines.append([name, "" if row == PEOPLE else form, count, _seeds(runs), updates, *told])
     for run in read("pusht/pixels-[0-9]*.json"):
         for when, each in run["reports"].items():
-            minutes = f"{run['train_seconds'] / 60:.0f}" if when == "trained" else ""
-            told = [str(run["config"]["model"]["steps"]), str(run["seed"]), minutes, f"{each['return_mean']:.3f}"]
-            lines.append([f"`diffusion_policy`, from pictures, {when}", *told, f"{each['success_rate']:.3f}", ""])
-    head = ["row", "network calls", "seeds", "minutes to train", "score", "success", "seconds for 100 episodes"]
-    return table(head, lines)
+            updates = f"{run['config']['updates']:,}" if when == "trained" else "0"
+            shares = [f"{share:.2f}" for share in covering(each["returns"]).values()]
+            told = [
+                str(run["config"]["model"]["steps"]),
+                str(run["seed"]),
+                updates,
+                f"{each['return_mean']:.3f}",
+                *shares,
+            ]
+            lines.append(["`diffusion_policy`", "pictures", *told])
+    head = ["row", "seen as", "network calls", "seeds", "updates", "score"]
+    return table([*head, *(f"{least:.2f} covered" for least in COVERED)], lines)
+
+
+def _spread(values: list[float]) -> str:
+    """The mean of runs, with its interval where there are several."""
+    return interval(values, 3) if len(values) > 1 else f"{values[0]:.3f}"
 
 
 def planners() -> str:
