@@ -78,7 +78,10 @@ def main() -> None:
         print(*(f"{key}={value}" for key, value in line.items()))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        found = {"command": f"python benchmarks/acting.py --rounds {args.rounds}", "python": platform.python_version()}
+        found: dict[str, Any] = {
+            "command": f"python benchmarks/acting.py --rounds {args.rounds}",
+            "python": platform.python_version(),
+        }
         found |= {"machine": machine(1), "torch": torch.__version__, "limit_ms": LIMIT, "rows": lines}
         files.write(args.out / "acting.json", json.dumps(found, indent=1))
 

@@ -213,13 +213,13 @@ def pusht() -> str:
     for run in read("pusht/pixels-[0-9]*.json"):
         for when, each in run["reports"].items():
             updates = f"{run['config']['updates']:,}" if when == "trained" else "0"
-            shares = [f"{share:.2f}" for share in covering(each["returns"]).values()]
+            covered = [f"{share:.2f}" for share in covering(each["returns"]).values()]
             told = [
                 str(run["config"]["model"]["steps"]),
                 str(run["seed"]),
                 updates,
                 f"{each['return_mean']:.3f}",
-                *shares,
+                *covered,
             ]
             lines.append(["`diffusion_policy`", "pictures", *told])
     head = ["row", "seen as", "network calls", "seeds", "updates", "score"]
