@@ -109,7 +109,8 @@ class QGPO(Agent, Value):
 
     def lessons(self, data: Episodes) -> dict[str, Lesson]:
         """Of the clone: a student is guided as its teacher is, at fewer levels."""
-        return {"model": Lesson(Steps(data), lambda batch: Example(*self.scale.pair(batch)), self.cfg.batch)}
+        # bound: the energy knows the noise levels
+        return {"model": Lesson(Steps(data), lambda b: Example(*self.scale.pair(b)), self.cfg.batch, bound=True)}
 
     def imitate(self, batch: Step) -> Metrics:
         """One step of the clone."""
