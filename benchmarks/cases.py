@@ -116,7 +116,7 @@ CLAIMS = (
     Claim(
         "tuned",
         "A half-trained policy is made better while it acts",
-        "Ren et al. 2025; Wagenmaker et al. 2025",
+        "Ren et al. 2025; McAllister et al. 2025; Wagenmaker et al. 2025",
         "the base",
         tuple(
             Cell(
@@ -139,7 +139,7 @@ CLAIMS = (
                 30,
             )
             for seed in THREE
-            for row in ("dppo", "dsrl")
+            for row in ("dppo", "fpo", "dsrl")
         ),
     ),
     Claim(
