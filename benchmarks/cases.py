@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import bandit
+import shapes
 from claims import FIVE, THREE, Cell, Claim
 from offline import stem
 from studies import STUDIES
@@ -12,7 +14,10 @@ from ornstein.roles import slug
 WALKERS = ("hopper-switch", "hopper-medium-expert", "walker2d-medium")
 FIVE_SETS = ("stitch-sparse", "stitch-dense", "hopper-switch", "walker2d-medium")
 WITHOUT = ("bc", "iql:few", "td3_bc", "rebrac", "awr", "decision_transformer")  # diffusion
-WITH = ("diffusion_bc", "idql:few", "diffusion_ql", "diffusion_ql:edp", "weighted_bc", "qgpo", "sfbc", "fql", "ifql")
+WITH = (
+    "diffusion_bc", "idql:few", "diffusion_ql", "diffusion_ql:edp", "weighted_bc", "qgpo", "sfbc", "srpo", "dtql",
+    "cpql", "fql", "ifql",
+)  # fmt: skip
 CHUNKS = ("qc:ifql", "qc:idql", "qc:fql", "ifql", "fql", "idql:few", "bc")
 
 
@@ -55,6 +60,66 @@ CLAIMS = (
         tuple(
             Cell(f"implicit/{seed}", ("implicit.py", "--seed", str(seed), "--out", "{out}"), ("idql", "iql"), (), 3)
             for seed in (0, *THREE)
+        ),
+    ),
+    Claim(
+        "bandit",
+        "Diffusion policies keep the modes of the data, and find the best where they are told to",
+        "each paper's own",
+        "the cause of each switched off; Gaussians",
+        (
+            *(
+                Cell(
+                    f"bandit/{seed}",
+                    ("bandit.py", "--seeds", str(seed), "--out", "{out}", "--picture", "{work}.png"),
+                    tuple(bandit.ROWS),
+                    ("bandit",),
+                    15,
+                )
+                for seed in (0, *THREE)
+            ),
+            *(
+                Cell(
+                    f"shapes/{shape}-{seed}",
+                    ("shapes.py", "--shape", shape, "--seed", str(seed), "--out", "{out}"),
+                    ("iql", "awr", *bandit.ROWS),
+                    ("bandit",),
+                    10,
+                )
+                for seed in THREE
+                for shape in shapes.SHAPED[1:]
+            ),
+        ),
+    ),
+    Claim(
+        "pusht",
+        "Diffusion Policy pushes the block as well as people do",
+        "Chi et al. 2023",
+        "BC",
+        tuple(
+            Cell(
+                f"pusht/{row}-sincos-{seed}",
+                (
+                    "pusht.py",
+                    "--data",
+                    "{data}/pusht_lowdim.npz",
+                    "--form",
+                    "sincos",
+                    "--rows",
+                    row,
+                    "--seeds",
+                    str(seed),
+                    "--work",
+                    "{work}",
+                    "--out",
+                    "{out}",
+                ),
+                (row,),
+                ("pusht",),
+                60 if row != "bc" else 10,
+            )
+            for seed in THREE
+            for row in ("diffusion_policy", "bc")
         ),
     ),
     Claim(

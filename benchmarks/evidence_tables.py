@@ -119,6 +119,20 @@ def implicit() -> str:
     return table(["row", "seeds", "actions near each of the two modes, %", "mean pay"], lines)
 
 
+def shapes() -> str:
+    """What the actions of rows pay where good actions are skewed or correlated, over seeds."""
+    lines = []
+    for shape in ("skewed", "correlated"):
+        runs = read(f"shapes/{shape}-[0-9]*.json")
+        for row in runs[0]["rows"] if runs else ():
+            found = [run["rows"][row] for run in runs]
+            drawn = [each["pay_of_draws"] for each in found if each["pay_of_draws"] is not None]
+            told = [shape, f"{runs[0]['data']:.2f}", f"`{row}`", ", ".join(str(run["seed"]) for run in runs)]
+            told += [interval([each["pay"] for each in found], 2), interval(drawn, 2) if drawn else ""]
+            lines.append(told)
+    return table(["good actions", "pay of the data", "row", "seeds", "pay", "pay of its draws"], lines)
+
+
 def four_goals() -> str:
     """How many goals policies keep that learned while acting, over seeds."""
     lines = []
@@ -182,6 +196,7 @@ TABLES = {
     "evidence-claims": claimed,
     "evidence-implicit": implicit,
     "evidence-goals": four_goals,
+    "evidence-shapes": shapes,
     "evidence-tuned": tuned,
     "evidence-gates": gates,
     "evidence-beside": beside_peer,
