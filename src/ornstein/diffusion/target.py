@@ -158,8 +158,8 @@ class MeanFlow(MeanVelocity):
     """u = v - d du/dt, the derivative along the path, by one forward product (Geng et al. 2025, arXiv:2505.13447,
     equation 6, with noise at t = 1 as there). Half of the rows have no span, as in the policies of MP1 and OFQL:
     without these training fails, and with these alone one call gives the mean. Times are uniform, and ends uniform
-    below them; the paper takes the greater and the lesser of two logit-normal draws. Rows weigh alike: weights by a row's own error make a robust mode estimate of u where samples
-    are of few numbers."""
+    below them; the paper takes the greater and the lesser of two logit-normal draws. Rows weigh alike: weights by a
+    row's own error make a robust mode estimate of u where samples are of few numbers."""
 
     PLAIN: ClassVar = 0.5  # share of the rows without a span
 
