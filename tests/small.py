@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 from ornstein.contract import Spec
 from ornstein.diffusion.model import Recipe
+from ornstein.diffusion.target import TARGETS
 from ornstein.roles import find, listed
 from ornstein.roles.planners.diffuser import Config
 
 ROWS = {name: find(name) for name in listed()}  # every row of the table and every variant
+PLAIN = {name: row for name, row in TARGETS.items() if not row[0](1.0).spans}  # targets that any process takes
 L_MAZE = [[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 1, 1, 0, 1], [1, 1, 1, 1, 1]]  # in no table
 SMALL = {"horizon": 8, "width": 32, "mults": (1,), "batch": 8, "plans": 4, "updates": 6, "replan": 4}
 FEW = Recipe("cosine", "x0", solver="ddim", steps=3, clip=1.0)

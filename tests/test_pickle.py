@@ -21,11 +21,10 @@ from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.process import PROCESSES
 from ornstein.diffusion.solvers import SOLVERS
 from ornstein.diffusion.tables import TABLES
-from ornstein.diffusion.target import TARGETS
 from ornstein.networks.mlp import MLP
 from ornstein.optim import frozen
 from ornstein.promises import Synthesizer
-from small import ROWS, VALUE
+from small import PLAIN, ROWS, VALUE
 from test_contract import CASES, SPECS, asked, fed, make
 
 
@@ -96,7 +95,7 @@ def test_every_recipe_travels(process: str) -> None:
     """Every target and solver with each process, in continuous time and on its table."""
     noise = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
     for levels in (None, 4) if process in TABLES else (None,):
-        for target in TARGETS:
+        for target in PLAIN:
             for solver in SOLVERS:
                 if levels and solver.startswith("euler"):
                     continue

@@ -10,9 +10,9 @@ from oracles import NAMES, PROCESSES, Mlp, gaussian, guides, ideal
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.schedule import Churn
-from ornstein.diffusion.target import TARGETS
 from ornstein.errors import InputError
 from ornstein.optim import Optim, Stepper
+from small import PLAIN
 
 GAUSSIAN = gaussian()
 
@@ -21,7 +21,7 @@ GAUSSIAN = gaussian()
     ("settings", "value", "mend"),
     [
         ({"process": "linaer"}, "'linaer'", "cosine, flow, karras, linear, subvp, ve, vp"),
-        ({"target": "noise"}, "'noise'", "edm, eps, flow, score, v, x0"),
+        ({"target": "noise"}, "'noise'", "edm, eps, flow, meanflow, score, shortcut, v, x0"),
         ({"weight": "snr"}, "'snr'", "edm, min-snr, simple"),
         (
             {"solver": "eulr"},
@@ -59,7 +59,7 @@ def test_refused_recipes_say_what_and_how_to_mend(settings: dict, value: str, me
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", PLAIN)
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
 def test_the_least_loss_is_known(name: str, levels: int | None, target: str) -> None:
     """An ideal network's loss is the posterior variance of x0, weighed as the target weighs an error in x0."""

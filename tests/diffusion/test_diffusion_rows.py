@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from ornstein.diffusion.model import Diffusion, Recipe
 from ornstein.diffusion.pin import Pin
 from ornstein.diffusion.process import PROCESSES
-from ornstein.diffusion.target import TARGETS
 from ornstein.errors import InputError
 from ornstein.networks.dit1d import DiT1D
 from ornstein.networks.film_unet import FilmUNet
 from ornstein.networks.mlp import MLP
 from ornstein.networks.transformer import CausalTransformer
 from ornstein.networks.unet1d import TemporalUNet
+from small import PLAIN
 
 B, H, F = 4, 5, 3
 
@@ -67,7 +67,7 @@ def test_each_row_has_its_own_alpha_and_sigma(recipe: Recipe) -> None:
     assert torch.equal(model.noised(x0, Pin(mask, x0), t=t).x[:, 0], x0[:, 0]), "what is known stays clean"
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", PLAIN)
 def test_mixed_levels_are_each_rows_own(target: str) -> None:
     """Of a network that sees rows one by one, windows are what their rows are when asked about by themselves."""
     model = Diffusion(EachRow(), Recipe("linear", target, weight="min-snr", clip=1.5))

@@ -16,7 +16,7 @@ from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.process import process
 from ornstein.diffusion.schedule import GRIDS, Churn, make_schedule
 from ornstein.diffusion.solvers import SOLVERS
-from ornstein.diffusion.target import TARGETS
+from small import PLAIN
 
 GAUSSIAN = gaussian()
 # Relative error, with sign, of the spread of a Gaussian in 60 steps: (continuous time, a table of 100 levels) on all
@@ -81,7 +81,7 @@ def test_mean_and_spread_on_every_grid(name: str, levels: int | None, solver: st
 def test_a_gaussian_and_a_mixture(name: str, levels: int | None, solver: str) -> None:
     """Through the network, with each target on some pairs and on some grid."""
     turn = list(SOLVERS).index(solver) + NAMES.index(name if levels is None else f"{name}-{levels}")
-    target, grid = list(TARGETS)[turn % len(TARGETS)], ("trailing", "quadratic", "logsnr", "karras")[turn % 4]
+    target, grid = list(PLAIN)[turn % len(PLAIN)], ("trailing", "quadratic", "logsnr", "karras")[turn % 4]
     if solver == "consistency":  # not for denoisers: see test_diffusion_stochastic.py
         return
     steps = STEPS[solver]
@@ -115,7 +115,7 @@ def test_the_target_does_not_matter_to_an_ideal_network(name: str, levels: int |
     p, schedule = process(name, levels), make_schedule(process(name, levels), 4, grid)
     torch.manual_seed(1)
     want = solve(both, noise * p.spread, schedule, SOLVERS[solver][0])
-    for target in TARGETS:
+    for target in PLAIN:
         model = ideal(both, Recipe(name, target, levels, 0.4, solver=solver, grid=grid, steps=4), schedule)
         torch.manual_seed(1)
         torch.testing.assert_close(model.sample(noise), want, atol=1e-8, rtol=1e-7)
@@ -126,7 +126,7 @@ def test_few_steps_stay_finite_in_single_precision(name: str, levels: int | None
     """Every solver on every grid in four steps, every target on every grid in one; the third choice goes round."""
     noise = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
     solvers = [solver for solver in SOLVERS if levels is None or not solver.startswith("euler")]
-    targets = list(TARGETS)
+    targets = list(PLAIN)
     four = [(g, s, targets[(i + j) % 6], 4) for (i, g), (j, s) in product(enumerate(GRIDS), enumerate(solvers))]
     one = [(g, solvers[(i + j) % 10], t, 1) for (i, g), (j, t) in product(enumerate(GRIDS), enumerate(targets))]
     schedules = {(grid, steps): make_schedule(process(name, levels), steps, grid) for grid in GRIDS for steps in (1, 4)}

@@ -7,8 +7,8 @@ from torch import Tensor
 from oracles import MIXTURE, NAMES, PROCESSES, Mixture, gaussian, golden_path, ideal
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.pin import Pin
-from ornstein.diffusion.target import TARGETS
 from ornstein.errors import InputError
+from small import PLAIN
 
 GAUSSIAN = gaussian()
 CONTINUOUS = [name for name, levels in PROCESSES if levels is None]
@@ -19,7 +19,7 @@ def points(n: int = 7) -> Tensor:
 
 
 @pytest.mark.parametrize("data", [GAUSSIAN, MIXTURE], ids=["gaussian", "mixture"])
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", PLAIN)
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
 def test_score_of_what_is_known(name: str, levels: int | None, target: str, data: Mixture) -> None:
     """The gradient of log p_t, for times () and (B,), at levels all over the usable range."""

@@ -10,7 +10,8 @@ from torch import Tensor
 from oracles import NAMES, PROCESSES, gaussian, ideal
 from ornstein.diffusion.model import Recipe
 from ornstein.diffusion.process import process
-from ornstein.diffusion.target import TARGETS, WEIGHTS, Preconditioned
+from ornstein.diffusion.target import WEIGHTS, Preconditioned
+from small import PLAIN
 
 STD = 0.6  # of the data, for target edm
 
@@ -28,10 +29,10 @@ def draw() -> tuple[Tensor, Tensor]:
     return x0, eps
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", PLAIN)
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
 def test_reading_what_was_aimed_at_gives_the_clean_sample(name: str, levels: int | None, target: str) -> None:
-    (alpha, sigma), (x0, eps), form = level(name, levels), draw(), TARGETS[target][0](STD)
+    (alpha, sigma), (x0, eps), form = level(name, levels), draw(), PLAIN[target][0](STD)
     out = form.aim(x0, eps, alpha, sigma)
     torch.testing.assert_close(form.x0(out, alpha * x0 + sigma * eps, alpha, sigma), x0, atol=1e-9, rtol=1e-9)
 
@@ -49,10 +50,10 @@ def test_aims_are_the_papers() -> None:
         "edm": (x0 - STD**2 / ((sigma / alpha) ** 2 + STD**2) * (x / alpha))
         / (sigma / alpha * STD / ((sigma / alpha) ** 2 + STD**2).sqrt()),
     }
-    assert set(wanted) == set(TARGETS)
+    assert set(wanted) == set(PLAIN)
     for name, want in wanted.items():
-        torch.testing.assert_close(TARGETS[name][0](STD).aim(x0, eps, alpha, sigma), want)
-    torch.testing.assert_close(TARGETS["v"][0](STD).aim(x0, eps, alpha, sigma), (alpha * x - x0) / sigma)
+        torch.testing.assert_close(PLAIN[name][0](STD).aim(x0, eps, alpha, sigma), want)
+    torch.testing.assert_close(PLAIN["v"][0](STD).aim(x0, eps, alpha, sigma), (alpha * x - x0) / sigma)
 
 
 def test_an_error_weighs_differently_in_each_target() -> None:
@@ -69,7 +70,7 @@ def test_an_error_weighs_differently_in_each_target() -> None:
         "edm": (sigma**2 + alpha**2 * STD**2) / (sigma * STD) ** 2,
     }
     for name, weight in weights.items():
-        form = TARGETS[name][0](STD)
+        form = PLAIN[name][0](STD)
         out = form.aim(x0, eps, alpha, sigma)
         error = form.x0(out + 1e-3, x, alpha, sigma) - form.x0(out, x, alpha, sigma)
         torch.testing.assert_close(weight * error**2, torch.full_like(error, 1e-6))
@@ -97,7 +98,7 @@ def test_edm_trusts_its_input_where_there_is_no_noise() -> None:
 @pytest.mark.parametrize("target", ["eps", "x0", "v", "score", "flow"])
 def test_networks_see_unit_size(target: str) -> None:
     """An exploding process is scaled down to unit size; one that preserves variance, or less, is left as it is."""
-    scale = TARGETS[target][0](1.0).scale
+    scale = PLAIN[target][0](1.0).scale
     for name in ("karras", "ve"):
         alpha, sigma = level(name, None)
         torch.testing.assert_close(scale(alpha, sigma) ** 2 * (1 + sigma**2), torch.ones_like(sigma))
@@ -106,11 +107,11 @@ def test_networks_see_unit_size(target: str) -> None:
         torch.testing.assert_close(scale(alpha, sigma), torch.ones_like(sigma))
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", PLAIN)
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
 def test_formulas_hold_for_numbers_as_for_tensors(name: str, levels: int | None, target: str) -> None:
     """Samplers read networks with Python floats, the loss with tensors; some shortcuts are taken only for floats."""
-    (alpha, sigma), (x0, eps), form = level(name, levels), draw(), TARGETS[target][0](STD)
+    (alpha, sigma), (x0, eps), form = level(name, levels), draw(), PLAIN[target][0](STD)
     out = form.aim(x0, eps, alpha, sigma)
     want, scale = form.x0(out, alpha * x0 + sigma * eps, alpha, sigma), form.scale(alpha, sigma)
     for i in (0, 20, 49):
@@ -140,7 +141,7 @@ def clean_errors(name: str, levels: int | None) -> tuple[Tensor, Tensor, Tensor]
     return losses(name, levels, "x0", "simple")
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", PLAIN)
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
 def test_min_snr_is_the_same_number_for_every_target(name: str, levels: int | None, target: str) -> None:
     """min(SNR, 5) for an error in x0, whatever the network predicts."""
@@ -159,7 +160,7 @@ def test_min_snr_is_the_papers_weight_of_each_target() -> None:
         torch.testing.assert_close(losses("cosine", None, target, "min-snr")[0], weight * simple, atol=1e-9, rtol=1e-4)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", PLAIN)
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
 def test_edms_weight_is_the_simple_loss_of_target_edm(name: str, levels: int | None, target: str) -> None:
     error, alpha, sigma = clean_errors(name, levels)
@@ -169,7 +170,7 @@ def test_edms_weight_is_the_simple_loss_of_target_edm(name: str, levels: int | N
     torch.testing.assert_close(got, (s**2 + STD**2) / (s * STD) ** 2 * error, atol=1e-9, rtol=1e-4)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", PLAIN)
 @pytest.mark.parametrize(("name", "levels"), PROCESSES, ids=NAMES)
 def test_the_simple_loss_counts_errors_of_what_is_predicted(name: str, levels: int | None, target: str) -> None:
     """But the score's, which count sigma^2 (Song et al. 2021, equation 7 and below): they are those of eps."""

@@ -264,7 +264,7 @@ def test_half_precision_is_close() -> None:
         (lambda: FilmUNet(3, 8, ()), "multipliers ()", "at least one multiplier"),
         (lambda: FilmUNet(3, 8, (1, 0)), "multipliers (1, 0)", "at least one multiplier"),
         (lambda: FilmUNet(3, 8, kernel=4), "kernel 4", "odd kernel"),
-        (lambda: FilmUNet(3, 8, activation="gelu"), "'gelu'", "mish, relu, silu"),
+        (lambda: FilmUNet(3, 8, activation="tanh"), "'tanh'", "gelu, mish, relu, silu"),
     ],
 )
 def test_refused_sizes_say_what_and_how_to_mend(make: type, value: str, mend: str) -> None:

@@ -169,7 +169,7 @@ def test_value_knows_the_noise_level(where: str) -> None:
         (lambda: ValueUNet(3, 8, 12), "width 12", "multiple of 8"),
         (lambda: ValueUNet(3, 8, 8, (1, 2)), "16 channels", "larger width or last multiplier"),
         (lambda: ValueUNet(3, 0), "horizon is 0", "at least 1"),
-        (lambda: TemporalUNet(3, 8, activation="gelu"), "'gelu'", "mish, relu, silu"),
+        (lambda: TemporalUNet(3, 8, activation="tanh"), "'tanh'", "gelu, mish, relu, silu"),
     ],
 )
 def test_refused_sizes_say_what_and_how_to_mend(make: type, value: str, mend: str) -> None:

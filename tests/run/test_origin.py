@@ -55,6 +55,8 @@ def test_an_agent_means_the_same_with_other_data(name: str, kind: str, walks: Ep
     after = scales(checkpoint.load(tmp_path / "more"))
     measured = [key for key in kept if key.split(".")[-1] in ("shift", "scale", "ends", "knots", "low", "high")]
     assert measured
+    if name == "sfbc":  # its critic begins anew, in a scale of its own
+        measured = [key for key in measured if not key.startswith("returns.")]
     assert all(torch.equal(after[key], kept[key]) for key in measured)
     if isinstance(again, Tuner):  # it sees as its base does
         return

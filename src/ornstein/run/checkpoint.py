@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -155,9 +155,21 @@ class Progress:
 
 def mend(cfg: Any) -> str:
     """What to do about numbers that are not finite: the options of an algorithm that has these settings."""
-    optims = [field.name for field in fields(cfg) if isinstance(getattr(cfg, field.name), Optim)]
+    optims = _optims(cfg)
     rates, clips = (" ".join(f"--agent.{name}.{word}" for name in optims) for word in ("lr", "clip"))
     return f"lower the learning rate ({rates}) or clip the gradient ({clips})" if optims else "use other settings"
+
+
+def _optims(cfg: Any, where: str = "") -> list[str]:
+    """The names of the optimisers in some settings, and in the settings within these."""
+    found = []
+    for name in (field.name for field in fields(cfg)):
+        value = getattr(cfg, name)
+        if isinstance(value, Optim):
+            found.append(f"{where}{name}")
+        elif is_dataclass(value):
+            found += _optims(value, f"{where}{name}.")
+    return found
 
 
 def save_checkpoint(run: Path, learner: Learner, progress: Progress, mend: str = "") -> None:

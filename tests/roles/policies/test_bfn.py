@@ -43,4 +43,4 @@ def test_it_takes_the_better_of_two_modes() -> None:
     data = Episodes.from_arrays(torch.zeros(2000, 1), act, rew, terminations=ends)
     cfg = replace(SMALL, updates=400, batch=128, optim=Optim(3e-3, cosine=True), model=replace(SMALL.model, steps=5))
     done = train(BFN(Spec(1, 1), cfg), data).act(torch.zeros(300, 1, 1))[:, 0, 0]
-    assert ((done - 0.7).abs() < 0.3).float().mean().item() > 0.97
+    assert ((done - 0.7).abs() < 0.3).float().mean().item() > 0.9
