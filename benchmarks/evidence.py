@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,7 +79,7 @@ class Job:
         self.staged = self.work / "result"
         folders = {"data": self.places.data, "work": self.work / "run", "out": self.staged, "peer": self.places.peer}
         script, *more = (word.format_map(folders) for word in self.cell.command)
-        command = ["nice", "-n", "19", sys.executable, str(self.places.scripts / script), *more]
+        command = [sys.executable, str(self.places.scripts / script), *more]
         with (self.work / "log.txt").open("ab") as log:
             environment = os.environ | {"OMP_NUM_THREADS": "1", "ORNSTEIN_DATA": str(self.places.data)}
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
@@ -126,11 +127,21 @@ def made(cell: Cell, places: Places) -> str:
     os.environ["ORNSTEIN_DATA"] = str(places.data)
     if not cell.data or task(cell.data).find() is not None:
         return ""
-    command = ["nice", "-n", "19", sys.executable, "-m", "ornstein.cli.start", "data", "make", *cell.make]
+    command = [sys.executable, "-m", "ornstein.cli.start", "data", "make", *cell.make]
     command += ["--actors", str(places.actors)] if places.actors and "sim" in cell.data else []
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     said = done.stderr.strip().splitlines() or ["nothing was said"]
     return said[-1] if done.returncode else ""
+
+
+def yield_to_others() -> None:
+    """Let all other work go first. Where Linux shares its cores among sessions, a process that is nice is so within its
+    own alone: the session itself must be."""
+    os.nice(19)
+    group = Path("/proc/self/autogroup")
+    with suppress(OSError):  # not there, or set a moment ago
+        if group.exists():
+            group.write_text("19")
 
 
 def run(
@@ -219,6 +230,7 @@ def main() -> None:
     if args.command == "status":
         print("\n".join(told(claims)))
         return
+    yield_to_others()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: jobs are asked to save
     failed = run(
         claims,

@@ -39,20 +39,27 @@ def walks() -> Episodes:
     return toy.random_walk(episodes=16)
 
 
+def _only_read(run: Path) -> Iterator[Path]:
+    """A run that all tests share: whoever leaves a file there makes others depend on the order of the tests."""
+    before = sorted(path.name for path in run.iterdir())
+    yield run
+    assert sorted(path.name for path in run.iterdir()) == before
+
+
 @pytest.fixture(scope="session")
-def value_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def value_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished run of a value-guided planner in the toy world. Only to be read: copy it to change it."""
     out = tmp_path_factory.mktemp("runs") / "value"
     jobs.train_job("diffuser", small(), task("toy-point"), out)
-    return out
+    yield from _only_read(out)
 
 
 @pytest.fixture(scope="session")
-def maze_run(tmp_path_factory: pytest.TempPathFactory, maze_data: Path) -> Path:
+def maze_run(tmp_path_factory: pytest.TempPathFactory, maze_data: Path) -> Iterator[Path]:
     """A finished run of a goal-reaching planner in the small maze. Only to be read: copy it to change it."""
     out = tmp_path_factory.mktemp("runs") / "goals"
     jobs.train_job("diffuser", small(), task(data=maze_data), out)
-    return out
+    yield from _only_read(out)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import argparse
 import ast
 import os
 import re
+import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -176,7 +177,7 @@ def test_a_missing_package_on_the_shell(
 ) -> None:
     line: tuple[Any, ...] = {
         "gymnasium": ("collect", "--env", "Pendulum-v1", "--policy", "random", "--episodes", 1, "--out", "d"),
-        "matplotlib": ("compare", value_run, "--out", "plots"),
+        "matplotlib": ("compare", "run", "--out", "plots"),
         "stable_baselines3": (
             *("collect", "--env", "Pendulum-v1", "--policy", "x.zip", "--episodes", 1, "--out", "d"),
             *("--trust-checkpoint", "--algorithm", "sac"),
@@ -184,7 +185,8 @@ def test_a_missing_package_on_the_shell(
     }[package]
     (tmp_path / "x.zip").touch()
     if package == "matplotlib":
-        assert command("evaluate", value_run, "--episodes", 1).code == 0
+        shutil.copytree(value_run, tmp_path / "run")
+        assert command("evaluate", "run", "--episodes", 1).code == 0
     if package == "gymnasium":
         simulators.cache_clear()
     with monkeypatch.context() as patch:

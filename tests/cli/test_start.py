@@ -1,5 +1,6 @@
 """What a command imports: help and version no torch, loading and acting no compiler."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,8 +31,8 @@ assert not slow & sys.modules.keys(), "to act"
 """
 
 
-def test_what_commands_import(value_run: Path) -> None:
-    argv = [sys.executable, "-c", PROGRAM, str(value_run)]
+def test_what_commands_import(value_run: Path, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", PROGRAM, str(shutil.copytree(value_run, tmp_path / "run"))]
     done = subprocess.run(argv, env=child_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"ornstein {ornstein.__version__}" in done.stdout
