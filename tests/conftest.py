@@ -1,5 +1,6 @@
 """What tests share: small data, small settings, small trained runs."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from ornstein.envs.tasks import task
 from small import L_MAZE, Done, small
 
 torch.set_num_threads(1)
+# what Python does not show on the shell unless asked; pytest asks
+UNSEEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,10 +72,13 @@ def command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
 
     def run(*argv: object) -> Done:
         capsys.readouterr()
-        try:
-            code = start.main([str(arg) for arg in argv])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        with warnings.catch_warnings():
+            for kind in UNSEEN:  # such as files of other tests, closed while this command runs
+                warnings.simplefilter("ignore", kind)
+            try:
+                code = start.main([str(arg) for arg in argv])
+            except SystemExit as stop:
+                code = int(stop.code or 0)
         told = capsys.readouterr()
         return Done(code, told.out, told.err.splitlines())
 
