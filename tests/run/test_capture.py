@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from oracles import known
+from ornstein.cli import commands  # noqa: F401  (has the real `records` before a test puts another in its place)
 from ornstein.data.episodes import Episodes
 from ornstein.diffusion.guide import ClassifierFree, EnergyGuidance, Guide, ValueGuidance
 from ornstein.diffusion.model import Diffusion, Recipe
@@ -488,7 +489,7 @@ def test_captures_that_there_are_not(mode: str, said: str, walks: Episodes, tmp_
 def test_the_command_line_refuses_in_a_line(command: Command, value_run: Path, words: str) -> None:
     out = [] if words.startswith("evaluate") else ["--out", "new"]
     done = command(*words.replace("RUN", str(value_run)).split(), *out, "--capture", "on")
-    assert (done.code, len(done.err)) == (2, 1)
+    assert (done.code, done.err[1:]) == (2, [])
     assert "capture is on for device 'cpu': expected a CUDA device" in done.err[0]
     assert not Path("new").exists()
 
