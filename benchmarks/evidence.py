@@ -15,6 +15,7 @@ what is outdated: taken before a stored number of its row, its world or its view
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,7 +110,7 @@ class Job:
         place = self.places.results / f"{self.cell.path}.json"
         place.parent.mkdir(parents=True, exist_ok=True)
         files.write(place, json.dumps(result, indent=1))
-        subprocess.run(["rm", "-r", str(self.work)], check=True)
+        shutil.rmtree(self.work)
         return True
 
     def stop(self) -> None:
@@ -197,16 +198,17 @@ def watched(running: list[Job], failed: dict[str, str], say: Callable[[str], Non
 
 def told(claims: Sequence[Claim], results: Path = RESULTS) -> list[str]:
     """Lines on what is there and what is not."""
-    lines, minutes = [], 0.0
+    cells = [cell for _, cell in ordered(claims)]
+    found, lines = {cell.path: state(cell, results) for cell in cells}, []
     for claim in claims:
-        states = [state(cell, results) for cell in claim.cells]
+        states = [found[cell.path] for cell in claim.cells]
         counts = ", ".join(
             f"{states.count(kind)} {kind}" for kind in ("there", "missing", "outdated") if kind in states
         )
         left = sum(cell.minutes for cell, kind in zip(claim.cells, states, strict=True) if kind != "there")
         lines.append(f"{claim.name}: {counts}" + (f"; about {left / 60:.1f} core hours" if left else ""))
-    minutes = sum(cell.minutes for _, cell, _ in due(claims, results))
-    return [*lines, f"all: {len(list(ordered(claims)))} cells; about {minutes / 60:.1f} core hours are due"]
+    minutes = sum(cell.minutes for cell in cells if found[cell.path] != "there")
+    return [*lines, f"all: {len(cells)} cells; about {minutes / 60:.1f} core hours are due"]
 
 
 def main() -> None:

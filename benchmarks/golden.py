@@ -21,7 +21,8 @@ DIGITS = 16  # of a digest
 
 
 @cache
-def _stored(name: str) -> dict[str, Any]:
+def stored(name: str) -> dict[str, Any]:
+    """The numbers that a file of the tests holds, by case."""
     return json.loads((TESTS / name).read_text())
 
 
@@ -40,12 +41,12 @@ def standing(rows: Sequence[str], worlds: Sequence[str]) -> dict[str, str]:
     KeyError for a row or a world of which none are stored."""
     found = {}
     for row in rows:
-        cases = {case: kept for case, kept in _stored("golden.json").items() if case.rpartition("-")[0] == slug(row)}
+        cases = {case: kept for case, kept in stored("golden.json").items() if case.rpartition("-")[0] == slug(row)}
         if not cases:
             raise KeyError(f"tests/golden.json has no numbers of {row}")
         found[f"row {row}"] = _digest(cases)
-        found |= {f"view {name}": _digest(_stored("golden_worlds.json")[f"view {name}"]) for name in _views(row)}
-    return found | {f"world {name}": _digest(_stored("golden_worlds.json")[f"world {name}"]) for name in worlds}
+        found |= {f"view {name}": _digest(stored("golden_worlds.json")[f"view {name}"]) for name in _views(row)}
+    return found | {f"world {name}": _digest(stored("golden_worlds.json")[f"world {name}"]) for name in worlds}
 
 
 def moved(result: dict[str, Any], rows: Sequence[str], worlds: Sequence[str]) -> list[str]:

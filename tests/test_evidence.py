@@ -88,17 +88,17 @@ def test_each_cell_runs_once_in_order_of_worth(places: Any) -> None:
     assert evidence.told(claims, places.results)[-1] == "all: 3 cells; about 0.0 core hours are due"
 
 
-def test_a_result_is_outdated_when_a_stored_number_has_changed(places: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_is_outdated_when_astored_number_has_changed(places: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import evidence
     import golden
 
     one, two = cell("a"), cell("b", rows=("iql",))
     claims = [claim("first", one, two, cell("new"))]
     evidence.run([claim("first", one, two)], places, hours=1, jobs=2, say=lambda _: None)
-    numbers = golden._stored("golden.json")
+    numbers = golden.stored("golden.json")
     changed = {case: {"loss": [1.0]} if case.startswith("bc-") else kept for case, kept in numbers.items()}
-    others = golden._stored("golden_worlds.json")
-    monkeypatch.setattr(golden, "_stored", {"golden.json": changed, "golden_worlds.json": others}.__getitem__)
+    others = golden.stored("golden_worlds.json")
+    monkeypatch.setattr(golden, "stored", {"golden.json": changed, "golden_worlds.json": others}.__getitem__)
     assert [evidence.state(each, places.results) for each in (one, two)] == ["outdated", "there"]
     assert [each.path for _, each, _ in evidence.due(claims, places.results)] == ["study/new", "study/a"]
     told = json.loads((places.results / "study" / "a.json").read_text())
@@ -142,7 +142,7 @@ def test_two_queues_do_not_share_a_folder(places: Any) -> None:
     other.join()
 
 
-def test_every_claim_stands_on_stored_numbers() -> None:
+def test_every_claim_stands_onstored_numbers() -> None:
     """And no two cells write the same file by different commands."""
     import golden
     from cases import CLAIMS
