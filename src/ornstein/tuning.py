@@ -14,6 +14,7 @@ from ornstein.diffusion.model import Diffusion
 from ornstein.errors import InputError
 from ornstein.fields import merge
 from ornstein.files import parsed
+from ornstein.networks.critics import Critics
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ class OnPolicy(Tuner, ABC):
         self.rollout, self.passes, self.reward = cfg.rollout, cfg.passes, cfg.reward
         self.discount, self.decay = cfg.discount, cfg.decay
         model.requires_grad_(True)
+        self.values = Critics(self.history * spec.obs_size, members=1, hidden=cfg.hidden)
         self.asked: Tensor | None = None  # the condition that the base last asked its model for
         self.way = self.acted
         model.sample = self._answer  # type: ignore[method-assign, assignment]
@@ -150,9 +152,9 @@ class OnPolicy(Tuner, ABC):
     def tried(self, noise: Tensor, cond: Tensor) -> tuple[Tensor, Tensor]:
         """A sample worth trying, and its trace (B, T)."""
 
-    @abstractmethod
     def worth(self, windows: Tensor) -> Tensor:
         """What is to be expected (B,) from observations (B, K, O) on."""
+        return self.values(scaled(self.base, "obs", windows).flatten(1))[0]
 
     def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         drawn = torch.randn(len(obs), 1, *self.base.noise_shape, dtype=obs.dtype, device=obs.device)

@@ -22,10 +22,9 @@ from torch import Tensor
 from ornstein.contract import Agent, Filling, Metrics, Spec, Stage
 from ornstein.data.views import Transition
 from ornstein.errors import at_least
-from ornstein.networks.critics import Critics
 from ornstein.optim import Optim, Stepper
 from ornstein.roles.values.ppo import clipped, normal
-from ornstein.tuning import Base, OnPolicy, scaled
+from ornstein.tuning import Base, OnPolicy
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,6 @@ class DPPO(OnPolicy):
     def __init__(self, spec: Spec, cfg: Config, base: Agent):
         super().__init__(spec, cfg, base)
         at_least(cfg, rollout=1, passes=1, explore=1e-3, bound=0, bound_first=0)
-        self.values = Critics(self.history * spec.obs_size, members=1, hidden=cfg.hidden)
         path = self.model.schedule
         rows = [path.ancestral(k) for k in range(path.steps)]
         self.register_buffer("path", torch.tensor([[path[k].t, *row] for k, row in enumerate(rows)]), persistent=False)
@@ -124,6 +122,3 @@ class DPPO(OnPolicy):
     def tried(self, noise: Tensor, cond: Tensor) -> tuple[Tensor, Tensor]:
         chain = self.chain(noise, cond, True)
         return chain[:, -1], torch.cat([chain.flatten(1), self.likelihood(chain, cond)], 1)
-
-    def worth(self, windows: Tensor) -> Tensor:
-        return self.values(scaled(self.base, "obs", windows).flatten(1))[0]

@@ -20,10 +20,9 @@ from ornstein.contract import Agent, Filling, Metrics, Spec, Stage
 from ornstein.data.views import Transition
 from ornstein.diffusion.model import Diffusion
 from ornstein.errors import at_least
-from ornstein.networks.critics import Critics
 from ornstein.optim import Optim, Stepper
 from ornstein.roles.values.ppo import clipped, normal
-from ornstein.tuning import Base, OnPolicy, scaled
+from ornstein.tuning import Base, OnPolicy
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,6 @@ class FPO(OnPolicy):
     def __init__(self, spec: Spec, cfg: Config, base: Agent):
         super().__init__(spec, cfg, base)
         at_least(cfg, rollout=1, passes=1, pairs=1, bound=0)
-        self.values = Critics(self.history * spec.obs_size, members=1, hidden=cfg.hidden)
         self.step_model, self.step_values = Stepper(self.model, cfg.actor), Stepper(self.values, cfg.critic)
 
     def fit(self, data: Filling) -> Iterator[Stage]:
@@ -95,6 +93,3 @@ class FPO(OnPolicy):
         eps = torch.randn(len(x), n, *x.shape[1:], dtype=x.dtype, device=x.device)
         old = self.errors(x, t, eps, cond)
         return x, torch.cat([x.flatten(1), t, eps.flatten(1), old], 1)
-
-    def worth(self, windows: Tensor) -> Tensor:
-        return self.values(scaled(self.base, "obs", windows).flatten(1))[0]
