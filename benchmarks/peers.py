@@ -1,13 +1,15 @@
-"""CleanDiffuser's IDQL, EDP and QGPO as agents of ours, for benchmarks/beside.py: trained by its own parts as its
-pipelines for locomotion train, on the same episodes, and scored in the same worlds.
+"""CleanDiffuser's Diffusion-QL, EDP, IDQL and QGPO as agents of ours, for benchmarks/policies.py and beside.py: trained
+by its own parts as its pipelines for locomotion train, on the same episodes, and scored in the same worlds.
 
 Kept in memory, without the four loader processes of its scripts, which favours it. Settings are those of its
 configurations for hopper-medium-expert: rewards stretched to returns 1000 apart, observations as z-scores, actions as
-they are, several numbers read from the device at each update, one of many candidates by softmax at temperature 0.5.
-Its Diffusion-QL stands in `policies_peer.py`.
+they are, critics with layer norm, several numbers read from the device at each update, one of many candidates by
+softmax, drawn at temperature 0.5.
 """
 
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -25,6 +27,7 @@ from ornstein.data.views import Transition, Transitions
 
 HEAT = 0.5  # of the noise when acting
 BATCH = 256
+Clock = Callable[[], float]
 
 
 def adam(module: nn.Module) -> torch.optim.Optimizer:
@@ -106,41 +109,49 @@ class PeerIDQL(Foreign):
         return chosen(act.unflatten(0, (-1, n)), value, 5.0)
 
 
-class PeerEDP(Foreign):
-    """CleanDiffuser's EDP: 50 levels, 15 calls of DPM-Solver++ for the next actions."""
+class Climber(Foreign, ABC):
+    """CleanDiffuser's policies that climb their own critic: its loop is the same for Diffusion-QL and EDP."""
 
-    candidates, levels, calls = 50, 50, 15
+    candidates = 50
+    actor: Any
+    clock: Clock = staticmethod(time.process_time)
 
     def __init__(self, spec: Spec, path: str):
         super().__init__(spec, None)
         import_peer(path)
-        from cleandiffuser.diffusion import DiscreteDiffusionSDE
-        from cleandiffuser.nn_condition import IdentityCondition
         from cleandiffuser.nn_diffusion import DQLMlp
         from cleandiffuser.utils import DQLCritic
 
-        self.scale, bound = ZScore(spec.obs_size), torch.ones(1, spec.act_size)
-        net = DQLMlp(spec.obs_size, spec.act_size, emb_dim=64, timestep_emb_type="positional")
-        self.actor: Any = DiscreteDiffusionSDE(
-            net, IdentityCondition(dropout=0.0), predict_noise=False, optim_params={"lr": 3e-4}, x_max=bound,
-            x_min=-bound, diffusion_steps=self.levels, ema_rate=0.995, device="cpu",
-        )  # fmt: skip
+        self.scale = ZScore(spec.obs_size)
+        self.make(DQLMlp(spec.obs_size, spec.act_size, emb_dim=64, timestep_emb_type="positional"))
         self.critic: Any = DQLCritic(spec.obs_size, spec.act_size, hidden_dim=256)
         self.target: Any = deepcopy(self.critic).requires_grad_(False).eval()
         self.optim = adam(self.critic)
 
+    @abstractmethod
+    def make(self, net: nn.Module) -> None:
+        """Make the actor of its network."""
+
+    @abstractmethod
+    def propose(self, obs: Tensor, **more: Any) -> Tensor:
+        """An action (B, A) for each observation (B, O)."""
+
+    @abstractmethod
+    def guess(self, act: Tensor, obs: Tensor) -> Tensor:
+        """The actions (B, A) at which Q is climbed."""
+
     def learn(self, data: Episodes, updates: int, seed: int) -> float:
-        """Train as its pipeline does; the core seconds that it took."""
+        """Train as its pipeline does; the seconds that it took, by `clock`."""
         torch.manual_seed(seed)
         self.scale.learn(data.obs)
+        view, start = Transitions(RewardScale("returns").learn(data)), self.clock()
         self.actor.train()
-        view, start = Transitions(RewardScale("returns").learn(data)), time.process_time()
         schedules = falling([self.actor.optimizer, self.optim], updates)
         for step in range(updates):
             self.update(view.batch(BATCH), step)
             for schedule in schedules:
                 schedule.step()
-        seconds = time.process_time() - start
+        seconds = self.clock() - start
         self.actor.eval()
         return seconds
 
@@ -151,16 +162,14 @@ class PeerEDP(Foreign):
         obs, following = self.scale(batch.obs), self.scale(batch.next_obs)
         q1, q2 = self.critic(obs, batch.act)
         ahead = self.propose(following, requires_grad=False)
-        goal = torch.min(*self.target(following, ahead))
-        goal = (batch.rew[:, None] + (1 - batch.terminated[:, None]) * 0.99 * goal).detach()
+        best = torch.min(*self.target(following, ahead))
+        goal = (batch.rew[:, None] + (1 - batch.terminated[:, None]) * 0.99 * best).detach()
         error = F.mse_loss(q1, goal) + F.mse_loss(q2, goal)
         self.optim.zero_grad()
         error.backward()
         self.optim.step()
         imitation = self.actor.loss(batch.act, obs)
-        t = torch.randint(self.levels, (len(obs),))
-        noised = self.actor.alpha[t][:, None] * batch.act + self.actor.sigma[t][:, None] * torch.randn_like(batch.act)
-        guess = self.actor.model["diffusion"](noised, t, self.actor.model["condition"](obs, None))
+        guess = self.guess(batch.act, obs)
         with FreezeModules([self.critic]):
             pair = self.critic(obs, guess)
         climbs, scales = pair if torch.rand(()) > 0.5 else pair[::-1]
@@ -174,17 +183,53 @@ class PeerEDP(Foreign):
             trail(self.target, self.critic)
         return imitation.item(), climb.item(), error.item(), goal.mean().item()
 
-    def propose(self, obs: Tensor, **more: Any) -> Tensor:
-        """An action for each observation."""
-        prior = torch.zeros(len(obs), self.spec.act_size)
-        return draw(self.actor, prior, obs, self.calls, solver="ode_dpmsolver++_2M", **more)
-
     def _act(self, obs: Tensor, given: Given | None, noise: Tensor) -> Tensor:
         n = self.candidates
         seen = self.scale(obs[:, -1]).repeat_interleave(n, 0)
         act = self.propose(seen, temperature=HEAT)
         value = self.target.q_min(seen, act).view(-1, n)
         return chosen(act.unflatten(0, (-1, n)), value, 8.0)
+
+
+class PeerQL(Climber):
+    """CleanDiffuser's Diffusion-QL: 5 levels, and the gradient of Q through the chain."""
+
+    steps = 5
+    clock: Clock = staticmethod(time.monotonic)  # benchmarks/policies.py tells wall time
+
+    def make(self, net: nn.Module) -> None:
+        self.actor = actor_of(net, {"act": self.spec.act_size}, self.steps, 0.995, "cpu")
+
+    def propose(self, obs: Tensor, **more: Any) -> Tensor:
+        return draw(self.actor, torch.zeros(len(obs), self.spec.act_size), obs, self.steps, **more)
+
+    def guess(self, act: Tensor, obs: Tensor) -> Tensor:
+        return self.propose(obs, use_ema=False, requires_grad=True)
+
+
+class PeerEDP(Climber):
+    """CleanDiffuser's EDP: 50 levels, the gradient of Q at one clean guess, 15 calls of DPM-Solver++ to sample."""
+
+    levels, calls = 50, 15
+
+    def make(self, net: nn.Module) -> None:
+        from cleandiffuser.diffusion import DiscreteDiffusionSDE
+        from cleandiffuser.nn_condition import IdentityCondition
+
+        bound = torch.ones(1, self.spec.act_size)
+        self.actor = DiscreteDiffusionSDE(
+            net, IdentityCondition(dropout=0.0), predict_noise=False, optim_params={"lr": 3e-4}, x_max=bound,
+            x_min=-bound, diffusion_steps=self.levels, ema_rate=0.995, device="cpu",
+        )  # fmt: skip
+
+    def propose(self, obs: Tensor, **more: Any) -> Tensor:
+        prior = torch.zeros(len(obs), self.spec.act_size)
+        return draw(self.actor, prior, obs, self.calls, solver="ode_dpmsolver++_2M", **more)
+
+    def guess(self, act: Tensor, obs: Tensor) -> Tensor:
+        t = torch.randint(self.levels, (len(obs),))
+        noised = self.actor.alpha[t][:, None] * act + self.actor.sigma[t][:, None] * torch.randn_like(act)
+        return self.actor.model["diffusion"](noised, t, self.actor.model["condition"](obs, None))
 
 
 class PeerQGPO(Foreign):

@@ -9,7 +9,7 @@ Policies that denoise are scored twice, as they are and at a temperature of a ha
 One thread. Writes OUT/ROW-SET-SEED.json as each run ends and skips those that are there, so that it can be stopped and
 called again. With `--d3rlpy PYTHON`, an interpreter that has d3rlpy, the yardsticks are trained there on the same data
 with the same updates, batch and widths, and scored here: OUT/d3rlpy_ROW-SET-SEED.json. With `--peer PATH`, a checkout
-of CleanDiffuser, its Diffusion-QL is trained instead (`policies_peer.py`): OUT/peer_diffusion_ql-SET-SEED.json.
+of CleanDiffuser, its Diffusion-QL is trained instead (`peers.py`): OUT/peer_diffusion_ql-SET-SEED.json.
 `python benchmarks/tables.py` puts the results into the README.
 """
 
@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 from foreign import Foreign
-from policies_peer import PeerQL
+from peers import PeerQL
 from speed_harness import commit_of, machine
 from torch import Tensor, nn
 
