@@ -3,8 +3,9 @@
     python benchmarks/beside.py --peer CHECKOUT --row idql --world hopper-medium-expert --seed 1 --updates 20000
                                 --data DIR --work DIR --out DIR
 
-Both as they ship, but for the updates. Ours learns first, then theirs, in one process with one thread; what is compared
-is core time. Ours is scored as it ships; theirs too, at its temperature of a half. Writes OUT/ROW-WORLD-SEED.json.
+Both as they ship, but for the updates, of all stages together. Ours learns first, then theirs, in one process with one
+thread; what is compared is core time. Ours is scored as it ships; theirs too, at its temperature of a half. Writes
+OUT/ROW-WORLD-SEED.json.
 """
 
 import argparse
@@ -39,7 +40,8 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     spent = time.process_time() - start
     torch.manual_seed(args.seed)
     theirs = PEERS[args.row](world.spec, str(args.peer))
-    took = theirs.learn(world.episodes(), args.updates, args.seed)
+    updates = sum(steps for _, steps in agent.stages)
+    took = theirs.learn(world.episodes(), updates, args.seed)
     reports = {
         name: asdict(evaluate(each, world, episodes=args.episodes, seed=seed))
         for name, each in {"ours": agent, "peer": theirs.eval()}.items()
@@ -48,7 +50,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
         "row": args.row,
         "world": args.world,
         "seed": args.seed,
-        "updates": args.updates,
+        "updates": updates,
         "commit": commit_of(ROOT, "src", "benchmarks"),
         "peer_commit": commit_of(args.peer),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
@@ -65,7 +67,9 @@ def main() -> None:
     parser.add_argument("--row", required=True, choices=PEERS)
     parser.add_argument("--world", default="hopper-medium-expert", choices=WORLDS)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--updates", type=int, default=20_000)
+    parser.add_argument(
+        "--updates", type=int, default=20_000, help="of our main stage; theirs has as many as all of ours"
+    )
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
